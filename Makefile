@@ -1,0 +1,80 @@
+# `make demo` and `make test` need nothing but Python 3.11+ and a package index. See README.md.
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+DEMO := runs/demo
+
+.PHONY: demo test test-long lint types format sweep-smoke report bench lab-base lock clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# Two stamps: the demo needs no development tools.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing the locked packages (some minutes)"
+	$(BIN)/pip install --disable-pip-version-check -q $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --disable-pip-version-check -q $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# Base, GRPO and ProGRPO: trained, evaluated, compared. Repeating it continues where it was.
+demo: $(VENV)/.installed
+	@echo "1/3 training GRPO and ProGRPO side by side on the embedded lab"
+	@$(RUN) progrpo sweep --space demo
+	@echo "2/3 evaluating the base and both policies on 300 test problems, 64 samples each"
+	@export OMP_NUM_THREADS=1; $(RUN) progrpo eval progrpo/lab-base > $(DEMO)/eval-base.txt & base=$$!; \
+	  OMP_NUM_THREADS=1 $(RUN) progrpo eval $(DEMO) && wait $$base && cat $(DEMO)/eval-base.txt
+	@echo "3/3 the comparison"
+	@$(RUN) progrpo report $(DEMO) runs/eval-progrpo--lab-base --out $(DEMO)/report
+	@echo
+	@echo "Written: $(DEMO)/report/main.md (.csv, .tex), $(DEMO)/report/figures/*.png, $(DEMO)/trials.csv"
+	@echo "To try next (. $(BIN)/activate first):"
+	@echo "  progrpo train method.arm.alpha=0.3      # another strength of ARM"
+	@echo "  progrpo eval --k 1,32                   # the newest run on the test problems"
+	@echo "  progrpo sweep --space arm_alpha         # five strengths x three seeds"
+
+test: $(VENV)/.installed-dev
+	$(RUN) pytest -m "not long"
+
+test-long: $(VENV)/.installed-dev
+	$(RUN) pytest -m long
+
+lint: $(VENV)/.installed-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(RUN) mypy
+
+format: $(VENV)/.installed-dev
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+# A whole study in about a minute: enough to see that workers, storage and files work on a machine.
+sweep-smoke: $(VENV)/.installed
+	$(RUN) progrpo sweep --space arm_alpha --study smoke --seeds 0 \
+	  train.steps=2 train.prompts_per_rollout=4 train.group_size=4 task.validation_problems=4
+
+report: $(VENV)/.installed
+	$(RUN) progrpo report
+
+bench: $(VENV)/.installed-dev
+	$(RUN) python tests/bench/bench_arm.py
+
+# The lab's base policy again, bit for bit on the same machine and versions (about 20 minutes on two slow cores).
+lab-base: $(VENV)/.installed
+	$(RUN) python -m progrpo_cli.training.lab_base progrpo_cli/assets/lab-base
+
+# Pin what is installed and was tested.
+lock: $(VENV)/.installed-dev
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

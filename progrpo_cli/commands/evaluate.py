@@ -1,0 +1,192 @@
+"""``progrpo eval``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from progrpo_cli import policy
+from progrpo_cli.config import paths
+from progrpo_cli.config.compose import compose
+from progrpo_cli.config.hashing import digest
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
+from progrpo_cli.records.provenance import now
+from progrpo_cli.records.rundir import RunDirectory, find_runs
+from progrpo_cli.sampling.base import Sampler
+from progrpo_cli.tasks.base import Split, Task
+from progrpo_cli.tracking.wandb_run import Tracker, tracker
+
+RUNS = Path("runs")
+BACKENDS = ("hf",)
+
+
+def targets(target: str | None) -> list[RunDirectory | policy.Source]:
+    """What a TARGET names: a run, every finished run of a study, or a policy; None: the newest finished run.
+
+    Raises:
+        RequestError: it names nothing that can be evaluated.
+    """
+    if target is None:
+        finished = [run for run in find_runs(RUNS) if run.finished] if RUNS.is_dir() else []
+        if not finished:
+            raise RequestError(f"no finished run under {RUNS}/; `progrpo train` makes one, or name a TARGET")
+        newest = max(finished, key=lambda run: run.manifest()["finished_at"])
+        log.info(f"evaluating the newest finished run, {newest.path}")
+        return [newest]
+    directory = Path(target)
+    if RunDirectory(directory).exists:
+        run = RunDirectory(directory)
+        if not run.finished:
+            raise RequestError(f"{target} is not finished (status {run.status()}): there is no policy to evaluate yet")
+        return [run]
+    if (directory / "study.yaml").is_file():
+        runs = [run for run in find_runs(directory / "trials") if run.finished]
+        if not runs:
+            raise RequestError(f"study {target} has no finished run")
+        return list(runs)
+    return [policy.resolve(target)]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How targets are evaluated; what is None follows the target."""
+
+    ks: list[int]
+    n: int | None = None
+    tasks: list[str] | None = None
+    backend: str = "hf"
+    temperature: float | None = None
+    top_p: float = 1.0
+    limit: int | None = None
+    fresh: bool = False
+    split: Split = "test"
+
+    def __post_init__(self) -> None:
+        """Refuse what no target could satisfy, before anything is loaded or written."""
+        samples_needed(self.ks, self.n)
+        if self.backend not in BACKENDS:
+            raise RequestError(f"unknown backend {self.backend!r}{nearest(self.backend, BACKENDS)}")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise RequestError(f"--temperature {self.temperature}: must be finite and above 0")
+        if not 0 < self.top_p <= 1:
+            raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
+        if self.limit is not None and self.limit < 1:
+            raise RequestError(f"--limit {self.limit}: must be at least 1")
+        known = paths.names(paths.EXPERIMENTS / "task")
+        for name in self.tasks or []:
+            if name not in known:
+                raise RequestError(f"unknown task {name!r}{nearest(name, known)}")
+
+
+def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[dict[str, Any]]:
+    """Evaluate one target on each task asked for, and return the scores in their order.
+
+    A policy that is no run of ours gets a directory ``runs/eval-<name>/`` of its own, so that its scores are kept,
+    tracked and reported like those of a run.
+    """
+    if isinstance(target, RunDirectory):
+        with tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
+            return evaluate_run(target, request, tracked)
+    config = compose([f"model.path={json.dumps(target.location)}"] if target.label != paths.LAB_BASE else [])
+    run = RunDirectory(RUNS / f"eval-{_directory_name(target)}")
+    with run.lock():
+        if not run.exists:
+            identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
+            run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
+        run.update(status="running")
+        with tracker(run, config) as tracked:
+            scores = evaluate_run(run, request, tracked)
+        run.update(status="finished", finished_at=now())
+    return scores
+
+
+def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[dict[str, Any]]:
+    """Evaluate the policy of a run directory and send the scores to its tracker."""
+    from progrpo_cli.evaluation.run import evaluate
+
+    config, manifest = run.config(), run.manifest()
+    is_run = manifest["kind"] == "run"
+    source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
+    configs = [compose([f"task={name}"]).task for name in request.tasks] if request.tasks else [config.task]
+    results = []
+    for task in configs:
+        settings = EvalSettings(
+            task=task,
+            split=request.split,
+            n=samples_needed(request.ks, request.n),
+            temperature=config.train.temperature if request.temperature is None else request.temperature,
+            top_p=request.top_p,
+            seed=config.seed,
+            backend=request.backend,
+            dtype=config.model.dtype,
+            limit=request.limit,
+            policy="" if is_run else source.fingerprint(),
+        )
+        root = run.path / "eval"
+        if request.fresh and (root / settings.directory_name()).is_dir():
+            log.info(f"the earlier samples are kept in {run.set_aside(f'eval/{settings.directory_name()}')}")
+        done = evaluate(
+            root,
+            settings,
+            request.ks,
+            make_sampler=_sampler_maker(source, settings, config.device),
+            described={
+                "policy": "base" if source.label == paths.LAB_BASE else source.label,
+                "config_hash": manifest["config_hash"],
+                "eval_dir": str(root / settings.directory_name()),
+            },
+            title=f"{run.name} on {task.name} ({request.split})",
+        )
+        tracked.scores(done.directory.name, done.scores, done.samples if config.tracking.wandb.log_samples else None)
+        results.append(done.scores)
+    return results
+
+
+def _sampler_maker(source: policy.Source, settings: EvalSettings, device: str) -> Callable[[Task], Sampler]:
+    def make(task: Task) -> Sampler:
+        from progrpo_cli.sampling.hf import HfSampler
+
+        model, tokenizer = policy.load(source, settings.dtype, policy.choose_device(device), chat=task.chat)
+        return HfSampler(
+            model,
+            tokenizer,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_new_tokens=task.max_new_tokens,
+            chat=task.chat,
+        )
+
+    return make
+
+
+def _directory_name(source: policy.Source) -> str:
+    """``owner--name`` for a hub name (and ours); for a directory its name and a few digits of its place."""
+    if source.directory is None or source.label == paths.LAB_BASE:
+        return source.label.replace("/", "--")
+    place = source.directory.resolve()
+    return f"{place.name}-{digest(str(place))[:6]}"
+
+
+def show(scores: list[dict[str, Any]]) -> None:
+    """Print the scores as a table, a row an evaluation, and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = [key for key in scores[0] if isinstance(scores[0][key], dict) and "value" in scores[0][key]]
+    table = Table(title="95 % intervals: bootstrap over problems")
+    for column in ("policy", "task", "problems", "n", *metrics):
+        table.add_column(column)
+    for row in scores:
+        cells = (row.get(metric) for metric in metrics)
+        shown = (f"{c['value']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" if c else "" for c in cells)
+        table.add_row(row["policy"], f"{row['task']} ({row['split']})", str(row["problems"]), str(row["n"]), *shown)
+    console = Console()
+    console.print(table)
+    for row in scores:
+        console.print(f"{row['eval_dir']}/scores.json, samples.jsonl", markup=False, highlight=False)

@@ -1,0 +1,80 @@
+"""``progrpo train``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from progrpo_cli import policy
+from progrpo_cli.config.compose import compose
+from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.config.schema import Config
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.wandb_run import mode_of
+
+RUNS = Path("runs")
+
+
+def default_run_name(config: Config) -> str:
+    """The same configuration and seed have the same name: repeating a command finds its run."""
+    experiment = config.experiment.replace("/", "-")
+    return f"{experiment}-{config.method.name}-{config_hash(config)[:8]}-s{config.seed}"
+
+
+def dry_run(overrides: list[str], experiment: str | None) -> dict[str, Any]:
+    """The resolved configuration and its hash."""
+    config = compose(overrides, experiment)
+    return {"config_hash": config_hash(config), "config": config.model_dump(mode="json")}
+
+
+def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None, fresh: bool) -> dict[str, Any]:
+    """Train in a new run directory, or go on in one; a finished run is left as it is.
+
+    Raises:
+        RequestError: the configuration is wrong, or the directory is in use or holds another configuration.
+    """
+    config = compose(overrides, experiment)
+    mode_of(config)
+    policy.resolve(config.model.path)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RequestError("several processes (WORLD_SIZE > 1) are not supported in this version; start one")
+    run = RunDirectory(run_dir or RUNS / default_run_name(config))
+    train_in(run, config, fresh=fresh)
+    return summary(run)
+
+
+def train_in(run: RunDirectory, config: Config, *, fresh: bool = False, study: str | None = None) -> None:
+    """Lock the directory, start or continue its run, and let go; nothing is done for a finished one."""
+    if not fresh:
+        run.refuse_other(config)
+    with run.lock():
+        if fresh and run.exists:
+            log.info(f"the earlier run is kept in {run.set_aside()}")
+        if run.finished:
+            log.info(f"{run.path} is finished already; --fresh trains it again")
+            return
+        if not run.exists:
+            run.start(config, model=config.model.path, study=study)
+        log.info(
+            f"training {config.method.name} in {run.path} (configuration {config_hash(config)}, seed {config.seed})"
+        )
+        from progrpo_cli.training.run import train as train_here
+
+        train_here(config, run, study=study)
+
+
+def summary(run: RunDirectory) -> dict[str, Any]:
+    """What ``progrpo train`` prints: where the run is and how its last update looked."""
+    from progrpo_cli.records.files import read_lines
+
+    manifest = run.manifest()
+    return {
+        "run_dir": str(run.path),
+        "status": manifest["status"],
+        "config_hash": manifest["config_hash"],
+        "seed": manifest["seed"],
+        "last": read_lines(run.metrics_path)[-1],
+    }

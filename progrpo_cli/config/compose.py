@@ -1,0 +1,140 @@
+"""From Hydra's overrides to a typed configuration, with one clear line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from progrpo_cli.config import paths
+from progrpo_cli.config.schema import Config
+from progrpo_cli.errors import RequestError, nearest
+
+GROUPS = ("experiment", "method", "model", "task")
+
+
+def compose(overrides: Sequence[str] = (), experiment: str | None = None) -> Config:
+    """Compose ``experiments/`` with the overrides.
+
+    Args:
+        overrides: Hydra's grammar: ``method=grpo``, ``method.arm.alpha=0.3``.
+        experiment: the same as the override ``experiment=NAME``.
+
+    Raises:
+        RequestError: an unknown key, group or name (the nearest valid one is named), a wrong type or value.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if experiment is not None:
+        overrides = [f"experiment={experiment}", *overrides]
+    checked = [_checked(override) for override in overrides]
+    try:
+        with initialize_config_dir(config_dir=str(paths.EXPERIMENTS), version_base="1.3"):
+            of_arm = [override for override, key in checked if key.startswith("method.arm.")]
+            groups = [override for override, key in checked if key in GROUPS]
+            if of_arm and hydra_compose("config", overrides=groups).method.arm is None:
+                raise RequestError(f"{of_arm[0].lstrip('+')!r}: this method has no ARM; try method=progrpo")
+            composed = hydra_compose("config", overrides=[override for override, _ in checked])
+        resolved = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(f"configuration: {_one_line(error)}") from error
+    return validate(resolved)
+
+
+def validate(resolved: Any) -> Config:
+    """Type-check a resolved configuration, e.g. the frozen ``config.yaml`` of a run.
+
+    Raises:
+        RequestError: naming the first key that is wrong, what it holds and what it takes.
+    """
+    try:
+        return Config.model_validate(resolved)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "configuration"
+        given = first["input"]
+        expected = first.get("ctx", {}).get("expected", "")
+        if first["type"] == "literal_error" and isinstance(given, str):
+            choices = [choice.strip().strip("'") for choice in expected.replace(" or ", ", ").split(",")]
+            raise RequestError(f"{key}={given}: not a valid value{nearest(given, choices)}") from error
+        shown = "" if isinstance(given, Mapping) else f"={given}"
+        raise RequestError(f"{key}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterable[str]:
+    """Every configuration key that holds a value, e.g. ``method.arm.alpha``."""
+    for name, field in model.model_fields.items():
+        section = next((part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)), None)
+        if section is None:
+            yield prefix + name
+        else:
+            yield from keys(section, f"{prefix}{name}.")
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """The configuration as ``{"method.arm.alpha": 1.0, ...}``; a section that is null is one key with None."""
+    return dict(_flat(config.model_dump(mode="json"), ""))
+
+
+def _flat(section: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _checked(override: str) -> tuple[str, str]:
+    """The override in the form that Hydra takes, and its key."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if "${" in override:
+        raise RequestError(f"{override!r}: interpolations are not taken from the command line")
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise RequestError(f"{override!r} is not KEY=VALUE: {_one_line(error)}") from error
+    key = parsed.key_or_group
+    if parsed.package is not None:
+        raise RequestError(f"{override!r}: packages (`@`) are not taken from the command line")
+    if parsed.is_delete():
+        raise RequestError(f"{override!r}: keys cannot be deleted")
+    if parsed.is_sweep_override():
+        raise RequestError(f"{override!r} has several values: one run takes one; see `progrpo sweep`")
+    if key in GROUPS:
+        valid, value = paths.names(paths.EXPERIMENTS / key), str(parsed.value())
+        if value not in valid:
+            raise RequestError(f"unknown {key} {value!r}{nearest(value, valid)}")
+        return f"{key}={value}", key
+    if key == "method.name":
+        raise RequestError(f"{override!r}: a method is chosen with method=NAME")
+    if key not in (valid := list(keys())):
+        raise RequestError(f"unknown key {key!r}{nearest(key, [*valid, *GROUPS])}")
+    return f"++{override.lstrip('+')}", key
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML, keys in the order of the schema."""
+    import yaml
+
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def canonical_json(value: object) -> str:
+    """One text for one value: sorted keys, no spaces, and no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,140 @@
+"""Sample, judge, write; interrupted at any moment, the same call samples only what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from progrpo_cli.console import log, progress
+from progrpo_cli.errors import RequestError
+from progrpo_cli.evaluation.scores import score
+from progrpo_cli.evaluation.settings import ROWS_PER_BATCH, EvalSettings
+from progrpo_cli.records import files
+from progrpo_cli.records.provenance import now
+from progrpo_cli.sampling.base import Sampler
+from progrpo_cli.tasks.base import Problem, Task
+from progrpo_cli.tasks.registry import make_task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation."""
+
+    directory: Path
+    scores: dict[str, Any]
+
+    @property
+    def samples(self) -> Path:
+        """Every sample, a line each."""
+        return self.directory / "samples.jsonl"
+
+
+def evaluate(
+    root: Path,
+    settings: EvalSettings,
+    ks: Sequence[int],
+    *,
+    make_sampler: Callable[[Task], Sampler],
+    described: dict[str, Any],
+    title: str,
+) -> Evaluation:
+    """Evaluate one policy on one task below ``root`` (a run's ``eval/``).
+
+    Args:
+        root: the evaluation gets the directory ``root/<task>-<hash of the settings>``.
+        settings: what is sampled and how.
+        ks: the k of Pass@k, each at most ``settings.n``; the k of an earlier call on the same samples are kept.
+        make_sampler: called only if samples are missing: the policy is not loaded for nothing.
+        described: further fields of ``scores.json`` (policy, config_hash).
+        title: what the progress display calls it.
+
+    Raises:
+        RequestError: the task has no problems in the split, or the samples' file is damaged.
+    """
+    task = make_task(settings.task)
+    problems = list(task.problems(settings.split))[: settings.limit]
+    if not problems:
+        raise RequestError(f"task {task.name} has no problems in its {settings.split} split")
+    directory = root / settings.directory_name()
+    directory.mkdir(parents=True, exist_ok=True)
+    samples = _complete(directory / "samples.jsonl", task, problems, settings, make_sampler, title)
+    scores_path = directory / "scores.json"
+    if scores_path.exists():
+        ks = [*ks, *json.loads(scores_path.read_text(encoding="utf-8"))["k"]]
+    scores = {
+        "task": settings.task.name,
+        "split": settings.split,
+        **score(samples, problems, task, n=settings.n, ks=sorted(set(ks))),
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_new_tokens": settings.task.max_new_tokens,
+        "backend": settings.backend,
+        "dtype": settings.dtype,
+        "limit": settings.limit,
+        "seed": settings.seed,
+        **described,
+        "scored_at": now(),
+    }
+    files.write_json(scores_path, scores)
+    return Evaluation(directory, scores)
+
+
+def _complete(
+    path: Path,
+    task: Task,
+    problems: Sequence[Problem],
+    settings: EvalSettings,
+    make_sampler: Callable[[Task], Sampler],
+    title: str,
+) -> list[dict[str, Any]]:
+    """Read the samples that are there, draw those that are missing, return all.
+
+    Samples come in batches of fixed composition, each with a seed of its own: a batch that a crash cut short is drawn
+    again, exactly as it would have been, and no other is touched.
+    """
+    wanted = [(problem, index) for problem in problems for index in range(settings.n)]
+    try:
+        present = files.read_lines(path)
+    except ValueError as error:
+        raise RequestError(f"{error}; --fresh samples again") from error
+    if len(present) > len(wanted):
+        raise RequestError(f"{path} holds {len(present)} samples instead of {len(wanted)}; --fresh samples again")
+    if len(present) == len(wanted):
+        return present
+    del present[len(present) // ROWS_PER_BATCH * ROWS_PER_BATCH :]
+    files.write_text(path, "".join(json.dumps(sample) + "\n" for sample in present))
+    if present:
+        log.info(f"{title}: {len(present)} of {len(wanted)} samples are there already")
+    sampler = make_sampler(task)
+    with path.open("a", encoding="utf-8") as file, progress(len(wanted), title) as shown:
+        shown.update(len(present))
+        for start in range(len(present), len(wanted), ROWS_PER_BATCH):
+            batch = wanted[start : start + ROWS_PER_BATCH]
+            drawn = sampler.sample([problem.prompt for problem, _ in batch], _batch_seed(settings.seed, start))
+            lines = [
+                {
+                    "problem_id": problem.id,
+                    "sample_index": index,
+                    "text": sample.text,
+                    "verdict": task.verdict(problem, sample.text, finished=sample.finished),
+                    "tokens": sample.tokens,
+                    "entropy": sample.entropy,
+                    "logprob": sample.logprob,
+                }
+                for (problem, index), sample in zip(batch, drawn, strict=True)
+            ]
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+            present.extend(lines)
+            shown.update(len(present), "samples")
+    return present
+
+
+def _batch_seed(seed: int, start: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"eval-{seed}-{start}".encode()).digest()[:4], "big")

@@ -1,0 +1,247 @@
+"""The command line: parse, call one function, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from progrpo_cli import __version__
+from progrpo_cli.errors import Interrupted, ProgrpoError, RequestError
+
+app = typer.Typer(
+    name="progrpo",
+    help="A laboratory for exploration in reinforcement learning with verifiable rewards.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh/--resume", help="Start again (what is there is kept aside), or go on with what is there (default)."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides, e.g. method=grpo train.steps=50.")
+]
+
+
+# The class of every complaint of the parser. Typer carries a copy of Click whose names are private; this one is public.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+class _State:
+    """What the error reporter has to know about the invocation."""
+
+    as_json = False
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"progrpo {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def _command(as_json: bool, verbose: bool, quiet: bool) -> Iterator[None]:
+    from progrpo_cli.console import set_up_logging
+
+    _State.as_json = as_json
+    set_up_logging(-1 if quiet else int(verbose))
+    yield
+
+
+def _print(result: Mapping[str, Any], as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(result, indent=2) if as_json else text)
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    experiment: Annotated[str | None, typer.Option(help="An experiment of experiments/experiment/.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Default: runs/ and a name made of the configuration.")] = None,
+    fresh: Fresh = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its hash.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a policy; without arguments ProGRPO on the embedded lab. The same command again goes on."""
+    with _command(as_json, verbose, quiet):
+        from progrpo_cli.commands import train as command
+
+        if dry_run:
+            resolved = command.dry_run(overrides or [], experiment)
+            import yaml
+
+            shown = yaml.safe_dump(resolved["config"], sort_keys=False)
+            _print(resolved, as_json, f"{shown}# config_hash: {resolved['config_hash']}")
+            return
+        result = command.train(overrides or [], experiment=experiment, run_dir=run_dir, fresh=fresh)
+        last = result["last"]
+        _print(
+            result,
+            as_json,
+            f"{result['run_dir']}: {result['status']} after {last['step']} updates, reward {last['reward']:.3f}, "
+            f"entropy {last['entropy']:.3f} nats\nnext: progrpo eval {result['run_dir']}",
+        )
+
+
+@app.command("eval")
+def evaluate(
+    target: Annotated[
+        str | None, typer.Argument(help="A run, study or model directory, or owner/name; default: the newest run.")
+    ] = None,
+    k: Annotated[str, typer.Option(help="The k of Pass@k, separated by commas.")] = "1,32",
+    n: Annotated[int | None, typer.Option(help="Samples a problem; default: twice the largest k.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas; default: the run's own.")] = None,
+    backend: Annotated[str, typer.Option(help="hf (transformers).")] = "hf",
+    temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sample and score: unbiased Pass@k, entropy and diversity on the test split, with 95 % intervals."""
+    with _command(as_json, verbose, quiet):
+        from progrpo_cli.commands import evaluate as command
+
+        request = command.Request(
+            ks=_integers("--k", k),
+            n=n,
+            tasks=tasks.split(",") if tasks else None,
+            backend=backend,
+            temperature=temperature,
+            top_p=top_p,
+            limit=limit,
+            fresh=fresh,
+        )
+        found = command.targets(target)
+        scores = [score for each in found for score in command.evaluate_target(each, request)]
+        if as_json:
+            typer.echo(json.dumps(scores[0] if len(scores) == 1 else {"evaluations": scores}, indent=2))
+        else:
+            command.show(scores)
+
+
+@app.command()
+def sweep(
+    space: Annotated[str | None, typer.Option(help="A space of sweeps/, e.g. arm_alpha.")] = None,
+    overrides: Overrides = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the space's.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: the space's.")] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name; default: the space's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every planned run.")] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Study a space of configurations over seeds; the same command again runs only what is missing."""
+    with _command(as_json, verbose, quiet):
+        from progrpo_cli.commands import sweep as command
+
+        if worker:
+            command.work(study)
+            return
+        result = command.sweep(
+            space,
+            overrides or [],
+            seeds=None if seeds is None else _integers("--seeds", seeds),
+            workers=workers,
+            study=study,
+            dry_run=dry_run,
+        )
+        if as_json:
+            typer.echo(json.dumps(result, indent=2))
+        else:
+            command.show(result)
+
+
+@app.command()
+def report(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SOURCE]...", help="Run or study directories, wandb-offline:DIR; default: runs/."),
+    ] = None,
+    formats: Annotated[str, typer.Option("--format", help="term, md, tex, csv, separated by commas.")] = (
+        "term,md,tex,csv"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("report"),
+    baseline: Annotated[str | None, typer.Option(help="The method differences are taken to; default: grpo.")] = None,
+    k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: those that were evaluated.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tables and figures from what was logged to W&B."""
+    with _command(as_json, verbose, quiet):
+        from progrpo_cli.commands import report as command
+
+        command.report(
+            sources or [],
+            formats=formats.split(","),
+            out=out,
+            baseline=baseline,
+            k=None if k is None else _integers("--k", k),
+            as_json=as_json,
+        )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="runs|methods|tasks|spaces|experiments", help="What to list.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what there is."""
+    with _command(as_json, verbose, quiet):
+        from progrpo_cli.commands import listing as command
+
+        rows = command.rows(what)
+        _print({what: rows}, as_json, command.text(rows))
+
+
+def _integers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"{option} {text}: whole numbers separated by commas are needed") from None
+
+
+def run() -> None:
+    """Run the command line and leave with the exit code of the contract."""
+    try:
+        app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+    except _UsageError as error:
+        _fail(error.format_message(), RequestError.exit_code)
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+        _fail(str(error) or "interrupted", Interrupted.exit_code)
+    except ProgrpoError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our stdout has gone, e.g. `progrpo list runs | head`
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    if _State.as_json:
+        typer.echo(json.dumps({"error": message, "exit_code": code}))
+    typer.echo(f"progrpo: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,62 @@
+"""Pass@k, unbiased: the chance that at least one of k samples drawn without replacement from n is correct."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.float64]
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """``1 - C(n - c, k) / C(n, k)`` (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+
+    Integer arithmetic up to one correctly rounded division, so nothing overflows or cancels. Plugging the empirical
+    rate into ``1 - (1 - c/n)**k`` instead would be biased, and so would drawing with replacement.
+
+    Args:
+        n: samples of the problem.
+        correct: how many of them are correct.
+        k: samples drawn.
+
+    Returns:
+        A probability in [0, 1]; exactly 1.0 when fewer than k samples are wrong.
+
+    Raises:
+        ValueError: k < 1, k > n (the message says the n needed), or not 0 <= correct <= n.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    if k > n:
+        raise ValueError(f"pass@{k} needs n >= {k} samples a problem; there are {n}")
+    if not 0 <= correct <= n:
+        raise ValueError(f"{correct} correct of {n} samples is impossible")
+    every = math.comb(n, k)
+    return (every - math.comb(n - correct, k)) / every
+
+
+def pass_at_k_per_problem(n: Ints, correct: Ints, k: int) -> Floats:
+    """:func:`pass_at_k` for each problem.
+
+    Args:
+        n: (P,) samples of each problem.
+        correct: (P,) how many of them are correct.
+        k: samples drawn.
+
+    Returns:
+        (P,) float64, each the very value that :func:`pass_at_k` gives.
+
+    Raises:
+        ValueError: as :func:`pass_at_k`, for any problem, or shapes that differ.
+    """
+    if n.shape != correct.shape or n.ndim != 1:
+        raise ValueError(f"n {n.shape} and correct {correct.shape} must both be (P,)")
+    # Few different pairs exist (at most n + 1 for one n), so the exact integers are computed once for each.
+    pairs, which = np.unique(np.stack([n, correct]), axis=1, return_inverse=True)
+    values = [pass_at_k(int(samples), int(right), k) for samples, right in pairs.T]
+    of_problem: Floats = np.array(values, dtype=np.float64)[which.reshape(-1)]
+    return of_problem

@@ -1,0 +1,103 @@
+"""Finding and loading a policy: a model directory, a hub name, or the base policy that the package ships."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progrpo_cli.config import paths
+from progrpo_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a policy is loaded from."""
+
+    label: str
+    """How it is named in files and tables."""
+    location: str
+    """A directory or a hub name."""
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory, or None for a hub name."""
+        path = Path(self.location)
+        return path if path.is_dir() else None
+
+    def fingerprint(self) -> str:
+        """Changes when the weights on disk do (names, sizes and times of the weight files); empty for a hub name."""
+        if self.directory is None:
+            return ""
+        if self.label == paths.LAB_BASE:  # ships with the package: installing it must not change its identity
+            return hashlib.sha256((self.directory / "model.safetensors").read_bytes()).hexdigest()[:12]
+        files = sorted(self.directory.glob("*.safetensors"))
+        described = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256(repr(described).encode()).hexdigest()[:12]
+
+
+def resolve(target: str) -> Source:
+    """Find a policy without loading anything.
+
+    Raises:
+        RequestError: neither the shipped base policy, nor an existing model directory, nor a name ``owner/name``.
+    """
+    if target == paths.LAB_BASE:
+        return Source(target, str(paths.ASSETS / "lab-base"))
+    path = Path(target)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise RequestError(f"{target} is neither a run directory nor a model directory (no config.json in it)")
+        return Source(target.rstrip("/"), target)
+    if path.exists():
+        raise RequestError(f"{target} is a file; a run directory, a model directory or a hub name is needed")
+    if not _HUB_NAME.fullmatch(target):
+        raise RequestError(f"{target!r} is neither an existing path nor a hub name (owner/name)")
+    return Source(target, target)
+
+
+def load(source: Source, dtype: str, device: str, *, chat: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights (safetensors only) and tokenizer, ready to sample from; ``chat``: a chat template is needed.
+
+    Raises:
+        RequestError: what stands there cannot be loaded, or has no chat template; one line says why.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # a bar a file is noise beside our own progress
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.location, padding_side="left")
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source.location, dtype=getattr(torch, dtype), use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"cannot load {source.label}: {reason[:300]}") from error
+    if chat and tokenizer.chat_template is None:
+        raise RequestError(f"{source.label} has no chat template, which this task needs; try task=countdown")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(device), tokenizer
+
+
+def choose_device(wanted: str) -> str:
+    """``cpu`` or ``cuda`` for the configuration's ``device``.
+
+    Raises:
+        RequestError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise RequestError("device=cuda: no GPU is visible to torch; try device=cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"

@@ -1,0 +1,197 @@
+"""A run directory: who may write to it, what it holds, and its manifest."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from progrpo_cli.config.compose import flatten, to_yaml, validate
+from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.config.schema import Config
+from progrpo_cli.errors import RequestError
+from progrpo_cli.records import files
+from progrpo_cli.records.provenance import now, provenance
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+class RunDirectory:
+    """The paths of a run and its manifest. Opening one for writing is :func:`open_for_training`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run in the directory."""
+        return self.manifest_path.is_file() and self.config_path.is_file()
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it is now.
+
+        Raises:
+            RequestError: there is none, or it is not JSON.
+        """
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.path} is not a run directory: no readable manifest.json") from error
+        return manifest
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the manifest."""
+        files.write_json(self.manifest_path, {**self.manifest(), **changes})
+
+    def config(self) -> Config:
+        """The frozen configuration.
+
+        Raises:
+            RequestError: there is none, or it is not valid.
+        """
+        import yaml
+
+        try:
+            frozen = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise RequestError(f"{self.path} is not a run directory: no readable config.yaml") from error
+        try:
+            return validate(frozen)
+        except RequestError as error:
+            raise RequestError(f"{self.config_path}: {error}") from error
+
+    @property
+    def finished(self) -> bool:
+        """Whether training ended and the policy is there."""
+        return self.exists and self.manifest()["status"] == "finished" and self.manifest()["kind"] == "run"
+
+    def status(self) -> str:
+        """The manifest's status; a run whose process was killed is ``interrupted`` although it could not write so."""
+        status: str = self.manifest()["status"]
+        return "interrupted" if status == "running" and not self.in_use() else status
+
+    def in_use(self) -> bool:
+        """Whether a process holds the directory."""
+        lock = self.path / ".lock"
+        if not lock.exists():
+            return False
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory; the kernel lets go when the process dies, however it dies.
+
+        Raises:
+            RequestError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file: IO[str]
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip()
+                raise RequestError(f"{self.path} is in use by process {holder or 'unknown'}") from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def refuse_other(self, config: Config) -> None:
+        """Raise RequestError if the directory holds a run of another configuration or seed, naming what differs."""
+        if not self.exists:
+            if any(entry.name != ".lock" for entry in self.path.glob("*")) and not self.config_path.exists():
+                raise RequestError(f"{self.path} holds files but no run; choose another --run-dir")
+            return
+        held = self.config()
+        if config_hash(held) == config_hash(config) and held.seed == config.seed:
+            return
+        theirs, ours = flatten(held), flatten(config)
+        ignored = ("tracking.", "device", "experiment", "model.name")
+        different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
+        shown = "; ".join(
+            f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in different if not key.startswith(ignored)
+        )
+        raise RequestError(f"{self.path} holds another configuration ({shown}); choose another --run-dir or --fresh")
+
+    def start(self, config: Config, *, kind: Literal["run", "model"] = "run", **fields: Any) -> None:
+        """Freeze the configuration and write the manifest of a new run."""
+        files.write_text(self.config_path, to_yaml(config))
+        files.write_json(
+            self.manifest_path,
+            {
+                "kind": kind,
+                "config_hash": config_hash(config),
+                "seed": config.seed,
+                "status": "running",
+                "started_at": now(),
+                "finished_at": None,
+                "error": None,
+                "failed_at": None,
+                **fields,
+                "wandb_run_id": secrets.token_hex(4),
+                "resumed_at": [],
+                **provenance(),
+            },
+        )
+
+    def set_aside(self, part: str | None = None) -> Path:
+        """Move what the directory (or a ``part`` of it) holds out of the way: a fresh start loses nothing.
+
+        It goes to ``.replaced/`` beside the run, where neither reports nor lists look.
+        """
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+        aside = self.path.parent / ".replaced" / f"{self.name}-{stamp}"
+        for entry in [self.path / part] if part else list(self.path.iterdir()):
+            if entry.name != ".lock":
+                kept = aside / entry.relative_to(self.path)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                entry.rename(kept)
+        return aside
+
+
+def find_runs(root: Path) -> list[RunDirectory]:
+    """All run directories below ``root``, oldest first; folders whose name begins with a dot are left out."""
+    found = [
+        RunDirectory(manifest.parent)
+        for manifest in root.rglob("manifest.json")
+        if not any(part.startswith(".") for part in manifest.relative_to(root).parts)
+    ]
+    return sorted((run for run in found if run.exists), key=lambda run: (run.manifest()["started_at"], run.name))

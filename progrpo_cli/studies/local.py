@@ -1,0 +1,96 @@
+"""Worker processes on this machine, and what a person sees of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from progrpo_cli.console import Progress, log, progress
+from progrpo_cli.errors import Interrupted
+from progrpo_cli.records import files
+from progrpo_cli.studies.overview import status, write_trials_csv
+from progrpo_cli.studies.plan import Plan
+
+POLL_SECONDS = 2.0
+GRACE_SECONDS = 60.0
+
+
+def run_workers(plan: Plan) -> None:
+    """Start the workers, show how far they are, and return when all have ended.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the workers were told to save and have ended.
+    """
+    logs = plan.directory / "logs"
+    logs.mkdir(exist_ok=True)
+    open_runs = sum(status(run) != "complete" for run in plan.runs())
+    threads = max(1, (os.cpu_count() or 1) // plan.workers)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}  # oversubscribed cores are 5 to 10 times slower
+    command = [sys.executable, "-m", "progrpo_cli", "sweep", "--worker", "--study", str(plan.directory)]
+    workers = []
+    for number in range(min(plan.workers, open_runs)):
+        with (logs / f"worker-{number}.log").open("ab") as output:
+            workers.append(
+                subprocess.Popen(command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+            )
+    log.info(f"{len(workers)} workers, {threads} thread(s) each; their logs are in {logs}")
+    stop = _StopRequest()
+    with stop, progress(_updates(plan), f"study {plan.name}") as shown:
+        while any(worker.poll() is None for worker in workers):
+            _show(plan, shown)
+            if stop.requested:
+                _end(workers)
+                raise Interrupted(f"interrupted; the same command continues {plan.directory}")
+            time.sleep(POLL_SECONDS)
+        _show(plan, shown)
+
+
+class _StopRequest:
+    """Remembers SIGINT and SIGTERM while the workers run."""
+
+    requested = False
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for worker in workers:
+        try:
+            worker.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _updates(plan: Plan) -> int:
+    return sum(run.config.train.steps for run in plan.runs())
+
+
+def _show(plan: Plan, shown: Progress) -> None:
+    states = [row["status"] for row in write_trials_csv(plan)]
+    done = 0
+    for run, state in zip(plan.runs(), states, strict=True):
+        done += run.config.train.steps if state == "complete" else _last_step(run.directory.metrics_path)
+    counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    shown.update(done, f"updates; runs: {counted}")
+
+
+def _last_step(path: Path) -> int:
+    records = files.read_lines(path)
+    return int(records[-1]["step"]) if records else 0

@@ -1,0 +1,38 @@
+"""What every task offers: problems with stable ids, prompts, verdicts and, where it exists, a canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+Split = Literal["rl", "validation", "test"]
+Verdict = Literal["correct", "wrong", "unparseable", "timeout", "truncated"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem. ``id`` is stable across versions and unique within a task."""
+
+    id: str
+    prompt: str
+    """The text that the policy continues; for a task with ``chat``, what the user says."""
+
+
+class Task(Protocol):
+    """A set of problems with checkable answers."""
+
+    name: str
+    max_new_tokens: int
+    chat: bool
+    """Whether prompts go through the tokenizer's chat template."""
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        """The problems of a split in a fixed, documented order (the splits share no id)."""
+
+    def verdict(self, problem: Problem, text: str, *, finished: bool) -> Verdict:
+        """Judge a completion. ``finished`` says that the policy ended it (end-of-sequence), not the token limit."""
+
+    def canonical(self, problem: Problem, text: str) -> str | None:
+        """The canonical form of a CORRECT solution, or None where the task has no such form."""

@@ -1,0 +1,76 @@
+"""The lab's task: write an expression over four given numbers that equals the target."""
+
+from __future__ import annotations
+
+from progrpo_cli.tasks.base import Problem, Split, Verdict
+from progrpo_cli.tasks.countdown import expression, problems
+
+
+def prompt_of(key: problems.Key) -> str:
+    """The prompt of the lab's base policy, e.g. ``3 5 7 12=24:``."""
+    chosen, target = key
+    return f"{' '.join(map(str, chosen))}={target}:"
+
+
+def question_of(key: problems.Key) -> str:
+    """The prompt in words, for instruction-tuned models."""
+    chosen, target = key
+    listed = f"{', '.join(map(str, chosen[:-1]))} and {chosen[-1]}"
+    return (
+        f"Write an expression that equals {target}. Use each of the numbers {listed} exactly once, with +, -, * and "
+        f"parentheses. Put the expression alone on the last line."
+    )
+
+
+def answer_in(text: str) -> str:
+    """The expression in an answer of several lines: the last line that is not blank, left of any ``=``."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].partition("=")[0].strip() if lines else ""
+
+
+class Countdown:
+    """``countdown``: exact integer arithmetic, many correct expressions a problem."""
+
+    name = "countdown"
+
+    def __init__(self, max_new_tokens: int, limits: dict[Split, int | None], *, chat: bool = False) -> None:
+        """Make the task.
+
+        Args:
+            max_new_tokens: completion limit.
+            limits: how many problems of each split are used (None: all of them).
+            chat: ask in words through a chat template; else the prompt is ``3 5 7 12=24:``.
+        """
+        self.max_new_tokens = max_new_tokens
+        self.chat = chat
+        self._limits = limits
+
+    def problems(self, split: Split) -> list[Problem]:
+        """The first ``limits[split]`` problems of the split in hash order."""
+        worded = question_of if self.chat else prompt_of
+        chosen = problems.keys_of(split)[: self._limits[split]]
+        return [Problem(problems.problem_id(key), worded(key)) for key in chosen]
+
+    def verdict(self, problem: Problem, text: str, *, finished: bool) -> Verdict:
+        """``truncated`` without an end-of-sequence, else whether the expression parses, fits the numbers and hits."""
+        if not finished:
+            return "truncated"
+        chosen, target = _key(problem.id)
+        try:
+            parsed = self._parse(text)
+        except expression.ParseError:
+            return "unparseable"
+        right = expression.numbers(parsed) == list(chosen) and expression.value(parsed) == target
+        return "correct" if right else "wrong"
+
+    def canonical(self, problem: Problem, text: str) -> str:
+        """See :func:`progrpo_cli.tasks.countdown.expression.canonical`."""
+        return expression.canonical(self._parse(text))
+
+    def _parse(self, text: str) -> expression.Expression:
+        return expression.parse(answer_in(text) if self.chat else text)
+
+
+def _key(identifier: str) -> problems.Key:
+    *chosen, target = (int(part) for part in identifier.split("_"))
+    return tuple(chosen), target

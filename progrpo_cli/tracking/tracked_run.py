@@ -1,0 +1,33 @@
+"""A run as a tracker or a run directory gives it back: the one shape that reports read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What was logged of one run."""
+
+    id: str
+    name: str
+    group: str | None
+    """The study that the run belongs to."""
+    tags: tuple[str, ...]
+    config: dict[str, Any]
+    """Nested: the resolved configuration, and under ``progrpo`` what identifies the run: kind, config_hash, seed,
+    version, commit, directory (its name) and model."""
+    summary: dict[str, Any]
+    """Last values; each evaluation's ``scores.json`` as text under ``scores/<evaluation>``."""
+    history: list[dict[str, Any]]
+    """One dict a logged training step, ascending in ``step``."""
+    status: str
+    """``finished``, ``failed``, ``interrupted`` or ``running``; ``unknown`` where nobody wrote how the run ended."""
+    started: float
+    """Seconds since 1970."""
+    damaged_records: int
+    """Records of the W&B files that could not be read."""
+    path: Path
+    """The directory that it was read from."""

@@ -1,0 +1,135 @@
+"""Sending a run to W&B: offline by default, and never the only place where a number is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from progrpo_cli.config.schema import Config
+
+if TYPE_CHECKING:
+    import wandb
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.records.rundir import RunDirectory
+
+MODES = ("offline", "online", "disabled")
+
+
+class Tracker(Protocol):
+    """Where metrics and scores go besides the run directory."""
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """One logged step; ``record`` holds our own ``step``."""
+
+    def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
+        """An evaluation's ``scores.json`` under the name of its directory, with its samples if they may leave."""
+
+
+class _Off:
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Nothing is tracked."""
+
+    def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
+        """Nothing is tracked."""
+
+
+class _Wandb:
+    def __init__(self, run: wandb.Run) -> None:
+        self._run = run
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self._run.log({key: value for key, value in record.items() if value is not None})
+
+    def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
+        measured = {
+            key: value["value"] for key, value in scores.items() if isinstance(value, dict) and "value" in value
+        }
+        self._run.log({f"eval/{evaluation}/{key}": value for key, value in measured.items()})
+        # The whole file, counts included, in one summary value: a report reads it back from W&B alone.
+        self._run.summary[f"scores/{evaluation}"] = json.dumps(scores, separators=(",", ":"))
+        if samples is not None:
+            self._run.log({f"samples/{evaluation}": _table(samples)})
+
+
+def _table(samples: Path) -> wandb.Table:
+    import wandb
+
+    from progrpo_cli.records.files import read_lines
+
+    rows = read_lines(samples)
+    return wandb.Table(columns=[*rows[0]], data=[list(row.values()) for row in rows])
+
+
+def mode_of(config: Config) -> str:
+    """The W&B mode: the configuration's, else what WANDB_MODE says, else offline.
+
+    Raises:
+        RequestError: WANDB_MODE says something else.
+    """
+    mode = config.tracking.wandb.mode or os.environ.get("WANDB_MODE") or "offline"
+    if mode not in MODES:
+        raise RequestError(f"WANDB_MODE={mode}: not a mode{nearest(mode, MODES)}")
+    return mode
+
+
+@contextmanager
+def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> Iterator[Tracker]:
+    """Open the run's W&B record (again), and close it whatever happens; without W&B the work goes on."""
+    mode = mode_of(config)
+    if mode == "disabled":
+        yield _Off()
+        return
+    import wandb
+
+    manifest = run.manifest()
+    label = config.method.name if manifest["kind"] == "run" else "base"
+    try:
+        opened = wandb.init(
+            project=config.tracking.wandb.project,
+            entity=config.tracking.wandb.entity,
+            dir=run.path,
+            id=manifest["wandb_run_id"],
+            name=run.name,
+            group=study,
+            tags=[label, *config.tracking.wandb.tags],
+            mode=mode,  # type: ignore[arg-type]  # checked by the schema, or by wandb where it is WANDB_MODE's
+            resume="allow" if mode == "online" else None,
+            config={
+                **config.model_dump(mode="json"),
+                "progrpo": {
+                    "kind": manifest["kind"],
+                    "config_hash": manifest["config_hash"],
+                    "seed": manifest["seed"],
+                    "version": manifest["progrpo"],
+                    "commit": manifest["git"]["commit"],
+                    "directory": run.name,
+                    "model": manifest["model"],
+                },
+            },
+            settings=wandb.Settings(
+                console="off",  # our stdout is the result of the command
+                silent=True,
+                disable_git=True,  # the manifest names our commit; W&B would name that of the working directory
+                x_disable_stats=True,
+                # The log is flushed every 15 s by default: a killed run would lose that much, its configuration too.
+                x_transaction_log_flush_interval=1,
+            ),
+            reinit="finish_previous",
+        )
+    except (wandb.Error, OSError, ValueError) as error:
+        log.warning(f"W&B cannot be used ({' '.join(str(error).split())}); the run directory still gets everything")
+        yield _Off()
+        return
+    opened.define_metric("step")
+    opened.define_metric("*", step_metric="step", step_sync=False)  # else an evaluation gets a made-up step
+    try:
+        yield _Wandb(opened)
+    except BaseException:
+        opened.finish(exit_code=1)
+        raise
+    opened.finish()

@@ -1,0 +1,171 @@
+"""What happens around an update: metrics are written, checkpoints are asked for, signals end the run in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from progrpo_cli.console import Progress, log
+from progrpo_cli.records import files
+from progrpo_cli.tracking.wandb_run import Tracker
+
+# TRL's names and ours. The first group describes the rollout: TRL logs it on the update that sampled it, and we repeat
+# it on the later updates made on the same rollout. The second group describes the update.
+OF_THE_ROLLOUT = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "frac_reward_zero_std": "zero_variance_fraction",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "truncated_fraction",
+}
+OF_THE_UPDATE = {
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clip_fraction",
+    "clip_ratio/low_mean": "clip_fraction_low",
+    "clip_ratio/high_mean": "clip_fraction_high",
+    "grad_norm": "grad_norm",
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+}
+
+
+class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """One flushed line a step in ``metrics.jsonl``, the same to the tracker, and the progress display.
+
+    Args:
+        path: ``metrics.jsonl``; lines after ``resumed_at`` (from updates that a crash took back) are removed first.
+        rollout_metrics: gives ARM's and Pass@k's values of the current rollout.
+        validate: held-out scores after an update, or None; called when ``eval_every`` says so.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        tracker: Tracker,
+        progress: Progress,
+        rollout_metrics: Callable[[], Mapping[str, float | None]],
+        validate: Callable[[], dict[str, float]],
+        eval_every: int,
+        resumed_at: int,
+    ) -> None:
+        kept = [record for record in files.read_lines(path) if record["step"] <= resumed_at]
+        files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._tracker = tracker
+        self._progress = progress
+        self._rollout_metrics = rollout_metrics
+        self._validate = validate
+        self._eval_every = eval_every
+        self._of_the_rollout: dict[str, Any] = {}
+        self._validation: dict[str, float] = {}
+        self._began = 0.0
+        self._seconds = 0.0
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self._seconds = time.perf_counter() - self._began
+        if self._eval_every and state.global_step % self._eval_every == 0:
+            self._validation = self._validate()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is None or "loss" not in logs:  # the Trainer's summary at the end
+            return
+        self._of_the_rollout.update({ours: logs[theirs] for theirs, ours in OF_THE_ROLLOUT.items() if theirs in logs})
+        record = {
+            "step": state.global_step,
+            **self._of_the_rollout,
+            **{ours: logs[theirs] for theirs, ours in OF_THE_UPDATE.items() if theirs in logs},
+            "step_seconds": self._seconds,
+            **self._rollout_metrics(),
+            **self._validation,
+        }
+        self._validation = {}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._tracker.log(record)
+        self._progress.update(
+            state.global_step,
+            f"reward {record['reward']:.3f}, entropy {record['entropy']:.3f}, {self._seconds:.2f} s/update",
+        )
+
+    def close(self) -> None:
+        """Close ``metrics.jsonl``."""
+        self._file.close()
+
+
+class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Checkpoints on rollout boundaries only: TRL does not save its rollout buffer."""
+
+    def __init__(self, save_every: int, updates_per_rollout: int, resumed_at: int) -> None:
+        self._save_every = save_every
+        self._updates_per_rollout = updates_per_rollout
+        self._saved_at = resumed_at
+        self.stop_requested = False
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        if state.global_step % self._updates_per_rollout or state.global_step >= state.max_steps:
+            return
+        if self.stop_requested or state.global_step - self._saved_at >= self._save_every:
+            control.should_save = True
+            self._saved_at = state.global_step
+        if self.stop_requested:
+            control.should_training_stop = True
+
+
+class SignalsStop:
+    """The first SIGINT or SIGTERM asks to stop at the next rollout boundary; a second one ends at once."""
+
+    def __init__(self, policy: CheckpointPolicy) -> None:
+        self._policy = policy
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._policy.stop_requested:
+            raise KeyboardInterrupt
+        log.warning("stopping at the end of this rollout (again to stop at once, back to the last checkpoint)")
+        self._policy.stop_requested = True

@@ -1,0 +1,103 @@
+"""Bad input: one line on stderr, exit code 2, soon, and nothing written."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY, CommandLine
+
+CASES = [
+    (["train", "method.arm.alhpa=1"], "method.arm.alpha"),
+    (["train", "+foo.bar=1"], "unknown key"),
+    (["train", "train.steps=many"], "train.steps"),
+    (["train", "method.arm.alpha=nan"], "finite"),
+    (["train", "method.arm.alpha=-inf"], "finite"),
+    (["train", "method.arm.low_fraction=0"], "low_fraction"),
+    (["train", "method.arm.low_fraction=1.5"], "low_fraction"),
+    (["train", "--experiment", "labb"], "lab"),
+    (["train", "method=grp"], "grpo"),
+    (["train", "model.path=nowhere"], "nowhere"),
+    (["train", "--nonsense"], "--nonsense"),
+    (["eval", "--k", "0"], "k must be at least 1"),
+    (["eval", "progrpo/lab-base", "--k", "64", "--n", "32"], "--n 64"),
+    (["eval", "progrpo/lab-base", "--k", "1,x"], "whole numbers"),
+    (["eval", "nowhere"], "owner/name"),
+    (["eval"], "no finished run"),
+    (["eval", "progrpo/lab-base", "--tasks", "countdwn"], "countdown"),
+    (["eval", "progrpo/lab-base", "--backend", "tf"], "hf"),
+    (["eval", "progrpo/lab-base", "--temperature", "0"], "--temperature"),
+    (["sweep", "--space", "arm_alhpa"], "arm_alpha"),
+    (["sweep"], "arm_alpha"),
+    (["sweep", "--space", "arm_alpha", "method.arm.alpha=3"], "varies"),
+    (["sweep", "--worker", "--study", "none"], "no study"),
+    (["report"], "runs"),
+    (["report", "--format", "docx"], "docx"),
+    (["list", "spces"], "spaces"),
+    (["nonsense"], "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES, ids=[" ".join(case[0]) for case in CASES])
+def test_one_line_exit_two_nothing_written(progrpo: CommandLine, arguments: list[str], message: str) -> None:
+    began = time.monotonic()
+    done = progrpo(*arguments)
+    seconds = time.monotonic() - began
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert progrpo.written() == []
+    assert seconds < 5  # "a second or two"; the margin is for a loaded test machine
+
+
+def test_json_errors_are_one_document(progrpo: CommandLine) -> None:
+    done = progrpo("train", "method=grp", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["exit_code"] == 2
+
+
+def test_heavy_packages_are_not_imported_for_bad_input() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.argv = ['progrpo', 'eval', 'progrpo/lab-base', '--k', '9', '--n', '3']\n"
+        "from progrpo_cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as end: assert end.code == 2, end.code\n"
+        "print([name for name in ('torch', 'transformers', 'trl', 'wandb', 'optuna', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_directory_of_another_configuration_or_seed_is_refused(
+    progrpo: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
+) -> None:
+    shutil.copytree(trained[1]["progrpo"], progrpo.directory / "run")
+    before = progrpo.written()
+    other = progrpo("train", *TINY, "method.arm.alpha=0.3", "--run-dir", "run")
+    assert other.returncode == 2
+    assert "method.arm.alpha is 1.0, not 0.3" in other.stderr
+    seed = progrpo("train", *TINY, "seed=1", "--run-dir", "run")
+    assert seed.returncode == 2
+    assert "seed is 0, not 1" in seed.stderr
+    foreign = progrpo.directory / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("x")
+    assert progrpo("train", *TINY, "--run-dir", "foreign").returncode == 2
+    assert [path for path in progrpo.written() if not path.startswith("foreign")] == before
+
+
+def test_a_run_directory_in_use_is_refused(progrpo: CommandLine) -> None:
+    import fcntl
+
+    (progrpo.directory / "run").mkdir()
+    with (progrpo.directory / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = progrpo("train", *TINY, "--run-dir", "run")
+    assert done.returncode == 2
+    assert "in use" in done.stderr
+    assert progrpo.written() == ["run", "run/.lock"]

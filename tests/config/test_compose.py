@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from progrpo_cli.config import paths
+from progrpo_cli.config.compose import compose, flatten, keys, to_yaml, validate
+from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.errors import RequestError
+from progrpo_cli.studies.plan import make_plan
+from progrpo_cli.studies.space import load_space
+
+SHIPPED = [
+    (group, name)
+    for group in ("experiment", "method", "task", "model")
+    for name in paths.names(paths.EXPERIMENTS / group)
+] + [("space", name) for name in paths.names(paths.SWEEPS)]
+
+
+@pytest.mark.parametrize(("group", "name"), SHIPPED)
+def test_every_shipped_configuration_composes(group: str, name: str, tmp_path: Path) -> None:
+    if group == "space":
+        plan = make_plan(load_space(name), [], tmp_path / name)
+        assert len({trial.config_hash for trial in plan.trials}) == len(plan.trials) > 1
+    else:
+        config = compose([f"{group}={name}"])
+        chosen = getattr(config, group)
+        assert name.startswith(chosen if group == "experiment" else chosen.name)
+
+
+def test_arm_alpha_is_five_values_with_zero_by_three_seeds(tmp_path: Path) -> None:
+    plan = make_plan(load_space("arm_alpha"), [], tmp_path / "study")
+    alphas = [trial.parameters["method.arm.alpha"] for trial in plan.trials]
+    assert len(alphas) == 5
+    assert 0 in alphas
+    assert len(plan.seeds) == 3
+    assert len(list(plan.runs())) == 15
+
+
+def test_the_default_is_progrpo_on_the_lab() -> None:
+    config = compose()
+    assert (config.experiment, config.method.name, config.task.name) == ("lab", "progrpo", "countdown")
+    assert config.train.updates_per_rollout == 2
+    assert config.method.arm is not None
+    assert (config.method.arm.gate, config.method.arm.scope) == ("any_correct", "all")
+    assert (config.method.arm.low_fraction, config.method.arm.prompt_low_fraction) == (0.2, 1.0)
+
+
+def test_overrides_and_experiment_option() -> None:
+    config = compose(["method.arm.alpha=0.3", "+train.steps=7", "seed=5"], experiment="lab")
+    assert config.method.arm is not None
+    assert (config.method.arm.alpha, config.train.steps, config.seed) == (0.3, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.arm.alhpa=1", "method.arm.alpha"),
+        ("+method.arm.alhpa=1", "method.arm.alpha"),
+        ("++train.stpes=1", "train.steps"),
+        ("method=pogrpo", "progrpo"),
+        ("experiment=labb", "lab"),
+        ("task=countdwn", "countdown"),
+        ("method.arm.gate=mixd", "mixed"),
+        ("method.arm.alpha=nan", "finite"),
+        ("method.arm.alpha=inf", "finite"),
+        ("method.arm.alpha=strong", "number"),
+        ("method.arm.low_fraction=0", "greater than 0"),
+        ("method.arm.low_fraction=1.01", "less than or equal to 1"),
+        ("train.steps=2.5", "integer"),
+        ("train.steps='3'", "integer"),
+        ("train.group_size=1", "greater than or equal to 2"),
+        ("train.micro_batch_size=100", "does not divide"),
+        ("tracking.wandb.mode=onlin", "online"),
+        ("seed=1,2", "progrpo sweep"),
+        ("~seed", "deleted"),
+        ("seed", "KEY=VALUE"),
+        ("method.name=grpo", "method=NAME"),
+        ("method@x=grpo", "packages"),
+        ("model.path=${oc.env:HOME}", "interpolations"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_names_what_is_right(override: str, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        compose([override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_arm_options_are_refused_for_a_method_without_arm() -> None:
+    with pytest.raises(RequestError, match="no ARM"):
+        compose(["method=grpo", "method.arm.alpha=1"])
+
+
+def test_the_hash_covers_numbers_and_not_seed_tracking_or_device() -> None:
+    default = config_hash(compose())
+    for same in ("seed=3", "tracking.wandb.mode=disabled", "tracking.wandb.tags=[a]", "device=cpu", "model.name=x"):
+        assert config_hash(compose([same])) == default
+    different = ["method=grpo", "method.arm.alpha=0.3", "train.steps=7", "train.learning_rate=1e-3", "model.path=a/b"]
+    hashes = {config_hash(compose([override])) for override in different}
+    assert len(hashes | {default}) == len(different) + 1
+
+
+def test_a_frozen_configuration_reads_back_the_same() -> None:
+    import yaml
+
+    config = compose(["method=grpo", "seed=3"])
+    assert validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_keys_are_those_of_a_configuration() -> None:
+    assert set(flatten(compose())) == set(keys())

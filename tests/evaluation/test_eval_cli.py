@@ -1,0 +1,171 @@
+"""Evaluation through the real command line, and its numbers against what stands in samples.jsonl."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import TINY, CommandLine, kill, wait_for
+
+from progrpo_cli.config.compose import compose
+from progrpo_cli.tasks.base import VERDICTS
+from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.tracking.wandb_offline import read_wandb_dir
+
+INTERVALS = ["pass@1", "pass@4", "entropy", "distinct_correct"]
+
+
+def read_samples(directory: Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    trained: tuple[CommandLine, dict[str, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[CommandLine, dict]:
+    command = CommandLine(tmp_path_factory.mktemp("evaluated"))
+    shutil.copytree(trained[1]["grpo"], command.directory / "runs" / "only")
+    return command, command.json("eval", "--k", "1,4")  # no TARGET: the newest finished run
+
+
+def test_scores_and_samples_have_what_the_contract_says(evaluated: tuple[CommandLine, dict]) -> None:
+    command, scores = evaluated
+    directory = command.directory / scores["eval_dir"]
+    assert directory.parent == command.directory / "runs" / "only" / "eval"
+    assert directory.name.startswith("countdown-")
+    assert json.loads((directory / "scores.json").read_text()) == scores
+    assert (scores["task"], scores["split"], scores["n"], scores["k"], scores["problems"]) == (
+        "countdown",
+        "test",
+        8,
+        [1, 4],
+        6,
+    )
+    expected = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24, "backend": "hf", "seed": 0}
+    assert {key: scores[key] for key in expected} == expected
+    assert set(scores["verdicts"]) == set(VERDICTS)
+    for metric in INTERVALS:
+        assert scores[metric]["low"] <= scores[metric]["value"] <= scores[metric]["high"]
+    samples = read_samples(directory)
+    assert len(samples) == 48
+    assert {(s["problem_id"], s["sample_index"]) for s in samples} == {
+        (row[0], index) for row in scores["counts"] for index in range(8)
+    }
+    assert set(samples[0]) == {"problem_id", "sample_index", "text", "verdict", "tokens", "entropy", "logprob"}
+
+
+def test_the_scores_follow_from_the_samples(evaluated: tuple[CommandLine, dict]) -> None:
+    command, scores = evaluated
+    samples = read_samples(command.directory / scores["eval_dir"])
+    task = make_task(compose(TINY).task)
+    problems = task.problems("test")
+    assert [row[0] for row in scores["counts"]] == [problem.id for problem in problems]
+    pass_at_4, distinct = [], []
+    for problem, (_, n, correct) in zip(problems, scores["counts"], strict=True):
+        of_problem = [s for s in samples if s["problem_id"] == problem.id]
+        right = [s for s in of_problem if s["verdict"] == "correct"]
+        assert (len(of_problem), len(right)) == (n, correct)
+        subsets = list(itertools.combinations(range(n), 4))
+        rights = {index for index, s in enumerate(of_problem) if s["verdict"] == "correct"}
+        pass_at_4.append(sum(bool(rights & set(subset)) for subset in subsets) / len(subsets))
+        distinct.append(len({task.canonical(problem, s["text"]) for s in right}))
+    assert scores["pass@1"]["value"] == pytest.approx(sum(row[2] for row in scores["counts"]) / len(samples))
+    assert scores["pass@4"]["value"] == pytest.approx(sum(pass_at_4) / len(pass_at_4))
+    assert scores["distinct_correct"]["value"] == pytest.approx(sum(distinct) / len(distinct))
+    assert scores["entropy"]["value"] == pytest.approx(sum(s["entropy"] for s in samples) / len(samples))
+    counted = {verdict: sum(s["verdict"] == verdict for s in samples) for verdict in VERDICTS}
+    assert scores["verdicts"] == counted
+
+
+def test_scores_and_counts_go_to_the_runs_wandb(evaluated: tuple[CommandLine, dict]) -> None:
+    command, scores = evaluated
+    (tracked,) = read_wandb_dir(command.directory / "runs" / "only" / "wandb")
+    name = Path(scores["eval_dir"]).name
+    assert json.loads(tracked.summary[f"scores/{name}"])["counts"] == scores["counts"]
+    assert len(tracked.history) == 4  # training's history is not disturbed
+
+
+def test_again_samples_nothing_and_more_k_are_added(evaluated: tuple[CommandLine, dict], tmp_path: Path) -> None:
+    command, scores = evaluated
+    samples = command.directory / scores["eval_dir"] / "samples.jsonl"
+    before = samples.stat().st_mtime_ns
+    again = command.json("eval", "runs/only", "--k", "2", "--n", "8")
+    assert samples.stat().st_mtime_ns == before
+    assert again["k"] == [1, 2, 4]
+    assert again["pass@1"] == scores["pass@1"]
+
+
+def test_another_temperature_is_another_directory(evaluated: tuple[CommandLine, dict]) -> None:
+    command, scores = evaluated
+    cooler = command.json("eval", "runs/only", "--k", "1,4", "--temperature", "0.5", "--top-p", "0.9")
+    assert cooler["eval_dir"] != scores["eval_dir"]
+    assert cooler["entropy"]["value"] < scores["entropy"]["value"]
+
+
+def test_a_killed_evaluation_resumes_to_the_same_samples(progrpo: CommandLine) -> None:
+    command = ["eval", "progrpo/lab-base", "--k", "1,32", "--limit", "40"]
+    process = progrpo.start(*command)
+    pattern = "runs/eval-progrpo--lab-base/eval/*/samples.jsonl"
+
+    def some_samples() -> bool:
+        found = list(progrpo.directory.glob(pattern))
+        return bool(found) and len(found[0].read_text().splitlines()) >= 512
+
+    wait_for(some_samples, process)
+    kill(process)
+    (samples,) = progrpo.directory.glob(pattern)
+    with samples.open("a") as file:
+        file.write('{"problem_id": "cut sho')  # what a crash in the middle of a line leaves
+    resumed = progrpo.json(*command)
+    straight = CommandLine(progrpo.directory / "other")
+    straight.directory.mkdir()
+    whole = straight.json(*command)
+    assert read_samples(progrpo.directory / resumed["eval_dir"]) == read_samples(straight.directory / whole["eval_dir"])
+    for metric in ("pass@1", "pass@32", "entropy", "distinct_correct"):
+        assert resumed[metric] == whole[metric]
+
+
+def test_the_base_and_a_model_directory_are_evaluated_alike(
+    progrpo: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
+) -> None:
+    from progrpo_cli.config.paths import ASSETS
+
+    arguments = ["--k", "1,4", "--limit", "8"]
+    base = progrpo.json("eval", "progrpo/lab-base", *arguments)
+    shutil.copytree(ASSETS / "lab-base", progrpo.directory / "copy")
+    copy = progrpo.json("eval", "copy", *arguments)
+    assert base["policy"] == "base"
+    assert base["counts"] == copy["counts"]
+    assert base["pass@4"] == copy["pass@4"]
+    assert (progrpo.directory / base["eval_dir"]).is_relative_to(progrpo.directory / "runs" / "eval-progrpo--lab-base")
+    manifest = json.loads((progrpo.directory / "runs" / "eval-progrpo--lab-base" / "manifest.json").read_text())
+    assert (manifest["kind"], manifest["status"], manifest["model"]) == ("model", "finished", "progrpo/lab-base")
+
+
+def test_a_directory_that_cannot_be_loaded_is_one_line(progrpo: CommandLine) -> None:
+    (progrpo.directory / "broken").mkdir()
+    (progrpo.directory / "broken" / "config.json").write_text("{}")
+    done = progrpo("eval", "broken", "--k", "1")
+    assert done.returncode == 2
+    assert "cannot load broken" in done.stderr.splitlines()[-1]
+
+
+def test_a_chat_template_is_used_where_the_task_asks_for_it(progrpo: CommandLine) -> None:
+    """A template that repeats the user's words makes the chat path draw the plain path's samples."""
+    from progrpo_cli import policy
+    from progrpo_cli.config.paths import ASSETS
+    from progrpo_cli.sampling.hf import HfSampler
+
+    model, tokenizer = policy.load(policy.Source("base", str(ASSETS / "lab-base")), "float32", "cpu", chat=False)
+    settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24}
+    prompts = ["3 5 7 12=24:", "1 2 3 4=9:"]
+    plain = HfSampler(model, tokenizer, **settings, chat=False).sample(prompts, seed=3)
+    tokenizer.chat_template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    assert HfSampler(model, tokenizer, **settings, chat=True).sample(prompts, seed=3) == plain
+
+
+def test_a_model_without_a_chat_template_is_one_line(progrpo: CommandLine) -> None:
+    done = progrpo("eval", "progrpo/lab-base", "--tasks", "countdown_chat", "--k", "1")
+    assert done.returncode == 2
+    assert "has no chat template" in done.stderr.splitlines()[-1]

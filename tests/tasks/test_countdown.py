@@ -1,0 +1,155 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from progrpo_cli.tasks.base import Problem
+from progrpo_cli.tasks.countdown import expression, problems
+from progrpo_cli.tasks.countdown.task import Countdown, prompt_of, question_of
+from progrpo_cli.training.lab_base import _render, random_pair
+
+SPLITS = ("base", "rl", "validation", "test")
+TASK = Countdown(24, {"rl": None, "validation": 50, "test": 60})
+PROBLEM = Problem(problems.problem_id(((3, 5, 7, 12), 24)), prompt_of(((3, 5, 7, 12), 24)))
+
+trees = st.recursive(
+    st.integers(1, 12).map(expression.Number),
+    lambda inner: st.builds(expression.Operation, st.sampled_from("+-*"), inner, inner),
+    max_leaves=6,
+)
+
+
+def test_the_splits_are_disjoint_by_key_and_cover_all_problems() -> None:
+    keys = {split: set(problems.keys_of(split)) for split in SPLITS}
+    assert sum(len(found) for found in keys.values()) == len(set().union(*keys.values())) == len(problems.all_keys())
+    assert min(len(found) for found in keys.values()) > 5000
+
+
+def test_what_the_base_policy_is_trained_on_is_in_no_other_split() -> None:
+    rng = random.Random(1)
+    pairs = [random_pair(rng) for _ in range(500)]
+    assert {problems.split_of(key) for key, _ in pairs} == {"base"}
+    for key, text in pairs:
+        assert TASK.verdict(Problem(problems.problem_id(key), prompt_of(key)), text, finished=True) == "correct"
+
+
+def test_a_prefix_of_a_split_never_changes() -> None:
+    assert [p.id for p in TASK.problems("validation")] == [
+        problems.problem_id(key) for key in problems.keys_of("validation")[:50]
+    ]
+    assert len(TASK.problems("test")) == 60
+    assert len(TASK.problems("rl")) == len(problems.keys_of("rl"))
+
+
+def test_reachable_is_what_brute_force_finds() -> None:
+    chosen = (2, 3, 7, 11)
+    found = set()
+    rng = random.Random(0)
+    for _ in range(60_000):
+        order = rng.sample(chosen, 4)
+        a, b, c, d = order
+        o = [rng.choice("+-*") for _ in range(3)]
+        shape = rng.choice(["(({}{}{}){}{}){}{}", "({}{}({}{}{})){}{}", "({}{}{}){}({}{}{})", "{}{}(({}{}{}){}{})"])
+        found.add(eval(shape.format(a, o[0], b, o[1], c, o[2], d)))
+    assert found <= problems.reachable(chosen)
+    assert len(problems.reachable(chosen) - found) <= 0.02 * len(found)
+
+
+@given(trees)
+def test_rendering_parsing_and_values_agree_with_python(tree: expression.Expression) -> None:
+    text = _render(tree)
+    assert expression.value(expression.parse(text)) == expression.value(tree) == eval(text)
+    assert expression.numbers(expression.parse(text)) == expression.numbers(tree)
+
+
+@given(trees, st.randoms(use_true_random=False))
+def test_the_canonical_form_ignores_order_and_parentheses_and_keeps_the_value(
+    tree: expression.Expression, rng: random.Random
+) -> None:
+    def shuffled(node: expression.Expression) -> expression.Expression:
+        if isinstance(node, expression.Number):
+            return node
+        left, right = shuffled(node.left), shuffled(node.right)
+        if node.operator != "-" and rng.random() < 0.5:
+            left, right = right, left
+        return expression.Operation(node.operator, left, right)
+
+    form = expression.canonical(tree)
+    assert expression.canonical(shuffled(tree)) == form
+    assert expression.canonical(expression.parse(_render(tree))) == form
+    if not form.startswith("-"):
+        assert eval(form) == expression.value(tree)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("1+2", "2+1", True),
+        ("4-(3-2)", "4+2-3", True),
+        ("(1+2)*3", "3*(2+1)", True),
+        ("2*3*4", "4*(2*3)", True),
+        ("(1-2)*(3-4)", "(2-1)*(4-3)", False),
+        ("2*3+4", "2+3*4", False),
+    ],
+)
+def test_canonical_examples(one: str, other: str, same: bool) -> None:
+    forms = {expression.canonical(expression.parse(text)) for text in (one, other)}
+    assert (len(forms) == 1) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("12*7-5*3", "wrong"),
+        ("(12-7)*3+5", "wrong"),
+        ("(7-5)*12*3", "wrong"),
+        ("12+7+5", "wrong"),
+        ("12*(7-5)", "wrong"),  # 24, but the 3 is not used
+        ("(5+7-12)*3+24", "wrong"),  # 24, with a number that was not given
+        ("12*(3+5-7)+0", "wrong"),
+        ("3*7-5+12-4", "wrong"),
+        ("3+5+7+12-3", "wrong"),
+        ("(12-(7-5))*3", "wrong"),
+        ("", "unparseable"),
+        ("12*", "unparseable"),
+        ("(12*7", "unparseable"),
+        ("12 7", "unparseable"),
+        ("-3+12", "unparseable"),
+        ("012+7", "unparseable"),
+        ("3²", "unparseable"),
+        ("12/7", "unparseable"),
+        ("9999999", "unparseable"),
+        ("(" * 100 + "1" + ")" * 99, "unparseable"),
+        ("1+" * 500 + "1", "unparseable"),
+        ("__import__('os')", "unparseable"),
+    ],
+)
+def test_verdicts(text: str, verdict: str) -> None:
+    assert TASK.verdict(PROBLEM, text, finished=True) == verdict
+
+
+def test_a_correct_expression_is_correct_and_a_cut_one_truncated() -> None:
+    solution = "(12-3-7)*5"
+    key = ((3, 5, 7, 12), 10)
+    problem = Problem(problems.problem_id(key), prompt_of(key))
+    assert problem.prompt == "3 5 7 12=10:"
+    assert TASK.verdict(problem, solution, finished=True) == "correct"
+    assert TASK.verdict(problem, " ( 12 - 3 - 7 ) * 5 ", finished=True) == "correct"
+    assert TASK.verdict(problem, solution, finished=False) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("We try.\n(12-3-7)*5 = 10\n", "correct"),
+        ("(12-3-7)*5", "correct"),
+        ("(12-3-7)*5\nThat is it.", "unparseable"),
+        ("", "unparseable"),
+    ],
+)
+def test_in_words_the_answer_is_the_last_line(text: str, verdict: str) -> None:
+    task = Countdown(256, {"rl": None, "validation": 5, "test": 5}, chat=True)
+    key = ((3, 5, 7, 12), 10)
+    assert "3, 5, 7 and 12" in question_of(key)
+    assert task.verdict(Problem(problems.problem_id(key), question_of(key)), text, finished=True) == verdict
