@@ -7,11 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 log = logging.getLogger("progrpo")
 
 PLAIN_LINE_SECONDS = 10.0
+WIDTH_OF_A_FILE = 160
 
 
 def set_up_logging(verbosity: int) -> None:
@@ -23,6 +27,13 @@ def set_up_logging(verbosity: int) -> None:
     log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
     if verbosity > 0:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+
+def results() -> Console:
+    """The console for results, on stdout: as wide as the terminal, and wide enough for a table in a file."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
 
 
 class Progress(Protocol):

@@ -13,7 +13,7 @@ from progrpo_cli import policy
 from progrpo_cli.config import paths
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
-from progrpo_cli.console import log
+from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.records.provenance import now
@@ -114,7 +114,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
     configs = [compose([f"task={name}"]).task for name in request.tasks] if request.tasks else [config.task]
-    results = []
+    all_scores = []
     for task in configs:
         settings = EvalSettings(
             task=task,
@@ -137,6 +137,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             request.ks,
             make_sampler=_sampler_maker(source, settings, config.device),
             described={
+                "method": config.method.name if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "config_hash": manifest["config_hash"],
                 "eval_dir": str(root / settings.directory_name()),
@@ -144,8 +145,8 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             title=f"{run.name} on {task.name} ({request.split})",
         )
         tracked.scores(done.directory.name, done.scores, done.samples if config.tracking.wandb.log_samples else None)
-        results.append(done.scores)
-    return results
+        all_scores.append(done.scores)
+    return all_scores
 
 
 def _sampler_maker(source: policy.Source, settings: EvalSettings, device: str) -> Callable[[Task], Sampler]:
@@ -175,7 +176,6 @@ def _directory_name(source: policy.Source) -> str:
 
 def show(scores: list[dict[str, Any]]) -> None:
     """Print the scores as a table, a row an evaluation, and where the files are."""
-    from rich.console import Console
     from rich.table import Table
 
     metrics = [key for key in scores[0] if isinstance(scores[0][key], dict) and "value" in scores[0][key]]
@@ -185,8 +185,9 @@ def show(scores: list[dict[str, Any]]) -> None:
     for row in scores:
         cells = (row.get(metric) for metric in metrics)
         shown = (f"{c['value']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" if c else "" for c in cells)
-        table.add_row(row["policy"], f"{row['task']} ({row['split']})", str(row["problems"]), str(row["n"]), *shown)
-    console = Console()
+        policy_shown = f"{row['method']} ({row['policy']})" if row["method"] else row["policy"]
+        table.add_row(policy_shown, f"{row['task']} ({row['split']})", str(row["problems"]), str(row["n"]), *shown)
+    console = results()
     console.print(table)
     for row in scores:
         console.print(f"{row['eval_dir']}/scores.json, samples.jsonl", markup=False, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.console import log
+from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.studies.overview import rows, trial_table, write_trials_csv
 from progrpo_cli.studies.plan import make_plan
@@ -74,10 +74,9 @@ def work(study: str | None) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the study's trials, or the plan."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = results()
     if "trials" not in result:
         table = Table(title=f"{result['study_dir']}: {len(result['runs'])} runs planned")
         columns = [
