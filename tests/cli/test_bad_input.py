@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, CommandLine
+from command_line import TINY, CommandLine
 
 CASES = [
     (["train", "method.arm.alhpa=1"], "method.arm.alpha"),

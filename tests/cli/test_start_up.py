@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from conftest import CommandLine
+from command_line import CommandLine
 
 import progrpo_cli
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY, CommandLine, kill, wait_for
+from command_line import TINY, CommandLine, kill, wait_for
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.base import VERDICTS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY, CommandLine, kill, read_metrics, wait_for
+from command_line import TINY, CommandLine, kill, read_metrics, wait_for
 
 from progrpo_cli.config.compose import compose, validate
 from progrpo_cli.config.hashing import config_hash

@@ -1,0 +1,48 @@
+"""``progrpo report``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from progrpo_cli.console import log
+
+OUT = Path("report")
+
+
+def report(
+    sources: Sequence[str],
+    *,
+    formats: Sequence[str] | None = None,
+    out: Path | None = None,
+    baseline: str | None = None,
+    k: Sequence[int] | None = None,
+    as_json: bool = False,
+) -> None:
+    """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
+
+    Raises:
+        RequestError, WorkError: see :func:`progrpo_cli.reporting.write.build_report`.
+    """
+    from progrpo_cli.reporting import render
+    from progrpo_cli.reporting.write import FORMATS, build_report
+
+    wanted = FORMATS if formats is None else formats
+    result = build_report(sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k)
+    for file in result.files:
+        log.info(f"wrote {file}")
+    if as_json:
+        document = {
+            "out": str(result.out),
+            "files": [str(file) for file in result.files],
+            "main": render.json_rows(result.main),
+            "notes": result.notes,
+        }
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    elif "term" in wanted:
+        render.to_terminal(result.main, result.notes)
+        sys.stdout.write("\n" + "\n".join(result.terminal_figure) + "\n")
+        for table in result.ablations:
+            render.to_terminal(table, [])

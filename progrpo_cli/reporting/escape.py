@@ -1,0 +1,42 @@
+"""Names, configuration values and model outputs are untrusted text: each output format has its own dangers."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_FORMULA = ("=", "+", "-", "@")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after \\ a bracket would be an argument
+    "]": "{]}",
+    **{character: f"\\{character}" for character in "{}$&#_%"},
+}
+_MARKDOWN = re.compile(r"([\\|`*_<>\[\]~])")
+
+
+def plain(text: str) -> str:
+    """Without control and formatting characters (terminal escapes, direction overrides); line ends become spaces."""
+    spaced = re.sub(r"\s", " ", text)
+    return "".join(character for character in spaced if not unicodedata.category(character).startswith("C"))
+
+
+def csv(text: str) -> str:
+    """A spreadsheet must not take text for a formula, also not after leading spaces, which some cut off."""
+    clean = plain(text)
+    return f"'{clean}" if clean.lstrip().startswith(_FORMULA) else clean
+
+
+def latex(text: str) -> str:
+    """Every special character as text."""
+    return "".join(_LATEX.get(character, character) for character in plain(text))
+
+
+def markdown(text: str) -> str:
+    """No cell breaks, no markup, no HTML."""
+    return _MARKDOWN.sub(r"\\\1", plain(text))

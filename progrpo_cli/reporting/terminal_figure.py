@@ -1,0 +1,34 @@
+"""Pass@k over k as bars of text: the one figure that a terminal can show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from progrpo_cli.reporting import escape
+from progrpo_cli.reporting.frame import Row
+from progrpo_cli.reporting.tables import pass_at_k_curve
+
+_BAR = 50  # characters for a Pass@k of 1
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def pass_at_k(columns: Sequence[Sequence[Row]]) -> list[str]:
+    """Lines of text: for each task, and k = 1, 4, 16, ... up to n, a bar a row with its 95 % interval in brackets."""
+    lines = []
+    for rows in columns:
+        n = rows[0].evaluations[0].n
+        ks = [k for k in (4**power for power in range(20)) if k <= n]
+        lines.append(f"Pass@k over k, {rows[0].task} ({rows[0].split} split)")
+        width = max(len(row.label) for row in rows)
+        for k, intervals in pass_at_k_curve(rows, ks).items():
+            for index, row in enumerate(rows):
+                mean = intervals[row.label]
+                head = f"k = {k:<4}" if index == 0 else " " * 8
+                label = escape.plain(row.label).ljust(width)
+                lines.append(f"{head} {label} {_bar(mean.value)} {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+    return lines
+
+
+def _bar(value: float) -> str:
+    whole, eighths = divmod(round(value * _BAR * 8), 8)
+    return ("█" * whole + (_EIGHTHS[eighths] if eighths else "")).ljust(_BAR)

@@ -1,0 +1,52 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from progrpo_cli.metrics.passk import pass_at_k, pass_at_k_per_problem
+
+
+def _by_enumeration(n: int, correct: int, k: int) -> float:
+    """The definition itself: of all k-subsets of n samples, how many hold a correct one."""
+    subsets = list(combinations([True] * correct + [False] * (n - correct), k))
+    return sum(any(subset) for subset in subsets) / len(subsets)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_equals_the_enumeration_of_all_subsets(n):
+    for correct in range(n + 1):
+        for k in range(1, n + 1):
+            assert pass_at_k(n, correct, k) == pytest.approx(_by_enumeration(n, correct, k), abs=1e-15)
+
+
+def test_no_correct_sample_is_zero_and_all_correct_is_one():
+    assert [pass_at_k(64, 0, k) for k in (1, 32, 64)] == [0.0, 0.0, 0.0]
+    assert [pass_at_k(64, 64, k) for k in (1, 32, 64)] == [1.0, 1.0, 1.0]
+
+
+def test_large_n_neither_overflows_nor_cancels():
+    assert pass_at_k(4096, 1, 2048) == 0.5  # exactly: k/n for one correct sample
+    assert pass_at_k(10**6, 1, 1) == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("n", "correct", "k", "message"),
+    [(16, 3, 32, "n >= 32"), (16, 3, 0, "at least 1"), (16, 17, 1, "impossible"), (16, -1, 1, "impossible")],
+)
+def test_impossible_requests_are_refused(n, correct, k, message):
+    with pytest.raises(ValueError, match=message):
+        pass_at_k(n, correct, k)
+
+
+def test_per_problem_gives_the_scalar_values_in_order():
+    n = np.array([8, 8, 16, 8, 16])
+    correct = np.array([3, 0, 3, 3, 16])
+    expected = [pass_at_k(int(a), int(b), 4) for a, b in zip(n, correct, strict=True)]
+    assert pass_at_k_per_problem(n, correct, 4).tolist() == expected
+
+
+def test_per_problem_refuses_one_problem_with_too_few_samples():
+    with pytest.raises(ValueError, match="n >= 9"):
+        pass_at_k_per_problem(np.array([16, 8]), np.array([1, 1]), 9)
+    with pytest.raises(ValueError, match="must both be"):
+        pass_at_k_per_problem(np.array([16, 8]), np.array([1]), 1)

@@ -1,0 +1,96 @@
+"""Run directories as our commands write them, W&B files by the real wandb included; only the numbers are made up."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from progrpo_cli.config.compose import compose
+from progrpo_cli.config.hashing import config_hash, digest
+from progrpo_cli.records import files
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.wandb_offline import read_wandb_dir
+from progrpo_cli.tracking.wandb_run import tracker
+
+BASE = "progrpo/lab-base"
+
+
+def make_scores(
+    *,
+    seed: int,
+    rate: float,
+    n: int = 16,
+    problems: int = 40,
+    split: str = "test",
+    task: str = "countdown",
+    **changes: Any,
+) -> dict[str, Any]:
+    """A ``scores.json`` of problems that are solved at about ``rate``, some harder than others."""
+    random = np.random.default_rng(seed)
+    ids = [f"problem {number}" for number in range(problems)]
+    hardness = np.random.default_rng(0).uniform(0.2, 1.8, problems)  # the same problems are hard for everybody
+    correct = random.binomial(n, np.clip(rate * hardness, 0, 1))
+    return {
+        "task": task,
+        "split": split,
+        "n": n,
+        "k": [1, 8],
+        "problems": problems,
+        "counts": [[name, n, int(right)] for name, right in zip(ids, correct, strict=True)],
+        "per_problem": {
+            "problem_id": ids,
+            "entropy": (0.2 + random.random(problems) / 10).tolist(),
+            "distinct_correct": (correct / 2).tolist(),
+        },
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_new_tokens": 24,
+        "scored_at": "2026-11-24T10:00:00+00:00",
+        **changes,
+    }
+
+
+def write_run(
+    directory: Path,
+    *overrides: str,
+    scores: list[dict[str, Any]] | None = None,
+    steps: int = 20,
+    kind: str = "run",
+    study: str | None = None,
+    wandb: str = "offline",
+    status: str = "finished",
+) -> RunDirectory:
+    """One run, or (kind "model") the evaluations of a policy that is no run, made as the commands make them."""
+    config = compose([*overrides, f"tracking.wandb.mode={wandb}"])
+    run = RunDirectory(directory)
+    identity = config_hash(config) if kind == "run" else digest(BASE)
+    run.start(config, kind=kind, model=config.model.path, study=study, config_hash=identity)
+    with tracker(run, config, study=study) as tracked:
+        for step in range(1, steps + 1) if kind == "run" else ():
+            record = {"step": step, "reward": step / 100, "entropy": 1 / step + config.seed / 10, "pass@1": step / 50}
+            if step == 1:
+                record["arm/shift_std"] = math.nan
+            with run.metrics_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            tracked.log(record)
+        for number, of_task in enumerate(scores or []):
+            name = f"{of_task['task']}-{of_task['split']}{number}"
+            files.write_json(run.path / "eval" / name / "scores.json", of_task)
+            tracked.scores(name, of_task, None)
+    if wandb != "disabled":
+        wait_for_the_log(run.path / "wandb")
+    run.update(status=status)
+    return run
+
+
+def wait_for_the_log(directory: Path) -> None:
+    """W&B's own process may write the end of its file a little after ``finish()`` has returned."""
+    deadline = time.monotonic() + 20
+    while [logged.status for logged in read_wandb_dir(directory)] != ["finished"]:
+        assert time.monotonic() < deadline, f"W&B did not end the log in {directory}"
+        time.sleep(0.01)

@@ -1,0 +1,163 @@
+import csv
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from made_up_runs import make_scores, write_run
+
+from progrpo_cli.commands.report import report
+from progrpo_cli.errors import RequestError
+from progrpo_cli.reporting import escape, render
+from progrpo_cli.reporting.tables import Table
+from progrpo_cli.reporting.write import build_report
+
+HOSTILE = "=cmd|'/c calc'!A1 \x1b[31m[bold]$x_1$ & 100% | <b>\u202e\n#{}~^\\"
+
+
+def _table(name="main", **columns):
+    frame = pd.DataFrame({"method": [HOSTILE, "grpo"], "task": ["t", "t"], **columns})
+    return Table(name, f"Title {HOSTILE}", frame, (), None, (f"caption {HOSTILE}",))
+
+
+def test_the_files_of_a_report(lab, tmp_path):
+    result = build_report([str(lab)], out=tmp_path)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    tables = ("main", "ablation-method.arm.alpha", "provenance")
+    figures = ("pass_at_k", "entropy", "ablation-method.arm.alpha")
+    expected = [f"{table}.{ending}" for table in tables for ending in ("md", "tex", "csv")]
+    assert names == sorted([*expected, *(f"figures/{figure}.png" for figure in figures)])
+    assert sorted(result.files) == sorted(tmp_path / name for name in names)
+    for figure in figures:
+        assert (tmp_path / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert str(lab) not in (tmp_path / "main.csv").read_text()
+    assert str(lab) in (tmp_path / "provenance.csv").read_text()
+
+
+def test_figures_have_200_dots_an_inch_and_fit_a_column(lab, tmp_path):
+    from PIL import Image
+
+    build_report([str(lab)], out=tmp_path, formats=["csv"])
+    for path in (tmp_path / "figures").iterdir():
+        with Image.open(path) as image:
+            assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+            assert image.width <= 4.5 * 200
+            assert len(image.convert("RGB").getcolors(maxcolors=10**6)) > 10  # something is drawn
+
+
+def test_only_numeric_sweeps_have_figures(tmp_path):
+    for gate in ("any_correct", "mixed"):
+        scores = [make_scores(seed=1, rate=0.5)]
+        write_run(tmp_path / "runs" / gate, f"method.arm.gate={gate}", scores=scores, wandb="disabled", steps=0)
+    build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
+    assert (tmp_path / "out" / "ablation-method.arm.gate.csv").exists()
+    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["pass_at_k.png"]
+
+
+def test_reporting_again_changes_nothing_and_leftovers_are_named(lab, tmp_path):
+    build_report([str(lab)], out=tmp_path)
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    build_report([str(lab)], out=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
+    result = build_report([str(lab / "grpo-s0")], out=tmp_path, formats=["csv"])
+    left = [note for note in result.notes if "of an earlier report" in note]
+    assert any("ablation-method.arm.alpha.csv" in note for note in left)
+    assert any("main.md" in note for note in left)
+    assert not any("main.csv" in note for note in left)
+
+
+def test_csv_text_cannot_be_a_formula_and_numbers_stay_numbers():
+    rows = list(csv.reader(render.csv_text(_table(delta=[-0.5, 1 / 3], note=["+1", "  @x"])).splitlines()))
+    assert rows[1][0].startswith("'=cmd|")
+    assert [row[2] for row in rows[1:]] == ["-0.5", "0.333333"]
+    assert [row[3] for row in rows[1:]] == ["'+1", "'  @x"]
+
+
+def test_no_format_lets_control_characters_through(capsys):
+    table = _table()
+    render.to_terminal(table, [HOSTILE])
+    for text in (
+        render.csv_text(table),
+        render.markdown(table, [HOSTILE]),
+        render.latex(table),
+        capsys.readouterr().out,
+    ):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert "cmd" in text
+
+
+def test_the_terminal_takes_brackets_as_text(capsys):
+    render.to_terminal(_table(), [])
+    assert "[bold]" in capsys.readouterr().out
+
+
+def test_markdown_cells_stay_cells():
+    lines = [line for line in render.markdown(_table(), []).splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert {len(line.replace("\\\\", "").replace("\\|", "").split("|")) for line in lines} == {4}
+    assert "<b>" not in "".join(lines).replace("\\<b\\>", "")
+
+
+def test_latex_specials_are_text():
+    escaped = escape.latex(r"a_b & 100% $x$ #1 {y} ~ ^ \ [z]")
+    assert escaped == (r"a\_b \& 100\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{} {[}z{]}")
+
+
+def test_latex_tables_are_booktabs(lab, tmp_path):
+    build_report([str(lab)], out=tmp_path, formats=["tex"])
+    text = (tmp_path / "main.tex").read_text()
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 2  # values, differences
+    rows = [line for line in text.splitlines() if line.startswith("grpo &")]
+    assert len(rows) == 1  # not compared with itself
+    assert rows[0].count(" & ") == 5
+
+
+def test_the_command_prints_tables_with_sources_and_interval_method(lab, tmp_path, capsys):
+    report([str(lab)], out=tmp_path)
+    out = capsys.readouterr().out
+    value = pd.read_csv(tmp_path / "main.csv").set_index("method").loc["grpo"]
+    assert f"{value['pass@8']:.3f} [{value['pass@8_low']:.3f}, {value['pass@8_high']:.3f}]" in out
+    for expected in ("Ablation of method.arm.alpha", "7 runs read from", "crossed", "n = 16", "Fewer than 5 seeds"):
+        assert expected in out
+
+
+def test_json_is_one_document(lab, tmp_path, capsys):
+    report([str(lab)], out=tmp_path, formats=["csv"], k=[1], as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert sorted(document) == ["files", "main", "notes", "out"]
+    assert [row["method"] for row in document["main"]][:2] == ["base", "grpo"]
+    assert document["main"][1]["pass@1_diff"] is None
+    assert document["main"][0]["pass@1_diff"] < 0
+    assert document["main"][0]["seeds"] == 1
+    assert str(tmp_path / "main.csv") in document["files"]
+
+
+def test_without_term_nothing_is_printed(lab, tmp_path, capsys):
+    report([str(lab)], out=tmp_path, formats=["md"])
+    assert capsys.readouterr().out == ""
+
+
+def test_the_default_place_is_report_in_the_working_directory(lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(lab / "grpo-s0", tmp_path / "runs" / "grpo-s0")
+    report([], formats=["csv"])
+    assert (tmp_path / "report" / "main.csv").exists()
+
+
+def test_an_unknown_format_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(RequestError, match=r"unknown format 'html'.*term, md, tex, csv"):
+        build_report(["nowhere"], out=tmp_path / "out", formats=["csv", "html"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_terminal_shows_pass_at_k_as_bars(lab, tmp_path, no_figures):
+    result = build_report([str(lab)], out=tmp_path)
+    lines = result.terminal_figure
+    assert lines[0] == "Pass@k over k, countdown (test split)"
+    base = result.main.frame.query("method == 'base' and split == 'test'").iloc[0]
+    of_base = [line for line in lines if " base " in line]
+    assert of_base[0].endswith(f"{base['pass@1']:.3f} [{base['pass@1_low']:.3f}, {base['pass@1_high']:.3f}]")
+    bars = [line.count("█") for line in of_base]
+    assert bars == sorted(bars)  # Pass@k grows with k
+    assert bars[-1] > bars[0]

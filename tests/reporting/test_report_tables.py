@@ -1,0 +1,251 @@
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_runs import BASE, make_scores, write_run
+
+from progrpo_cli.errors import RequestError, WorkError
+from progrpo_cli.metrics.bootstrap import crossed
+from progrpo_cli.metrics.passk import pass_at_k
+from progrpo_cli.reporting.write import build_report
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+def _report(runs, out, **options):
+    return build_report([str(runs)], out=out, formats=["csv"], **options)
+
+
+def _run(runs, name, *overrides, **options):
+    """Without W&B: what is read from it is test_report_sources.py's."""
+    return write_run(runs / name, *overrides, wandb="disabled", steps=2, **options)
+
+
+def _scored(**changes):
+    return [make_scores(**{"seed": 1, "rate": 0.5, **changes})]
+
+
+def _per_problem(scores, k):
+    return [pass_at_k(n, right, k) for _, n, right in sorted(scores["counts"])]
+
+
+def test_the_main_table_is_what_its_definition_says(lab, tmp_path):
+    result = _report(lab, tmp_path)
+    frame = result.main.frame
+    assert frame["method"].tolist() == [
+        "base",
+        "grpo",
+        "progrpo (method.arm.alpha=0.3)",
+        "progrpo (method.arm.alpha=1)",
+    ]
+    assert frame["seeds"].tolist() == [1, 2, 2, 2]
+    assert frame[["task", "split", "problems", "n", "temperature"]].drop_duplicates().values.tolist() == [
+        ["countdown", "test", 40, 16, 1.0]
+    ]
+    grpo = np.array([_per_problem(make_scores(seed=10 + seed, rate=0.3), 8) for seed in (0, 1)])
+    strong = np.array([_per_problem(make_scores(seed=100 + seed, rate=0.6), 8) for seed in (0, 1)])
+    row = frame.set_index("method").loc["progrpo (method.arm.alpha=1)"]
+    expected = crossed({"grpo": grpo, "progrpo (method.arm.alpha=1)": strong}, baseline="grpo")[row.name]
+    assert row["pass@8"] == strong.mean()
+    assert row["pass@8_diff"] == pytest.approx(strong.mean() - grpo.mean())
+    measured = [row["pass@8_low"], row["pass@8_high"], row["pass@8_diff_low"], row["pass@8_diff_high"]]
+    mean, difference = expected.mean, expected.difference
+    assert measured == pytest.approx([mean.low, mean.high, difference.low, difference.high])
+    assert np.isnan(frame.set_index("method").loc["grpo", "pass@8_diff"])
+    scores = make_scores(seed=1, rate=0.1)
+    assert frame["entropy"][0] == pytest.approx(np.mean(scores["per_problem"]["entropy"]))
+
+
+def test_k_is_computed_from_the_counts_and_never_above_n(lab, tmp_path):
+    result = _report(lab, tmp_path / "a", ks=[16, 3])
+    frame = result.main.frame
+    assert [name for name in frame if name.startswith("pass@") and "_" not in name] == ["pass@3", "pass@16"]
+    assert frame["pass@3"][0] == pytest.approx(np.mean(_per_problem(make_scores(seed=1, rate=0.1), 3)))
+    with pytest.raises(RequestError, match=r"--k 32 needs n >= 32 samples a problem; countdown \(test\) has n = 16"):
+        _report(lab, tmp_path / "b", ks=[1, 32])
+    with pytest.raises(RequestError, match="at least 1"):
+        _report(lab, tmp_path / "b", ks=[0])
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_baseline_is_a_label_or_a_method_with_one_configuration(lab, tmp_path):
+    by_label = _report(lab, tmp_path / "a", baseline="progrpo (method.arm.alpha=1)").main.frame
+    assert by_label.set_index("method").loc["grpo", "pass@1_diff"] < 0
+    assert (_report(lab, tmp_path / "b", baseline="base").main.frame["pass@1_diff"].dropna() > 0).all()
+    with pytest.raises(RequestError, match="did you mean 'grpo'"):
+        _report(lab, tmp_path / "c", baseline="grop")
+    with pytest.raises(RequestError, match="progrpo has several configurations"):
+        _report(lab, tmp_path / "c", baseline="progrpo")
+    assert not (tmp_path / "c").exists()
+
+
+def test_without_a_baseline_there_are_no_differences(lab, tmp_path):
+    result = build_report([str(lab / "study")], out=tmp_path, formats=["csv"])
+    assert result.main.baseline is None
+    assert result.main.frame["pass@1_diff"].isna().all()
+    assert not any("Differences" in sentence for sentence in result.main.caption)
+
+
+def test_an_ambiguous_default_baseline_is_said(tmp_path):
+    for rate in ("1e-4", "2e-4"):
+        _run(tmp_path / "runs", f"r{rate}", "method=grpo", f"train.learning_rate={rate}", scores=_scored())
+    result = _report(tmp_path / "runs", tmp_path / "out")
+    assert result.main.baseline is None
+    assert any("grpo has several configurations" in note for note in result.notes)
+    assert result.main.frame["method"].tolist() == [
+        "grpo (train.learning_rate=0.0001)",
+        "grpo (train.learning_rate=0.0002)",
+    ]
+
+
+def test_splits_are_never_mixed_and_test_comes_first(tmp_path):
+    runs = tmp_path / "runs"
+    validation = make_scores(seed=5, rate=0.5, split="validation", n=8, problems=10)
+    _run(runs, "s0", "method=grpo", scores=[validation, *_scored()])
+    _run(
+        runs,
+        "s1",
+        "method=grpo",
+        "seed=1",
+        scores=[make_scores(seed=6, rate=0.5, split="validation", n=8, problems=10)],
+    )
+    result = _report(runs, tmp_path / "out")
+    columns = ["split", "seeds", "n", "problems"]
+    assert result.main.frame[columns].values.tolist() == [["test", 1, 16, 40], ["validation", 2, 8, 10]]
+    assert any(sentence.startswith("Validation split") for sentence in result.main.caption)
+    assert any("Fewer than 5 seeds" in sentence for sentence in result.main.caption)
+
+
+def test_five_seeds_of_test_need_no_caveat(tmp_path):
+    runs = tmp_path / "runs"
+    for seed in range(5):
+        _run(runs, f"s{seed}", "method=grpo", f"seed={seed}", scores=_scored(seed=seed))
+    caption = " ".join(_report(runs, tmp_path / "out").main.caption)
+    assert "5 seeds a row" in caption
+    assert "Fewer than" not in caption
+    assert "Validation" not in caption
+    assert "5 runs read from" in caption
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 8}, "different n .*16 in first; 8 in second"),
+        ({"temperature": 0.7}, "different temperature .*1.0 in first; 0.7 in second"),
+        ({"top_p": 0.9}, "different top_p"),
+        ({"problems": 30}, "different problems .*40 problems in first; 30 problems in second"),
+    ],
+)
+def test_what_was_not_measured_alike_cannot_share_a_column(tmp_path, changes, message):
+    runs = tmp_path / "runs"
+    _run(runs, "first", "method=grpo", scores=_scored())
+    _run(runs, "second", "method=progrpo", scores=_scored(**changes))
+    with pytest.raises(WorkError, match=message) as raised:
+        _report(runs, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_different_tasks_have_rows_of_their_own(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "a", "method=grpo", scores=[*_scored(), *_scored(task="maths", n=8)])
+    frame = _report(runs, tmp_path / "out").main.frame
+    assert frame[["task", "n"]].values.tolist() == [["countdown", 16], ["maths", 8]]
+
+
+def test_a_policy_measured_twice_counts_once_and_the_newest_is_kept(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "newer", "method=grpo", scores=_scored(seed=3, scored_at="2026-11-25T00:00:00+00:00"))
+    _run(runs, "older", "method=grpo", scores=_scored(seed=4, scored_at="2026-11-24T00:00:00+00:00"))
+    result = _report(runs, tmp_path / "out")
+    (value,) = result.main.frame["pass@1"]
+    assert value == np.mean(_per_problem(make_scores(seed=3, rate=0.5), 1))
+    assert [note for note in result.notes if note.startswith("older: ") and "measured again in newer" in note]
+    evaluations = result.provenance.frame.set_index("run")["evaluations"]
+    assert evaluations.to_dict() == {"newer": "countdown-test0 (test)", "older": "none"}
+
+
+def test_a_model_is_the_base_only_if_training_started_from_it(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "eval-lab", kind="model", scores=_scored())
+    assert _report(runs, tmp_path / "a").main.frame["method"].tolist() == [BASE]
+    _run(runs, "run", "method=grpo", scores=_scored(seed=2))
+    _run(runs, "eval-other", "model.path=someone/else", kind="model", scores=_scored(seed=3))
+    result = _report(runs, tmp_path / "b")
+    assert result.main.frame["method"].tolist() == ["base", "someone/else", "grpo"]
+    assert f"base: {BASE}, the policy that training started from." in result.main.caption
+
+
+def test_an_ablation_holds_everything_else_equal(tmp_path):
+    runs = tmp_path / "runs"
+    for alpha, fraction in [(0.3, 0.2), (1.0, 0.2), (3.0, 0.2), (1.0, 0.5)]:
+        settings = [f"method.arm.alpha={alpha}", f"method.arm.low_fraction={fraction}"]
+        for seed in (0, 1):
+            _run(runs, f"{alpha}-{fraction}-{seed}", *settings, f"seed={seed}", scores=_scored(seed=seed))
+    _run(runs, "grpo", "method=grpo", scores=_scored())
+    result = _report(runs, tmp_path / "out")
+    tables = {table.name: table.frame for table in result.ablations}
+    assert sorted(tables) == ["ablation-method.arm.alpha", "ablation-method.arm.low_fraction"]
+    alpha = tables["ablation-method.arm.alpha"]
+    assert alpha["method.arm.alpha"].tolist() == [0.3, 1.0, 3.0]  # not the run with another low_fraction
+    assert set(alpha["held"]) == {"method.arm.low_fraction=0.2"}
+    assert alpha["seeds"].tolist() == [2, 2, 2]
+    fraction = tables["ablation-method.arm.low_fraction"]
+    assert fraction["method.arm.low_fraction"].tolist() == [0.2, 0.5]
+    assert set(fraction["held"]) == {"method.arm.alpha=1"}
+    main = result.main.frame.set_index("method")
+    same = main.loc["progrpo (method.arm.alpha=3, method.arm.low_fraction=0.2)"]
+    assert alpha.iloc[2][["pass@1", "pass@1_low"]].tolist() == same[["pass@1", "pass@1_low"]].tolist()
+
+
+def test_provenance_names_every_run_and_where_it_was_read(lab, tmp_path):
+    frame = pd.read_csv(_report(lab, tmp_path).out / "provenance.csv").set_index("run")
+    assert len(frame) == 7
+    row = frame.loc["a0.3-s1"]
+    assert row["study"] == "study"
+    assert row["seed"] == 1
+    assert row["method"] == "progrpo (method.arm.alpha=0.3)"
+    assert row["status"] == "finished"
+    assert row["path"] == str(lab / "study" / "trials" / "a0.3-s1")
+    assert row["evaluations"] == "countdown-test0 (test)"
+    assert frame.loc["grpo-s0", "config_hash"] == frame.loc["grpo-s1", "config_hash"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda scores: scores.pop("counts"), "counts: Field required"),
+        (lambda scores: scores["counts"].append(["problem 0", 16, 1]), "counts contradict"),
+        (lambda scores: scores["counts"].__setitem__(3, ["problem 3", 16, 17]), "counts contradict"),
+        (lambda scores: scores["per_problem"]["entropy"].pop(), "different lengths"),
+        (lambda scores: scores["per_problem"]["problem_id"].__setitem__(0, "x"), "different problems"),
+        (lambda scores: scores.__setitem__("temperature", "hot"), "temperature"),
+    ],
+)
+def test_damaged_scores_are_left_out_and_the_rest_is_reported(tmp_path, damage, message):
+    runs = tmp_path / "runs"
+    _run(runs, "good", "method=grpo", scores=_scored())
+    bad = _scored(seed=2)
+    damage(bad[0])
+    bad[0].setdefault("task", "countdown")
+    _run(runs, "bad", "method=progrpo", scores=bad)
+    result = _report(runs, tmp_path / "out")
+    assert result.main.frame["method"].tolist() == ["grpo"]
+    assert [note for note in result.notes if "scores/countdown-test0 of bad left out" in note and message in note]
+
+
+def test_a_metric_that_was_not_measured_is_empty_not_zero(tmp_path):
+    runs = tmp_path / "runs"
+    scores = _scored(seed=2)
+    scores[0]["per_problem"]["distinct_correct"] = None
+    _run(runs, "with", "method=grpo", scores=_scored())
+    _run(runs, "without", "method=progrpo", scores=scores)
+    result = _report(runs, tmp_path / "out")
+    assert result.main.frame["distinct_correct"].isna().tolist() == [False, True]
+    line = (tmp_path / "out" / "main.csv").read_text().splitlines()[2]
+    assert line.endswith(",,,,,,")
+
+
+def test_runs_without_any_scores_are_no_report(tmp_path):
+    _run(tmp_path / "runs", "r", "method=grpo")
+    with pytest.raises(RequestError, match=r"no evaluated runs under .*1 runs without scores"):
+        _report(tmp_path / "runs", tmp_path / "out")
