@@ -70,6 +70,19 @@ class RunDirectory:
             raise RequestError(f"{self.path} is not a run directory: no readable manifest.json") from error
         return manifest
 
+    def identity(self) -> dict[str, Any]:
+        """What trackers keep of a run beside its configuration, under the key ``progrpo``."""
+        manifest = self.manifest()
+        return {
+            "kind": manifest["kind"],
+            "config_hash": manifest["config_hash"],
+            "seed": manifest["seed"],
+            "version": manifest["progrpo"],
+            "commit": manifest["git"]["commit"],
+            "directory": self.name,
+            "model": manifest["model"],
+        }
+
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest."""
         files.write_json(self.manifest_path, {**self.manifest(), **changes})

@@ -120,18 +120,7 @@ def _own_files(run: RunDirectory) -> TrackedRun:
     """
     manifest = json.loads(run.manifest_path.read_text(encoding="utf-8"))
     config: dict[str, Any] = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
-    config = {
-        **config,
-        "progrpo": {
-            "kind": manifest["kind"],
-            "config_hash": manifest["config_hash"],
-            "seed": manifest["seed"],
-            "version": manifest["progrpo"],
-            "commit": manifest["git"]["commit"],
-            "directory": run.name,
-            "model": manifest["model"],
-        },
-    }
+    config = {**config, "progrpo": run.identity()}
     return TrackedRun(
         id=manifest["wandb_run_id"],
         name=run.name,

@@ -99,18 +99,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
             tags=[label, *config.tracking.wandb.tags],
             mode=mode,  # type: ignore[arg-type]  # checked by the schema, or by wandb where it is WANDB_MODE's
             resume="allow" if mode == "online" else None,
-            config={
-                **config.model_dump(mode="json"),
-                "progrpo": {
-                    "kind": manifest["kind"],
-                    "config_hash": manifest["config_hash"],
-                    "seed": manifest["seed"],
-                    "version": manifest["progrpo"],
-                    "commit": manifest["git"]["commit"],
-                    "directory": run.name,
-                    "model": manifest["model"],
-                },
-            },
+            config={**config.model_dump(mode="json"), "progrpo": run.identity()},
             settings=wandb.Settings(
                 console="off",  # our stdout is the result of the command
                 silent=True,
