@@ -68,7 +68,7 @@ report: $(VENV)/.installed
 bench: $(VENV)/.installed-dev
 	$(RUN) python tests/bench/bench_arm.py
 
-# The lab's base policy again, bit for bit on the same machine and versions (about 20 minutes on two slow cores).
+# The lab's base policy again (seeded; half an hour on one slow core).
 lab-base: $(VENV)/.installed
 	$(RUN) python -m progrpo_cli.training.lab_base progrpo_cli/assets/lab-base
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from progrpo_cli.studies.plan import Plan
 
 POLL_SECONDS = 2.0
 GRACE_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 def run_workers(plan: Plan) -> None:
@@ -36,18 +38,33 @@ def run_workers(plan: Plan) -> None:
     for number in range(min(plan.workers, open_runs)):
         with (logs / f"worker-{number}.log").open("ab") as output:
             workers.append(
-                subprocess.Popen(command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdout=output,
+                    stderr=output,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C reaches us alone; the workers hear of it once, from us
+                    preexec_fn=_end_with_parent,
+                )
             )
     log.info(f"{len(workers)} workers, {threads} thread(s) each; their logs are in {logs}")
     stop = _StopRequest()
     with stop, progress(_updates(plan), f"study {plan.name}") as shown:
-        while any(worker.poll() is None for worker in workers):
+        # Somebody else's workers may hold runs of the same study: it is not over before theirs are.
+        while any(worker.poll() is None for worker in workers) or any(run.directory.in_use() for run in plan.runs()):
             _show(plan, shown)
             if stop.requested:
                 _end(workers)
                 raise Interrupted(f"interrupted; the same command continues {plan.directory}")
             time.sleep(POLL_SECONDS)
         _show(plan, shown)
+
+
+def _end_with_parent() -> None:
+    """In the child: be told to stop when the parent dies, however it dies (Linux; elsewhere workers just go on)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _StopRequest:

@@ -1,4 +1,4 @@
-"""Make the lab's base policy: ``python -m progrpo_cli.training.lab_base OUT`` (about twenty minutes on two slow cores).
+"""Make the lab's base policy: ``python -m progrpo_cli.training.lab_base OUT`` (half an hour on one slow core).
 
 A small Llama over a character tokenizer, trained by teacher forcing on random (problem, correct expression) pairs of
 the ``base`` split only. The prompt's tokens are in the loss too: without that the prompt confidence of ARM, which is

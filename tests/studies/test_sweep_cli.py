@@ -93,16 +93,32 @@ def test_kill_nine_of_everything_then_the_same_command_completes(progrpo: Comman
     study = progrpo.directory / "runs" / "small"
     wait_for(lambda: len(list(study.glob("trials/*/metrics.jsonl"))) >= 3, process)
     done_before = {path: path.stat().st_mtime_ns for path in study.glob("trials/*/eval/*/scores.json")}
-    kill(process)
     workers = workers_of(study)
-    assert workers
+    assert len(workers) == 2
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
+    kill(process)
     (study / ".journal.lock").touch()  # a lock file that nobody holds must not block the next start
     again = progrpo(*SWEEP)
     assert again.returncode == 0, again.stderr
     assert_complete(study)
     assert {path: path.stat().st_mtime_ns for path in done_before} == done_before, "a finished evaluation was repeated"
+
+
+def test_the_workers_end_with_their_parent(progrpo: CommandLine) -> None:
+    process = progrpo.start(*SWEEP, "train.steps=400")
+    study = progrpo.directory / "runs" / "small"
+    wait_for(lambda: len(list(study.glob("trials/*/metrics.jsonl"))) >= 2, process)
+    assert len(workers_of(study)) == 2
+    kill(process)
+    deadline = time.monotonic() + 60
+    while workers_of(study):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.1)
+    assert {row["status"] for row in progrpo.json(*SWEEP, "train.steps=400", "--dry-run")["runs"]} == {
+        "interrupted",
+        "planned",
+    }
 
 
 def test_a_run_that_fails_leaves_the_others_and_its_reason(progrpo: CommandLine) -> None:

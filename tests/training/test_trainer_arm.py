@@ -1,0 +1,85 @@
+"""ARM inside TRL: the advantages of a real rollout against a forward pass of our own, sample by sample."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from progrpo_cli import policy
+from progrpo_cli.config.compose import compose
+from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.training.run import _trl_config, correctness_reward, rollout_prompts
+from progrpo_cli.training.trainer import LabTrainer
+
+SETTINGS = ["train.prompts_per_rollout=6", "train.group_size=8", "train.steps=4", "method.arm.alpha=0.7"]
+
+
+def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[float]]:
+    config = compose([*SETTINGS, *overrides])
+    task = make_task(config.task)
+    problems = task.problems("rl")
+    model, tokenizer = policy.load(policy.resolve(config.model.path), "float32", "cpu", chat=False)
+    data = rollout_prompts(config, problems, chat=False)
+    trainer = LabTrainer(
+        arm=config.method.arm,
+        model=model,
+        processing_class=tokenizer,
+        reward_funcs=correctness_reward(task, problems, tokenizer.eos_token_id),
+        args=_trl_config(config, directory, "cpu"),
+        train_dataset=data,
+    )
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = [data[row] for row in range(6) for _ in range(8)]
+    output = trainer._generate_and_score_completions(inputs)
+    return trainer, output, trainer._rewards[:, 0].tolist()
+
+
+def confidences(model: torch.nn.Module, output: dict, row: int, rho: float) -> tuple[float, float]:
+    """c(q) and c(o|q) of one sample, from an unpadded forward pass and plain Python."""
+    prompt = output["prompt_ids"][row][output["prompt_mask"][row].bool()]
+    completion = output["completion_ids"][row][output["completion_mask"][row].bool()]
+    ids = torch.cat([prompt, completion])
+    model.eval()
+    with torch.no_grad():
+        logps = model(input_ids=ids[None]).logits[0].log_softmax(-1)
+    chosen = [logps[position - 1, ids[position]].item() for position in range(1, len(ids))]
+    of_prompt, of_completion = chosen[: len(prompt) - 1], sorted(chosen[len(prompt) - 1 :])
+    lowest = of_completion[: math.ceil(round(rho * len(of_completion), 9))]
+    return math.exp(sum(of_prompt) / len(of_prompt)), math.exp(sum(lowest) / len(lowest))
+
+
+@pytest.mark.parametrize("updates", [1, 2])  # TRL scores the rollout itself only with several updates
+def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: int) -> None:
+    trainer, output, rewards = rollout(tmp_path, f"train.updates_per_rollout={updates}")
+    assert ("old_per_token_logps" in output) is (updates == 2)
+    flips = 0
+    c_prompts, c_answers = [], []
+    for group in range(6):
+        r = rewards[8 * group : 8 * group + 8]
+        mean = sum(r) / 8
+        std = math.sqrt(sum((x - mean) ** 2 for x in r) / 7)
+        for row in range(8 * group, 8 * group + 8):
+            advantage = (rewards[row] - mean) / (std + 1e-4)
+            c_q, c_o = confidences(trainer.model, output, row, 0.2)
+            c_prompts.append(c_q)
+            c_answers.append(c_o)
+            expected = advantage + 0.7 * (c_q - c_o) if sum(r) else advantage
+            flips += advantage * expected < 0
+            assert output["advantages"][row].item() == pytest.approx(expected, abs=1e-4)
+    assert 0 < sum(any(rewards[8 * g : 8 * g + 8]) for g in range(6)) < 6, "both kinds of group must be in the rollout"
+    metrics = trainer.rollout_metrics
+    assert metrics["arm/prompt_confidence"] == pytest.approx(sum(c_prompts) / 48, abs=1e-5)
+    assert metrics["arm/answer_confidence"] == pytest.approx(sum(c_answers) / 48, abs=1e-5)
+    assert metrics["arm/sign_flips"] == flips
+    assert metrics["pass@1"] == pytest.approx(sum(rewards) / 48)
+    assert metrics["pass@8"] == pytest.approx(sum(any(rewards[8 * g : 8 * g + 8]) for g in range(6)) / 6)
+
+
+def test_without_arm_the_advantages_are_trls(tmp_path: Path) -> None:
+    _, plain, rewards = rollout(tmp_path / "plain", "method.arm.alpha=0")
+    for group in range(6):
+        r = torch.tensor(rewards[8 * group : 8 * group + 8])
+        expected = (r - r.mean()) / (r.std() + 1e-4)
+        assert torch.allclose(plain["advantages"][8 * group : 8 * group + 8], expected, atol=1e-6)
