@@ -29,8 +29,8 @@ demo: $(VENV)/.installed
 	@echo "1/3 training GRPO and ProGRPO side by side on the embedded lab"
 	@$(RUN) progrpo sweep --space demo
 	@echo "2/3 evaluating the base and both policies on 300 test problems, 64 samples each"
-	@export OMP_NUM_THREADS=1; $(RUN) progrpo eval progrpo/lab-base > $(DEMO)/eval-base.txt & base=$$!; \
-	  OMP_NUM_THREADS=1 $(RUN) progrpo eval $(DEMO) && wait $$base && cat $(DEMO)/eval-base.txt
+	@$(RUN) progrpo eval progrpo/lab-base
+	@$(RUN) progrpo eval $(DEMO)
 	@echo "3/3 the comparison"
 	@$(RUN) progrpo report $(DEMO) runs/eval-progrpo--lab-base --out $(DEMO)/report
 	@echo

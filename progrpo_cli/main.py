@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,12 +42,6 @@ Overrides = Annotated[
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
-class _State:
-    """What the error reporter has to know about the invocation."""
-
-    as_json = False
-
-
 def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"progrpo {__version__}")
@@ -62,10 +58,9 @@ def _root(
 
 
 @contextmanager
-def _command(as_json: bool, verbose: bool, quiet: bool) -> Iterator[None]:
+def _command(verbose: bool, quiet: bool) -> Iterator[None]:
     from progrpo_cli.console import set_up_logging
 
-    _State.as_json = as_json
     set_up_logging(-1 if quiet else int(verbose))
     yield
 
@@ -86,7 +81,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a policy; without arguments ProGRPO on the embedded lab. The same command again goes on."""
-    with _command(as_json, verbose, quiet):
+    with _command(verbose, quiet):
         from progrpo_cli.commands import train as command
 
         if dry_run:
@@ -124,7 +119,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Sample and score: unbiased Pass@k, entropy and diversity on the test split, with 95 % intervals."""
-    with _command(as_json, verbose, quiet):
+    with _command(verbose, quiet):
         from progrpo_cli.commands import evaluate as command
 
         request = command.Request(
@@ -159,7 +154,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Study a space of configurations over seeds; the same command again runs only what is missing."""
-    with _command(as_json, verbose, quiet):
+    with _command(verbose, quiet):
         from progrpo_cli.commands import sweep as command
 
         if worker:
@@ -196,7 +191,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Tables and figures from what was logged to W&B."""
-    with _command(as_json, verbose, quiet):
+    with _command(verbose, quiet):
         from progrpo_cli.commands import report as command
 
         command.report(
@@ -217,7 +212,7 @@ def list_(
     quiet: Quiet = False,
 ) -> None:
     """List what there is."""
-    with _command(as_json, verbose, quiet):
+    with _command(verbose, quiet):
         from progrpo_cli.commands import listing as command
 
         rows = command.rows(what)
@@ -233,6 +228,7 @@ def _integers(option: str, text: str) -> list[int]:
 
 def run() -> None:
     """Run the command line and leave with the exit code of the contract."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is like Ctrl-C
     try:
         app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except _UsageError as error:
@@ -241,13 +237,16 @@ def run() -> None:
         _fail(str(error) or "interrupted", Interrupted.exit_code)
     except ProgrpoError as error:
         _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # the reader of our stdout has gone, e.g. `progrpo list runs | head`
-        sys.stderr.close()
-        sys.exit(1)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our stdout has gone, e.g. `progrpo list runs | head`
+            sys.stderr.close()
+            sys.exit(1)
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error}", 1)
 
 
 def _fail(message: str, code: int) -> None:
-    if _State.as_json:
+    if "--json" in sys.argv:  # a complaint of the parser comes before the option was read
         typer.echo(json.dumps({"error": message, "exit_code": code}))
     typer.echo(f"progrpo: {' '.join(message.split())}", err=True)
     sys.exit(code)

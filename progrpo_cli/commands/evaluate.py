@@ -20,7 +20,7 @@ from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory, find_runs
 from progrpo_cli.sampling.base import Sampler
 from progrpo_cli.tasks.base import Split, Task
-from progrpo_cli.tracking.wandb_run import Tracker, tracker
+from progrpo_cli.tracking.wandb_run import Tracker, tracker, wandb_mode
 
 RUNS = Path("runs")
 BACKENDS = ("hf",)
@@ -70,6 +70,7 @@ class Request:
     def __post_init__(self) -> None:
         """Refuse what no target could satisfy, before anything is loaded or written."""
         samples_needed(self.ks, self.n)
+        wandb_mode(None)
         if self.backend not in BACKENDS:
             raise RequestError(f"unknown backend {self.backend!r}{nearest(self.backend, BACKENDS)}")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
@@ -91,17 +92,24 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     tracked and reported like those of a run.
     """
     if isinstance(target, RunDirectory):
-        with tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
+        with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
     config = compose([f"model.path={json.dumps(target.location)}"] if target.label != paths.LAB_BASE else [])
     run = RunDirectory(RUNS / f"eval-{_directory_name(target)}")
-    with run.lock():
+    with run.lock(), run.nothing_left_of_a_wrong_request():
         if not run.exists:
             identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
             run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
-        run.update(status="running")
-        with tracker(run, config) as tracked:
-            scores = evaluate_run(run, request, tracked)
+        run.update(status="running", finished_at=None, error=None)
+        try:
+            with tracker(run, config) as tracked:
+                scores = evaluate_run(run, request, tracked)
+        except KeyboardInterrupt:
+            run.update(status="interrupted", finished_at=now())
+            raise
+        except Exception as error:
+            run.update(status="failed", finished_at=now(), error=f"{type(error).__name__}: {error}")
+            raise
         run.update(status="finished", finished_at=now())
     return scores
 
@@ -167,11 +175,11 @@ def _sampler_maker(source: policy.Source, settings: EvalSettings, device: str) -
 
 
 def _directory_name(source: policy.Source) -> str:
-    """``owner--name`` for a hub name (and ours); for a directory its name and a few digits of its place."""
+    """``owner--name`` for a hub name (and ours); for a directory its name and a few digits of its place and content."""
     if source.directory is None or source.label == paths.LAB_BASE:
         return source.label.replace("/", "--")
     place = source.directory.resolve()
-    return f"{place.name}-{digest(str(place))[:6]}"
+    return f"{place.name}-{digest([str(place), source.fingerprint()])[:6]}"
 
 
 def show(scores: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.studies.overview import rows, trial_table, write_trials_csv
 from progrpo_cli.studies.plan import make_plan
 from progrpo_cli.studies.space import load_space
-from progrpo_cli.tracking.wandb_run import mode_of
+from progrpo_cli.tracking.wandb_run import wandb_mode
 
 RUNS = Path("runs")
 
@@ -31,11 +31,11 @@ def sweep(
         WorkError: runs failed; all others are complete.
     """
     loaded = load_space(space)
-    name = study or str(space)
-    if Path(name).name != name:
+    name = str(space) if study is None else study
+    if Path(name).name != name or name in ("", ".", ".."):
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory of {RUNS}/")
     plan = make_plan(loaded, overrides, RUNS / name, seeds=seeds, workers=workers)
-    mode_of(plan.trials[0].config)
+    wandb_mode(plan.trials[0].config.tracking.wandb.mode)
     result = {"study": name, "study_dir": str(plan.directory), "objective": plan.objective.model_dump()}
     if dry_run:
         return {**result, "runs": rows(plan)}

@@ -13,7 +13,7 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.tracking.wandb_run import mode_of
+from progrpo_cli.tracking.wandb_run import wandb_mode
 
 RUNS = Path("runs")
 
@@ -37,9 +37,9 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
         RequestError: the configuration is wrong, or the directory is in use or holds another configuration.
     """
     config = compose(overrides, experiment)
-    mode_of(config)
+    wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise RequestError("several processes (WORLD_SIZE > 1) are not supported in this version; start one")
     run = RunDirectory(run_dir or RUNS / default_run_name(config))
     train_in(run, config, fresh=fresh)
@@ -48,14 +48,19 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
 
 def train_in(run: RunDirectory, config: Config, *, fresh: bool = False, study: str | None = None) -> None:
     """Lock the directory, start or continue its run, and let go; nothing is done for a finished one."""
-    if not fresh:
-        run.refuse_other(config)
+    run.refuse_foreign() if fresh else run.refuse_other(config)
     with run.lock():
-        if fresh and run.exists:
+        if fresh and any(not entry.name.startswith(".") for entry in run.path.iterdir()):
             log.info(f"the earlier run is kept in {run.set_aside()}")
-        if run.finished:
-            log.info(f"{run.path} is finished already; --fresh trains it again")
-            return
+        train_locked(run, config, study=study)
+
+
+def train_locked(run: RunDirectory, config: Config, *, study: str | None = None) -> None:
+    """The same in a directory that the caller holds."""
+    if run.finished:
+        log.info(f"{run.path} is finished already; --fresh trains it again")
+        return
+    with run.nothing_left_of_a_wrong_request():
         if not run.exists:
             run.start(config, model=config.model.path, study=study)
         log.info(

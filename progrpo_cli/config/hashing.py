@@ -13,7 +13,14 @@ def config_hash(config: Config) -> str:
     hashed = config.model_dump(
         mode="json",
         # What cannot change a number, and the seed, over which runs are pooled (`experiment`, `model.name`: labels).
-        exclude={"seed": True, "tracking": True, "device": True, "experiment": True, "model": {"name"}},
+        exclude={
+            "seed": True,
+            "tracking": True,
+            "device": True,
+            "experiment": True,
+            "model": {"name"},
+            "train": {"save_every", "eval_every"},
+        },
     )
     return digest(hashed)
 

@@ -66,6 +66,7 @@ class ModelConfig(_Section):
     path: Annotated[str, Field(min_length=1)]
     """A model directory, a hub name (`owner/name`), or `progrpo/lab-base`, the policy that the package ships."""
     dtype: Literal["float32", "bfloat16"]
+    """Precision of the arithmetic on a GPU and of evaluation; trained weights are kept in single precision."""
 
 
 class TrainConfig(_Section):

@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +20,8 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now, provenance
+
+_PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reason to refuse anybody
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -121,7 +125,7 @@ class RunDirectory:
             return False
         with lock.open("rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
         return False
@@ -131,33 +135,55 @@ class RunDirectory:
         """Hold the directory; the kernel lets go when the process dies, however it dies.
 
         Raises:
-            RequestError: another process holds it.
+            RequestError: another process holds it, or the path cannot be a directory of ours.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         file: IO[str]
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip()
-                raise RequestError(f"{self.path} is in use by process {holder or 'unknown'}") from error
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
+        with file:
+            deadline = time.monotonic() + _PROBES_SECONDS
+            while not _try_lock(file):
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise RequestError(f"{self.path} is in use by process {file.read().strip() or 'unknown'}")
+                time.sleep(0.02)
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             yield
 
+    def refuse_foreign(self) -> None:
+        """Raise RequestError if there are files in the directory that are not ours."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RequestError(f"{self.path} is a file; choose another --run-dir")
+        foreign = [entry.name for entry in self.path.glob("*") if not entry.name.startswith(".")]
+        if foreign and not (self.config_path.exists() or self.manifest_path.exists() or self.checkpoints.exists()):
+            raise RequestError(f"{self.path} holds files but no run ({foreign[0]}); choose another --run-dir")
+
+    @contextmanager
+    def nothing_left_of_a_wrong_request(self) -> Iterator[None]:
+        """Within: a RequestError takes away the run that was begun here; one that was there before stays."""
+        is_new = not self.exists
+        try:
+            yield
+        except RequestError:
+            if is_new:
+                shutil.rmtree(self.path)
+            raise
+
     def refuse_other(self, config: Config) -> None:
         """Raise RequestError if the directory holds a run of another configuration or seed, naming what differs."""
+        self.refuse_foreign()
         if not self.exists:
-            if any(entry.name != ".lock" for entry in self.path.glob("*")) and not self.config_path.exists():
-                raise RequestError(f"{self.path} holds files but no run; choose another --run-dir")
             return
         held = self.config()
         if config_hash(held) == config_hash(config) and held.seed == config.seed:
             return
         theirs, ours = flatten(held), flatten(config)
-        ignored = ("tracking.", "device", "experiment", "model.name")
+        ignored = ("tracking.", "device", "experiment", "model.name", "train.save_every", "train.eval_every")
         different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
         shown = "; ".join(
             f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in different if not key.startswith(ignored)
@@ -198,6 +224,14 @@ class RunDirectory:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 entry.rename(kept)
         return aside
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def find_runs(root: Path) -> list[RunDirectory]:

@@ -50,15 +50,20 @@ def run_workers(plan: Plan) -> None:
             )
     log.info(f"{len(workers)} workers, {threads} thread(s) each; their logs are in {logs}")
     stop = _StopRequest()
-    with stop, progress(_updates(plan), f"study {plan.name}") as shown:
-        # Somebody else's workers may hold runs of the same study: it is not over before theirs are.
-        while any(worker.poll() is None for worker in workers) or any(run.directory.in_use() for run in plan.runs()):
+    try:
+        with stop, progress(_updates(plan), f"study {plan.name}") as shown:
+            # Somebody else's workers may hold runs of the same study: it is not over before theirs are.
+            while any(worker.poll() is None for worker in workers) or any(
+                run.directory.in_use() for run in plan.runs()
+            ):
+                _show(plan, shown)
+                if stop.requested:
+                    raise Interrupted(f"interrupted; the same command continues {plan.directory}")
+                time.sleep(POLL_SECONDS)
             _show(plan, shown)
-            if stop.requested:
-                _end(workers)
-                raise Interrupted(f"interrupted; the same command continues {plan.directory}")
-            time.sleep(POLL_SECONDS)
-        _show(plan, shown)
+    finally:
+        _end(workers)
+        write_trials_csv(plan)
 
 
 def _end_with_parent() -> None:
@@ -84,8 +89,10 @@ class _StopRequest:
 
 
 def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Ask the workers that are still there to save and stop, and wait for them."""
     for worker in workers:
-        worker.terminate()
+        if worker.poll() is None:
+            worker.terminate()
     deadline = time.monotonic() + GRACE_SECONDS
     for worker in workers:
         try:

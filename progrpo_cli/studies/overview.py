@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import datetime
 from typing import Any
 
 from progrpo_cli.records import files
@@ -37,7 +36,7 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
                 **{f"validation/{metric}": scores.get(metric) for metric in metrics},
                 "status": status(run),
                 "attempts": 1 + len(manifest["resumed_at"]) if manifest else 0,
-                "seconds": _seconds(manifest),
+                "seconds": _seconds(run),
                 "run_dir": str(run.directory.path),
                 "error": manifest["error"] if manifest else None,
             }
@@ -45,11 +44,10 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def _seconds(manifest: dict[str, Any] | None) -> float | None:
-    if manifest is None or manifest["finished_at"] is None:
-        return None
-    began, ended = (datetime.fromisoformat(manifest[key]) for key in ("started_at", "finished_at"))
-    return (ended - began).total_seconds()
+def _seconds(run: Run) -> float | None:
+    """Seconds of the run's updates: what it has cost, whatever time passed between an interrupt and going on."""
+    records = files.read_lines(run.directory.metrics_path)
+    return round(sum(record["step_seconds"] for record in records), 3) if records else None
 
 
 def write_trials_csv(plan: Plan) -> list[dict[str, Any]]:

@@ -120,6 +120,8 @@ class Plan:
                 if kept != asked
                 else "its trials have another configuration than the files and overrides make now"
             )
+        elif [trial["config"] for trial in held["trials"]] != [trial["config"] for trial in ours["trials"]]:
+            differences.append("it was frozen with other tracking, device, save_every or eval_every")
         if differences:
             raise RequestError(
                 f"study {self.directory} is another one: {'; '.join(differences)}; choose another --study"
@@ -151,8 +153,10 @@ def make_plan(
     if space.objective.metric not in metrics:
         raise RequestError(f"objective {space.objective.metric!r} is not among {', '.join(metrics)}")
     seeds = space.seeds if seeds is None else seeds
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise RequestError(f"seeds {list(seeds)}: different numbers from 0 on are needed")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise RequestError(f"seeds {list(seeds)}: different numbers from 0 to {2**32 - 1} are needed")
+    if any(override.lstrip("+").startswith("seed=") for override in overrides):
+        raise RequestError("a sweep runs every trial over its seeds: use --seeds instead of the override seed=")
     if workers is not None and workers < 1:
         raise RequestError(f"--workers {workers}: at least 1 is needed")
     return Plan(directory, tuple(trials), tuple(seeds), space.objective, tuple(space.k), workers or space.workers)

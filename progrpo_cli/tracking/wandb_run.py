@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,21 +39,44 @@ class _Off:
 
 
 class _Wandb:
+    """A W&B run that may die: the first failure is said once, and the run goes on without it."""
+
     def __init__(self, run: wandb.Run) -> None:
         self._run = run
+        self._alive = True
+        self._attempt(lambda: self._run.define_metric("step"))
+        # Without step_sync=False an evaluation would get a step that it does not have.
+        self._attempt(lambda: self._run.define_metric("*", step_metric="step", step_sync=False))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        self._run.log({key: value for key, value in record.items() if value is not None})
+        self._attempt(lambda: self._run.log({key: value for key, value in record.items() if value is not None}))
 
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
         measured = {
             key: value["value"] for key, value in scores.items() if isinstance(value, dict) and "value" in value
         }
-        self._run.log({f"eval/{evaluation}/{key}": value for key, value in measured.items()})
+        self._attempt(lambda: self._run.log({f"eval/{evaluation}/{key}": value for key, value in measured.items()}))
         # The whole file, counts included, in one summary value: a report reads it back from W&B alone.
-        self._run.summary[f"scores/{evaluation}"] = json.dumps(scores, separators=(",", ":"))
+        text = json.dumps(scores, separators=(",", ":"))
+        self._attempt(lambda: self._run.summary.update({f"scores/{evaluation}": text}))
         if samples is not None:
-            self._run.log({f"samples/{evaluation}": _table(samples)})
+            self._attempt(lambda: self._run.log({f"samples/{evaluation}": _table(samples)}))
+
+    def finish(self, exit_code: int) -> None:
+        self._attempt(lambda: self._run.finish(exit_code=exit_code))
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if not self._alive:
+            return
+        import wandb
+
+        try:
+            action()
+        except (wandb.Error, OSError) as error:
+            self._alive = False
+            log.warning(f"W&B has failed ({' '.join(str(error).split())}); the run directory still gets everything")
+            with suppress(OSError):  # it says goodbye to the dead service, too, after letting go of it
+                wandb.teardown()  # else the next run of this process would talk to the same service
 
 
 def _table(samples: Path) -> wandb.Table:
@@ -65,13 +88,13 @@ def _table(samples: Path) -> wandb.Table:
     return wandb.Table(columns=[*rows[0]], data=[list(row.values()) for row in rows])
 
 
-def mode_of(config: Config) -> str:
+def wandb_mode(configured: str | None) -> str:
     """The W&B mode: the configuration's, else what WANDB_MODE says, else offline.
 
     Raises:
         RequestError: WANDB_MODE says something else.
     """
-    mode = config.tracking.wandb.mode or os.environ.get("WANDB_MODE") or "offline"
+    mode = configured or os.environ.get("WANDB_MODE") or "offline"
     if mode not in MODES:
         raise RequestError(f"WANDB_MODE={mode}: not a mode{nearest(mode, MODES)}")
     return mode
@@ -80,7 +103,7 @@ def mode_of(config: Config) -> str:
 @contextmanager
 def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> Iterator[Tracker]:
     """Open the run's W&B record (again), and close it whatever happens; without W&B the work goes on."""
-    mode = mode_of(config)
+    mode = wandb_mode(config.tracking.wandb.mode)
     if mode == "disabled":
         yield _Off()
         return
@@ -114,11 +137,10 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
         log.warning(f"W&B cannot be used ({' '.join(str(error).split())}); the run directory still gets everything")
         yield _Off()
         return
-    opened.define_metric("step")
-    opened.define_metric("*", step_metric="step", step_sync=False)  # else an evaluation gets a made-up step
+    record = _Wandb(opened)
     try:
-        yield _Wandb(opened)
+        yield record
     except BaseException:
-        opened.finish(exit_code=1)
+        record.finish(exit_code=1)
         raise
-    opened.finish()
+    record.finish(exit_code=0)

@@ -17,7 +17,7 @@ from trl import GRPOConfig
 from progrpo_cli import policy
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import Progress, log, progress
-from progrpo_cli.errors import Interrupted, WorkError
+from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
@@ -39,15 +39,17 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
         WorkError: training failed; the manifest says so, and what was computed stays.
     """
     resumed_at = _last_checkpoint(run.checkpoints)
-    run.update(status="running", device=policy.choose_device(config.device), error=None)
+    run.update(status="running", device=policy.choose_device(config.device), error=None, finished_at=None)
     if resumed_at:
         log.info(f"continuing {run.path} after update {resumed_at}")
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
     try:
         with tracker(run, config, study=study) as tracked, progress(config.train.steps, run.name) as shown:
-            finished = _train(config, run, resumed_at, tracked, shown)
+            finished, stop_requested = _train(config, run, resumed_at, tracked, shown)
     except KeyboardInterrupt:
         run.update(status="interrupted", finished_at=now())
+        raise
+    except RequestError:  # nothing was trained: the caller takes a new directory away again
         raise
     except Exception as error:
         run.update(status="failed", finished_at=now(), failed_at=now(), error=f"{type(error).__name__}: {error}")
@@ -55,12 +57,17 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
     run.update(status="finished" if finished else "interrupted", finished_at=now())
     if not finished:
         raise Interrupted(f"interrupted; the same command with --resume continues {run.path}")
+    if stop_requested:
+        raise Interrupted(f"{run.path} was just finished when the interrupt came")
 
 
-def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker, shown: Progress) -> bool:
+def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker, shown: Progress) -> tuple[bool, bool]:
+    """Whether the run is finished, and whether a signal asked to stop."""
     device = policy.choose_device(config.device)
     task = make_task(config.task)
-    model, tokenizer = policy.load(policy.resolve(config.model.path), config.model.dtype, device, chat=task.chat)
+    # Weights and optimiser in single precision whatever model.dtype says: at RL's learning rates most updates are
+    # smaller than bfloat16 can represent. model.dtype is the precision of arithmetic (autocast) and of evaluation.
+    model, tokenizer = policy.load(policy.resolve(config.model.path), "float32", device, chat=task.chat)
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
@@ -92,9 +99,9 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
     finally:
         metrics.close()
     if trainer.state.global_step < config.train.steps:
-        return False
+        return False, True
     _save_policy(trainer, tokenizer, run.policy)
-    return True
+    return True, checkpoints.stop_requested
 
 
 def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) -> Dataset:
@@ -161,7 +168,7 @@ def _trl_config(config: Config, output: Path, device: str) -> GRPOConfig:
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch",
-        # Precision and device: bf16 only on a GPU, where the configuration asks for it
+        # Precision and device: bfloat16 arithmetic only on a GPU, where the configuration asks for it
         use_cpu=device == "cpu",
         bf16=device == "cuda" and config.model.dtype == "bfloat16",
         gradient_checkpointing=False,

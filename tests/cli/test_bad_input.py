@@ -31,6 +31,9 @@ CASES = [
     (["sweep", "--space", "arm_alhpa"], "arm_alpha"),
     (["sweep"], "arm_alpha"),
     (["sweep", "--space", "arm_alpha", "method.arm.alpha=3"], "varies"),
+    (["sweep", "--space", "arm_alpha", "seed=7"], "--seeds"),
+    (["sweep", "--space", "arm_alpha", "--seeds", "99999999999"], "4294967295"),
+    (["sweep", "--space", "arm_alpha", "--study", ".."], "--study"),
     (["sweep", "--worker", "--study", "none"], "no study"),
     (["report"], "runs"),
     (["report", "--format", "docx"], "docx"),
@@ -52,10 +55,45 @@ def test_one_line_exit_two_nothing_written(progrpo: CommandLine, arguments: list
     assert seconds < 5  # "a second or two"; the margin is for a loaded test machine
 
 
-def test_json_errors_are_one_document(progrpo: CommandLine) -> None:
-    done = progrpo("train", "method=grp", "--json")
+@pytest.mark.parametrize("arguments", [["train", "method=grp"], ["eval", "--n", "x"], ["nonsense"]])
+def test_json_errors_are_one_document(progrpo: CommandLine, arguments: list[str]) -> None:
+    done = progrpo(*arguments, "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["exit_code"] == 2
+
+
+@pytest.mark.parametrize("arguments", [["train", *TINY], ["eval", "progrpo/lab-base"], ["sweep", "--space", "demo"]])
+def test_a_wrong_wandb_mode_is_found_before_anything_is_written(progrpo: CommandLine, arguments: list[str]) -> None:
+    done = progrpo(*arguments, WANDB_MODE="offlin")
+    assert done.returncode == 2
+    assert "did you mean 'offline'" in done.stderr
+    assert progrpo.written() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "task=countdown_chat", "--run-dir", "run"], "has no chat template"),
+        (["train", "model.path=owner/no-such-model", "--run-dir", "run"], "cannot load owner/no-such-model"),
+        (["eval", "owner/no-such-model", "--k", "1"], "cannot load owner/no-such-model"),
+        (["eval", "progrpo/lab-base", "--tasks", "countdown_chat", "--k", "1"], "has no chat template"),
+    ],
+)
+def test_a_model_that_cannot_be_used_leaves_nothing_behind(
+    progrpo: CommandLine, arguments: list[str], message: str
+) -> None:
+    done = progrpo(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert not [path for path in progrpo.written() if path not in ("runs",)]
+
+
+def test_a_file_is_no_run_directory(progrpo: CommandLine) -> None:
+    (progrpo.directory / "file").write_text("x")
+    for path in ("file", "file/below"):
+        done = progrpo("train", *TINY, "--run-dir", path)
+        assert done.returncode == 2, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_heavy_packages_are_not_imported_for_bad_input() -> None:

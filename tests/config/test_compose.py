@@ -93,7 +93,14 @@ def test_arm_options_are_refused_for_a_method_without_arm() -> None:
 
 def test_the_hash_covers_numbers_and_not_seed_tracking_or_device() -> None:
     default = config_hash(compose())
-    for same in ("seed=3", "tracking.wandb.mode=disabled", "tracking.wandb.tags=[a]", "device=cpu", "model.name=x"):
+    for same in (
+        "seed=3",
+        "tracking.wandb.mode=disabled",
+        "tracking.wandb.tags=[a]",
+        "device=cpu",
+        "model.name=x",
+        "train.save_every=7",
+    ):
         assert config_hash(compose([same])) == default
     different = ["method=grpo", "method.arm.alpha=0.3", "train.steps=7", "train.learning_rate=1e-3", "model.path=a/b"]
     hashes = {config_hash(compose([override])) for override in different}

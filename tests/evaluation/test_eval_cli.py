@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_a_directory_that_cannot_be_loaded_is_one_line(progrpo: CommandLine) -> 
     assert "cannot load broken" in done.stderr.splitlines()[-1]
 
 
-def test_a_chat_template_is_used_where_the_task_asks_for_it(progrpo: CommandLine) -> None:
+def test_a_chat_template_is_used_where_the_task_asks_for_it() -> None:
     """A template that repeats the user's words makes the chat path draw the plain path's samples."""
     from progrpo_cli import policy
     from progrpo_cli.config.paths import ASSETS
@@ -165,7 +166,14 @@ def test_a_chat_template_is_used_where_the_task_asks_for_it(progrpo: CommandLine
     assert HfSampler(model, tokenizer, **settings, chat=True).sample(prompts, seed=3) == plain
 
 
-def test_a_model_without_a_chat_template_is_one_line(progrpo: CommandLine) -> None:
-    done = progrpo("eval", "progrpo/lab-base", "--tasks", "countdown_chat", "--k", "1")
-    assert done.returncode == 2
-    assert "has no chat template" in done.stderr.splitlines()[-1]
+def test_sigterm_ends_an_evaluation_with_130_and_keeps_its_samples(progrpo: CommandLine) -> None:
+    process = progrpo.start("eval", "progrpo/lab-base", "--k", "1,32")
+    pattern = "runs/eval-progrpo--lab-base/eval/*/samples.jsonl"
+    wait_for(lambda: any(path.stat().st_size for path in progrpo.directory.glob(pattern)), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    (samples,) = progrpo.directory.glob(pattern)
+    assert len(read_samples(samples.parent)) % 256 == 0
+    manifest = json.loads((progrpo.directory / "runs" / "eval-progrpo--lab-base" / "manifest.json").read_text())
+    assert manifest["status"] == "interrupted"

@@ -1,4 +1,6 @@
+import itertools
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -42,18 +44,29 @@ def test_a_prefix_of_a_split_never_changes() -> None:
     assert len(TASK.problems("rl")) == len(problems.keys_of("rl"))
 
 
-def test_reachable_is_what_brute_force_finds() -> None:
+def test_the_expressions_are_those_that_enumeration_finds() -> None:
+    """Every order of the numbers, every operator, every shape of the tree, evaluated by Python."""
     chosen = (2, 3, 7, 11)
-    found = set()
-    rng = random.Random(0)
-    for _ in range(60_000):
-        order = rng.sample(chosen, 4)
-        a, b, c, d = order
-        o = [rng.choice("+-*") for _ in range(3)]
-        shape = rng.choice(["(({}{}{}){}{}){}{}", "({}{}({}{}{})){}{}", "({}{}{}){}({}{}{})", "{}{}(({}{}{}){}{})"])
-        found.add(eval(shape.format(a, o[0], b, o[1], c, o[2], d)))
-    assert found <= problems.reachable(chosen)
-    assert len(problems.reachable(chosen) - found) <= 0.02 * len(found)
+    shapes = [
+        "(({}{}{}){}{}){}{}",
+        "({}{}({}{}{})){}{}",
+        "({}{}{}){}({}{}{})",
+        "{}{}(({}{}{}){}{})",
+        "{}{}({}{}({}{}{}))",
+    ]
+    found = Counter(
+        eval(shape.format(a, o, b, p, c, q, d))
+        for a, b, c, d in itertools.permutations(chosen)
+        for o, p, q in itertools.product("+-*", repeat=3)
+        for shape in shapes
+    )
+    assert problems.expressions_by_value(chosen) == found
+
+
+def test_the_first_problems_of_a_split_have_more_expressions() -> None:
+    keys = problems.keys_of("test")
+    ways = [problems.expressions_by_value(chosen)[target] for chosen, target in keys]
+    assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
 
 
 @given(trees)

@@ -2,12 +2,14 @@
 
 A problem is its key: four sorted numbers from 1 to 12 and a target from 0 to 99 that + - * and parentheses reach when
 every number is used exactly once. A SHA-256 of the key decides the split, so that a split never depends on how many
-problems anybody asked for, and gives the order within it.
+problems anybody asked for, and the order within it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, combinations_with_replacement
@@ -43,35 +45,53 @@ def split_of(key: Key) -> KeySplit:
 
 @lru_cache(maxsize=1)
 def all_keys() -> tuple[Key, ...]:
-    """Every problem of the task (about a second, once a process)."""
+    """Every problem of the task (about two seconds, once a process)."""
     return tuple(
         (chosen, target)
         for chosen in combinations_with_replacement(NUMBERS, HOW_MANY)
-        for target in sorted(reachable(chosen).intersection(TARGETS))
+        for target in sorted(expressions_by_value(chosen).keys() & set(TARGETS))
     )
 
 
 @lru_cache(maxsize=4)
 def keys_of(split: KeySplit) -> tuple[Key, ...]:
-    """The keys of a split in the order of their hash: any prefix is a random subset that never changes."""
-    return tuple(sorted((key for key in all_keys() if split_of(key) == split), key=lambda key: _digest(key)[8:]))
+    """The keys of a split in an order that never changes, of which any prefix is a weighted random subset.
+
+    A problem with twice as many expressions is twice as likely to come first: the first problems of a split are like
+    those that random expressions pose, and have several solutions each, which is what makes diversity visible.
+    Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
+    """
+    found = [key for key in all_keys() if split_of(key) == split]
+    return tuple(sorted(found, key=lambda key: -math.log(_uniform(key)) / expressions_by_value(key[0])[key[1]]))
+
+
+def _uniform(key: Key) -> float:
+    return (int.from_bytes(_digest(key)[8:16], "big") + 1) / 2**64
 
 
 @lru_cache(maxsize=2**12)
-def reachable(chosen: tuple[int, ...]) -> frozenset[int]:
-    """All values of expressions that use each of the sorted ``chosen`` numbers exactly once."""
+def expressions_by_value(chosen: tuple[int, ...]) -> dict[int, int]:
+    """For each value that the sorted ``chosen`` numbers reach, in how many ways: binary trees with ordered operands."""
     if len(chosen) == 1:
-        return frozenset(chosen)
-    found: set[int] = set()
+        return {chosen[0]: 1}
+    found: Counter[int] = Counter()
     for left, right in _bipartitions(chosen):
-        for a in reachable(left):
-            for b in reachable(right):
-                found.update((a + b, a - b, b - a, a * b))
-    return frozenset(found)
+        for a, ways_a in expressions_by_value(left).items():
+            for b, ways_b in expressions_by_value(right).items():
+                ways = ways_a * ways_b
+                found[a + b] += 2 * ways  # a+b and b+a
+                found[a * b] += 2 * ways
+                found[a - b] += ways
+                found[b - a] += ways
+    return dict(found)
 
 
 def _bipartitions(chosen: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    indices = range(len(chosen))
-    for size in range(1, len(chosen) // 2 + 1):
-        for picked in combinations(indices, size):
-            yield tuple(chosen[i] for i in picked), tuple(chosen[i] for i in indices if i not in picked)
+    """Each way to part the numbers (by position) in two once: the part with the first number comes first."""
+    others = range(1, len(chosen))
+    for size in range(len(chosen) - 1):
+        for picked in combinations(others, size):
+            yield (
+                (chosen[0], *(chosen[i] for i in picked)),
+                tuple(chosen[i] for i in others if i not in picked),
+            )
