@@ -16,12 +16,12 @@ $(BIN)/python:
 
 # Two stamps: the demo needs no development tools.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	@echo "installing the locked packages (some minutes)"
-	$(BIN)/pip install --disable-pip-version-check -q $(PIP_FLAGS) -c constraints.txt -e .
+	@echo "installing the locked packages into $(VENV) (some minutes)"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check -q $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	@touch $@
 
 # Base, GRPO and ProGRPO: trained, evaluated, compared. Repeating it continues where it was.

@@ -13,7 +13,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-REPEATS = 5
+REPEATS = 3
 UPDATES = 20
 WARM_UP = 4  # the first rollouts pay for allocations and caches
 
