@@ -62,7 +62,10 @@ def _command(verbose: bool, quiet: bool) -> Iterator[None]:
     from progrpo_cli.console import set_up_logging
 
     set_up_logging(-1 if quiet else int(verbose))
-    yield
+    try:
+        yield
+    except KeyboardInterrupt:  # Typer would make it a silent return value
+        raise Interrupted("interrupted; the same command goes on") from None
 
 
 def _print(result: Mapping[str, Any], as_json: bool, text: str) -> None:
@@ -233,14 +236,9 @@ def run() -> None:
         app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except _UsageError as error:
         _fail(error.format_message(), RequestError.exit_code)
-    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        _fail(str(error) or "interrupted", Interrupted.exit_code)
     except ProgrpoError as error:
         _fail(str(error), error.exit_code)
     except Exception as error:
-        if isinstance(error, BrokenPipeError):  # the reader of our stdout has gone, e.g. `progrpo list runs | head`
-            sys.stderr.close()
-            sys.exit(1)
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error}", 1)
 

@@ -12,7 +12,13 @@ from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.run import _trl_config, correctness_reward, rollout_prompts
 from progrpo_cli.training.trainer import LabTrainer
 
-SETTINGS = ["train.prompts_per_rollout=6", "train.group_size=8", "train.steps=4", "method.arm.alpha=0.7"]
+GROUPS, SIZE = 12, 4
+SETTINGS = [
+    f"train.prompts_per_rollout={GROUPS}",
+    f"train.group_size={SIZE}",
+    "train.steps=4",
+    "method.arm.alpha=0.7",
+]
 
 
 def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[float]]:
@@ -31,7 +37,7 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
     )
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
-    inputs = [data[row] for row in range(6) for _ in range(8)]
+    inputs = [data[row] for row in range(GROUPS) for _ in range(SIZE)]
     output = trainer._generate_and_score_completions(inputs)
     return trainer, output, trainer._rewards[:, 0].tolist()
 
@@ -56,11 +62,11 @@ def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: i
     assert ("old_per_token_logps" in output) is (updates == 2)
     flips = 0
     c_prompts, c_answers = [], []
-    for group in range(6):
-        r = rewards[8 * group : 8 * group + 8]
-        mean = sum(r) / 8
-        std = math.sqrt(sum((x - mean) ** 2 for x in r) / 7)
-        for row in range(8 * group, 8 * group + 8):
+    for group in range(GROUPS):
+        r = rewards[SIZE * group : SIZE * (group + 1)]
+        mean = sum(r) / SIZE
+        std = math.sqrt(sum((x - mean) ** 2 for x in r) / (SIZE - 1))
+        for row in range(SIZE * group, SIZE * (group + 1)):
             advantage = (rewards[row] - mean) / (std + 1e-4)
             c_q, c_o = confidences(trainer.model, output, row, 0.2)
             c_prompts.append(c_q)
@@ -68,18 +74,20 @@ def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: i
             expected = advantage + 0.7 * (c_q - c_o) if sum(r) else advantage
             flips += advantage * expected < 0
             assert output["advantages"][row].item() == pytest.approx(expected, abs=1e-4)
-    assert 0 < sum(any(rewards[8 * g : 8 * g + 8]) for g in range(6)) < 6, "both kinds of group must be in the rollout"
+    solved = sum(any(rewards[SIZE * group : SIZE * (group + 1)]) for group in range(GROUPS))
+    assert 0 < solved < GROUPS, "both kinds of group must be in the rollout"
     metrics = trainer.rollout_metrics
-    assert metrics["arm/prompt_confidence"] == pytest.approx(sum(c_prompts) / 48, abs=1e-5)
-    assert metrics["arm/answer_confidence"] == pytest.approx(sum(c_answers) / 48, abs=1e-5)
+    assert metrics["arm/prompt_confidence"] == pytest.approx(sum(c_prompts) / len(c_prompts), abs=1e-5)
+    assert metrics["arm/answer_confidence"] == pytest.approx(sum(c_answers) / len(c_answers), abs=1e-5)
     assert metrics["arm/sign_flips"] == flips
-    assert metrics["pass@1"] == pytest.approx(sum(rewards) / 48)
-    assert metrics["pass@8"] == pytest.approx(sum(any(rewards[8 * g : 8 * g + 8]) for g in range(6)) / 6)
+    assert metrics["pass@1"] == pytest.approx(sum(rewards) / len(rewards))
+    assert metrics[f"pass@{SIZE}"] == pytest.approx(solved / GROUPS)
+    assert metrics["arm/gated_fraction"] == pytest.approx(solved / GROUPS)
 
 
 def test_without_arm_the_advantages_are_trls(tmp_path: Path) -> None:
     _, plain, rewards = rollout(tmp_path / "plain", "method.arm.alpha=0")
-    for group in range(6):
-        r = torch.tensor(rewards[8 * group : 8 * group + 8])
+    for group in range(GROUPS):
+        r = torch.tensor(rewards[SIZE * group : SIZE * (group + 1)])
         expected = (r - r.mean()) / (r.std() + 1e-4)
-        assert torch.allclose(plain["advantages"][8 * group : 8 * group + 8], expected, atol=1e-6)
+        assert torch.allclose(plain["advantages"][SIZE * group : SIZE * (group + 1)], expected, atol=1e-6)
