@@ -1,5 +1,6 @@
 """Sending to the real wandb, offline, also when its service dies in the middle."""
 
+import json
 import logging
 import os
 import signal
@@ -53,3 +54,20 @@ def test_a_service_that_dies_costs_neither_the_run_nor_the_next_one(
     (found,) = read_wandb_dir(second.path / "wandb")
     assert [(row["step"], row["reward"]) for row in found.history] == [(1, 0.25)]
     assert found.group == "s"
+
+
+def test_samples_leave_only_when_they_are_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = started(tmp_path / "run")
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text('{"problem_id": "a", "text": "1+2"}\n{"problem_id": "b", "text": "3"}\n')
+    scores = {"pass@1": {"value": 0.5, "low": 0.25, "high": 0.75}, "counts": [["a", 2, 1]]}
+    with tracker(run, compose(), study=None) as tracked:
+        tracked.scores("countdown-0", scores, None)
+        tracked.scores("countdown-1", scores, samples)
+    tables = list(run.path.glob("wandb/*/files/media/table/samples/*.json"))
+    assert {table.name.split("_")[0] for table in tables} == {"countdown-1"}
+    assert json.loads(tables[0].read_text())["data"] == [["a", "1+2"], ["b", "3"]]
+    (found,) = read_wandb_dir(run.path / "wandb")
+    assert json.loads(found.summary["scores/countdown-0"]) == scores
+    assert found.history == []
