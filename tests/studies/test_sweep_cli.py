@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from command_line import TINY, CommandLine, kill, wait_for
+from command_line import TINY, CommandLine, kill, read_metrics, wait_for
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -81,6 +81,14 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     assert again["trials"] == result["trials"]
     assert time.monotonic() - began < 20
     assert {path: path.stat().st_mtime_ns for path in study.rglob("metrics.jsonl")} == before
+
+    # A worker trains run after run in one process: its last one is the run that `train` alone makes.
+    alone = progrpo.json("train", "method.arm.alpha=4.0", "seed=1", *TINY, "train.steps=2", "--run-dir", "alone")
+    last = trials(study)[-1]
+    assert (last["method.arm.alpha"], last["seed"], last["config_hash"]) == ("4.0", "1", alone["config_hash"])
+    in_worker = read_metrics(study.parents[1] / last["run_dir"])
+    for ours, theirs in zip(in_worker, read_metrics(progrpo.directory / "alone"), strict=True):
+        assert {**ours, "step_seconds": 0} == {**theirs, "step_seconds": 0}
 
     other = progrpo(*SWEEP, "train.learning_rate=1e-3")
     assert other.returncode == 2
