@@ -23,8 +23,6 @@ from progrpo_cli.records.provenance import now, provenance
 
 _PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reason to refuse anybody
 
-Status = Literal["running", "finished", "failed", "interrupted"]
-
 
 class RunDirectory:
     """The paths of a run and its manifest. Opening one for writing is :func:`open_for_training`."""

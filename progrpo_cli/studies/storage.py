@@ -83,11 +83,6 @@ class StudyRecord:
         finally:
             self._between_workers.release()
 
-    def states(self) -> dict[str, str]:
-        """The state of each trial by its config_hash, e.g. ``{"39bfe0c81307": "complete"}``."""
-        found = self._study.get_trials(deepcopy=False)
-        return {trial.user_attrs["config_hash"]: trial.state.name.lower() for trial in found}
-
     def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
         found = self._study.get_trials(deepcopy=False)
         return next(each for each in found if each.user_attrs["config_hash"] == trial.config_hash)
