@@ -25,7 +25,7 @@ _PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reas
 
 
 class RunDirectory:
-    """The paths of a run and its manifest. Opening one for writing is :func:`open_for_training`."""
+    """The paths of a run and its manifest. Whoever writes to it holds :meth:`lock`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
