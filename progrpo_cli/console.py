@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("progrpo")
 
 PLAIN_LINE_SECONDS = 10.0
-WIDTH_OF_A_FILE = 160
+WIDTH_OF_A_FILE = 200
 
 
 def set_up_logging(verbosity: int) -> None:
@@ -33,7 +33,7 @@ def results() -> Console:
     """The console for results, on stdout: as wide as the terminal, and wide enough for a table in a file."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
 
 
 class Progress(Protocol):

@@ -198,4 +198,4 @@ def show(scores: list[dict[str, Any]]) -> None:
     console = results()
     console.print(table)
     for row in scores:
-        console.print(f"{row['eval_dir']}/scores.json, samples.jsonl", markup=False, highlight=False)
+        console.print(f"{row['eval_dir']}/scores.json, samples.jsonl", markup=False)

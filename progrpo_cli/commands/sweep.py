@@ -80,7 +80,9 @@ def show(result: dict[str, Any]) -> None:
     if "trials" not in result:
         table = Table(title=f"{result['study_dir']}: {len(result['runs'])} runs planned")
         columns = [
-            key for key in result["runs"][0] if not key.startswith("validation/") and key not in ("error", "seconds")
+            key
+            for key in result["runs"][0]
+            if not key.startswith("validation/") and key not in ("error", "updates", "seconds")
         ]
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -100,4 +102,4 @@ def show(result: dict[str, Any]) -> None:
         intervals = (f"{row[m]['value']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in metrics)
         table.add_row(parameters, str(row["seeds"]), *intervals)
     console.print(table)
-    console.print(f"next: progrpo report {result['study_dir']}", markup=False, highlight=False)
+    console.print(f"next: progrpo report {result['study_dir']}", markup=False)

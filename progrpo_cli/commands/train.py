@@ -48,7 +48,10 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
 
 def train_in(run: RunDirectory, config: Config, *, fresh: bool = False, study: str | None = None) -> None:
     """Lock the directory, start or continue its run, and let go; nothing is done for a finished one."""
-    run.refuse_foreign() if fresh else run.refuse_other(config)
+    if fresh:
+        run.refuse_foreign()
+    else:
+        run.refuse_other(config)
     with run.lock():
         if fresh and any(not entry.name.startswith(".") for entry in run.path.iterdir()):
             log.info(f"the earlier run is kept in {run.set_aside()}")

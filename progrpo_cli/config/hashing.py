@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from progrpo_cli.config.compose import canonical_json
 from progrpo_cli.config.schema import Config
 
+# What cannot change a number; the seed, over which runs are pooled; and labels (`experiment`, `model.name`).
+UNHASHED = ("seed", "tracking", "device", "experiment", "model.name", "train.save_every", "train.eval_every")
+
+
+def is_hashed(key: str) -> bool:
+    """Whether a configuration key such as ``method.arm.alpha`` is part of the hash."""
+    return not any(key == left_out or key.startswith(f"{left_out}.") for left_out in UNHASHED)
+
 
 def config_hash(config: Config) -> str:
     """Twelve hexadecimal digits over everything in the configuration that can change a number."""
-    hashed = config.model_dump(
-        mode="json",
-        # What cannot change a number, and the seed, over which runs are pooled (`experiment`, `model.name`: labels).
-        exclude={
-            "seed": True,
-            "tracking": True,
-            "device": True,
-            "experiment": True,
-            "model": {"name"},
-            "train": {"save_every", "eval_every"},
-        },
-    )
-    return digest(hashed)
+    return digest(_hashed(config.model_dump(mode="json"), ""))
+
+
+def _hashed(section: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        name: _hashed(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in section.items()
+        if is_hashed(prefix + name)
+    }
 
 
 def digest(value: object) -> str:

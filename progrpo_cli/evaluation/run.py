@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from progrpo_cli.evaluation.scores import score
 from progrpo_cli.evaluation.settings import ROWS_PER_BATCH, EvalSettings
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
-from progrpo_cli.sampling.base import Sampler
+from progrpo_cli.sampling.base import Sampler, derived_seed
 from progrpo_cli.tasks.base import Problem, Task
 from progrpo_cli.tasks.registry import make_task
 
@@ -115,7 +114,9 @@ def _complete(
         shown.update(len(present))
         for start in range(len(present), len(wanted), ROWS_PER_BATCH):
             batch = wanted[start : start + ROWS_PER_BATCH]
-            drawn = sampler.sample([problem.prompt for problem, _ in batch], _batch_seed(settings.seed, start))
+            drawn = sampler.sample(
+                [problem.prompt for problem, _ in batch], derived_seed(f"eval-{settings.seed}-{start}")
+            )
             lines = [
                 {
                     "problem_id": problem.id,
@@ -134,7 +135,3 @@ def _complete(
             present.extend(lines)
             shown.update(len(present), "samples")
     return present
-
-
-def _batch_seed(seed: int, start: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"eval-{seed}-{start}".encode()).digest()[:4], "big")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from progrpo_cli.config.compose import flatten, to_yaml, validate
-from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
@@ -181,11 +181,9 @@ class RunDirectory:
         if config_hash(held) == config_hash(config) and held.seed == config.seed:
             return
         theirs, ours = flatten(held), flatten(config)
-        ignored = ("tracking.", "device", "experiment", "model.name", "train.save_every", "train.eval_every")
-        different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
-        shown = "; ".join(
-            f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in different if not key.startswith(ignored)
-        )
+        compared = [key for key in sorted({*theirs, *ours}) if key == "seed" or is_hashed(key)]
+        different = [key for key in compared if theirs.get(key) != ours.get(key)]
+        shown = "; ".join(f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in different)
         raise RequestError(f"{self.path} holds another configuration ({shown}); choose another --run-dir or --fresh")
 
     def start(self, config: Config, *, kind: Literal["run", "model"] = "run", **fields: Any) -> None:

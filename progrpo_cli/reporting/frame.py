@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
+from progrpo_cli.config.hashing import is_hashed
 from progrpo_cli.errors import WorkError
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
 from progrpo_cli.reporting.sources import Found
@@ -19,8 +20,8 @@ from progrpo_cli.tracking.tracked_run import TrackedRun
 Floats = npt.NDArray[np.float64]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-# What config_hash leaves out (progrpo_cli/config/hashing.py), and our own record beside the configuration.
-_NOT_COMPARED = ("seed", "tracking", "device", "experiment", "model.name", "progrpo", "_wandb")
+# What trackers keep beside the configuration.
+_BESIDE = ("progrpo", "_wandb")
 
 
 class _PerProblem(BaseModel):
@@ -203,12 +204,8 @@ def _identify(tracked: TrackedRun, found: Found) -> ReportedRun | None:
     except (ValidationError, KeyError, TypeError) as error:
         found.note(f"{tracked.path} skipped: the record of run {tracked.name} is incomplete ({_first(error)})")
         return None
-    flat = dict(_flat(tracked.config, ""))
-    settings = {
-        key: value
-        for key, value in flat.items()
-        if not any(key == left_out or key.startswith(f"{left_out}.") for left_out in _NOT_COMPARED)
-    }
+    configuration = {name: value for name, value in tracked.config.items() if name not in _BESIDE}
+    settings = {key: value for key, value in _flat(configuration, "") if is_hashed(key)}
     return ReportedRun(tracked, identity, method, settings if identity.kind == "run" else {})
 
 

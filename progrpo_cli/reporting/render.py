@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-import sys
 from dataclasses import dataclass
 
 import pandas as pd
 
+from progrpo_cli.console import results
 from progrpo_cli.reporting import escape
 from progrpo_cli.reporting.frame import shown
 from progrpo_cli.reporting.tables import Table
 
 # Said once under the table where all rows agree: a paper's column is too narrow to repeat it.
 _SAID_ONCE = ("task", "split", "problems", "n", "temperature", "held")
-_WIDTH_OF_A_FILE = 200
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,10 @@ def latex(table: Table) -> str:
 
 def to_terminal(table: Table, notes: list[str]) -> None:
     """Print the views to stdout."""
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    # Into a file rich would wrap at 80 columns, in the middle of intervals.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+    console = results()
     for view in views(table):
         shown_table = RichTable(title=Text(escape.plain(view.title)), title_justify="left")
         for name, numeric in zip(view.header, view.numeric, strict=True):

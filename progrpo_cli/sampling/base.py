@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,11 @@ class Sample:
     """Mean over its tokens of the entropy of the distribution each was sampled from, in nats."""
     logprob: float
     """Sum over its tokens of their log-probability under that distribution, in nats."""
+
+
+def derived_seed(name: str) -> int:
+    """A seed of 32 bits for a named piece of work: batches of one run draw independently, and each can be repeated."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 class Sampler(Protocol):

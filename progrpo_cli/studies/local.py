@@ -8,12 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 from progrpo_cli.console import Progress, log, progress
 from progrpo_cli.errors import Interrupted
-from progrpo_cli.records import files
 from progrpo_cli.studies.overview import status, write_trials_csv
 from progrpo_cli.studies.plan import Plan
 
@@ -107,14 +105,7 @@ def _updates(plan: Plan) -> int:
 
 
 def _show(plan: Plan, shown: Progress) -> None:
-    states = [row["status"] for row in write_trials_csv(plan)]
-    done = 0
-    for run, state in zip(plan.runs(), states, strict=True):
-        done += run.config.train.steps if state == "complete" else _last_step(run.directory.metrics_path)
+    found = write_trials_csv(plan)
+    states = [row["status"] for row in found]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    shown.update(done, f"updates; runs: {counted}")
-
-
-def _last_step(path: Path) -> int:
-    records = files.read_lines(path)
-    return int(records[-1]["step"]) if records else 0
+    shown.update(sum(row["updates"] for row in found), f"updates; runs: {counted}")

@@ -22,32 +22,30 @@ def status(run: Run) -> str:
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:
-    """One tidy row a (parameters, seed), as in ``trials.csv``."""
-    metrics = [f"pass@{k}" for k in plan.k] + ["entropy", "distinct_correct"]
+    """One tidy row a (parameters, seed), as in ``trials.csv``.
+
+    ``seconds`` are those of the updates made: what a run has cost, however long it lay interrupted.
+    """
     found = []
     for run in plan.runs():
         manifest = run.directory.manifest() if run.directory.exists else None
         scores = run.validation or {}
+        updates = files.read_lines(run.directory.metrics_path)
         found.append(
             {
                 "config_hash": run.trial.config_hash,
                 "seed": run.seed,
                 **run.trial.parameters,
-                **{f"validation/{metric}": scores.get(metric) for metric in metrics},
+                **{f"validation/{metric}": scores.get(metric) for metric in plan.metrics},
                 "status": status(run),
                 "attempts": 1 + len(manifest["resumed_at"]) if manifest else 0,
-                "seconds": _seconds(run),
+                "updates": len(updates),
+                "seconds": round(sum(update["step_seconds"] for update in updates), 3),
                 "run_dir": str(run.directory.path),
                 "error": manifest["error"] if manifest else None,
             }
         )
     return found
-
-
-def _seconds(run: Run) -> float | None:
-    """Seconds of the run's updates: what it has cost, whatever time passed between an interrupt and going on."""
-    records = files.read_lines(run.directory.metrics_path)
-    return round(sum(record["step_seconds"] for record in records), 3) if records else None
 
 
 def write_trials_csv(plan: Plan) -> list[dict[str, Any]]:

@@ -68,6 +68,11 @@ class Plan:
         """The study's name: its directory's."""
         return self.directory.name
 
+    @property
+    def metrics(self) -> list[str]:
+        """What is kept of a run's validation scores, by their names in ``scores.json``."""
+        return [*(f"pass@{k}" for k in self.k), "entropy", "distinct_correct"]
+
     def runs(self) -> Iterator[Run]:
         """Every planned run, all seeds of a trial before the next trial."""
         for trial in self.trials:
@@ -149,9 +154,6 @@ def make_plan(
     hashes = [trial.config_hash for trial in trials]
     if len(set(hashes)) < len(hashes):
         raise RequestError("an override sets a parameter that the space varies: its trials would all be the same")
-    metrics = [f"pass@{k}" for k in space.k] + ["entropy", "distinct_correct"]
-    if space.objective.metric not in metrics:
-        raise RequestError(f"objective {space.objective.metric!r} is not among {', '.join(metrics)}")
     seeds = space.seeds if seeds is None else seeds
     if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
         raise RequestError(f"seeds {list(seeds)}: different numbers from 0 to {2**32 - 1} are needed")
@@ -159,7 +161,10 @@ def make_plan(
         raise RequestError("a sweep runs every trial over its seeds: use --seeds instead of the override seed=")
     if workers is not None and workers < 1:
         raise RequestError(f"--workers {workers}: at least 1 is needed")
-    return Plan(directory, tuple(trials), tuple(seeds), space.objective, tuple(space.k), workers or space.workers)
+    plan = Plan(directory, tuple(trials), tuple(seeds), space.objective, tuple(space.k), workers or space.workers)
+    if plan.objective.metric not in plan.metrics:
+        raise RequestError(f"objective {plan.objective.metric!r} is not among {', '.join(plan.metrics)}")
+    return plan
 
 
 def load_plan(directory: Path) -> Plan:

@@ -69,11 +69,10 @@ def _do(run: Run, plan: Plan, record: StudyRecord) -> None:
             raise WorkError(f"{run.directory.path}: {error}") from error
         run.directory.update(error=f"{type(error).__name__}: {error}", failed_at=now())
         return
-    metrics = [f"pass@{k}" for k in plan.k] + ["entropy", "distinct_correct"]
     run.directory.update(
         error=None,
         validation={
-            **{metric: None if scores[metric] is None else scores[metric]["value"] for metric in metrics},
+            **{metric: None if scores[metric] is None else scores[metric]["value"] for metric in plan.metrics},
             "counts": scores["counts"],
             "eval_dir": scores["eval_dir"],
         },

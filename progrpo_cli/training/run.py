@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import shutil
@@ -21,6 +20,7 @@ from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.sampling.base import derived_seed
 from progrpo_cli.sampling.hf import HfSampler, as_chat
 from progrpo_cli.tasks.base import Problem, Task
 from progrpo_cli.tasks.registry import make_task
@@ -201,7 +201,7 @@ def _validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callab
         size = max(1, config.train.micro_batch_size)
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
-            seed = int.from_bytes(hashlib.sha256(f"validation-{config.seed}-{start}".encode()).digest()[:4], "big")
+            seed = derived_seed(f"validation-{config.seed}-{start}")
             samples = sampler.sample([problem.prompt for problem in batch], seed)
             for problem, sample in zip(batch, samples, strict=True):
                 counts[problem.id] += task.verdict(problem, sample.text, finished=sample.finished) == "correct"

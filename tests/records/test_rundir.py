@@ -65,7 +65,7 @@ def test_a_wrong_request_takes_away_what_it_began_and_nothing_else(tmp_path: Pat
 def test_what_is_set_aside_is_not_found_as_a_run(tmp_path: Path) -> None:
     run = started(tmp_path / "run")
     started(tmp_path / "study" / "trials" / "other")
-    assert [found.name for found in find_runs(tmp_path)] == ["other", "run"]
+    assert [found.name for found in find_runs(tmp_path)] == ["run", "other"]  # oldest first
     aside = run.set_aside()
     assert (aside / "manifest.json").is_file()
     assert [found.name for found in find_runs(tmp_path)] == ["other"]
