@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 
 MODES = ("offline", "online", "disabled")
 
@@ -26,12 +27,18 @@ class Tracker(Protocol):
     def log(self, record: Mapping[str, Any]) -> None:
         """One logged step; ``record`` holds our own ``step``."""
 
+    def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Log the steps of an earlier process of this run that did not get here before it was killed."""
+
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
         """An evaluation's ``scores.json`` under the name of its directory, with its samples if they may leave."""
 
 
 class _Off:
     def log(self, record: Mapping[str, Any]) -> None:
+        """Nothing is tracked."""
+
+    def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Nothing is tracked."""
 
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
@@ -41,8 +48,9 @@ class _Off:
 class _Wandb:
     """A W&B run that may die: the first failure is said once, and the run goes on without it."""
 
-    def __init__(self, run: wandb.Run) -> None:
+    def __init__(self, run: wandb.Run, logged: Set[int]) -> None:
         self._run = run
+        self._logged = logged
         self._alive = True
         self._attempt(lambda: self._run.define_metric("step"))
         # Without step_sync=False an evaluation would get a step that it does not have.
@@ -50,6 +58,11 @@ class _Wandb:
 
     def log(self, record: Mapping[str, Any]) -> None:
         self._attempt(lambda: self._run.log({key: value for key, value in record.items() if value is not None}))
+
+    def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
+        for record in records:
+            if record["step"] not in self._logged:
+                self.log(record)
 
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
         measured = {
@@ -109,6 +122,8 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
         return
     import wandb
 
+    # What earlier processes of this run wrote: its last second may have died with a process.
+    logged = {row["step"] for earlier in read_wandb_dir(run.path / "wandb") for row in earlier.history}
     manifest = run.manifest()
     label = config.method.name if manifest["kind"] == "run" else "base"
     try:
@@ -137,7 +152,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
         log.warning(f"W&B cannot be used ({' '.join(str(error).split())}); the run directory still gets everything")
         yield _Off()
         return
-    record = _Wandb(opened)
+    record = _Wandb(opened, logged)
     try:
         yield record
     except BaseException:

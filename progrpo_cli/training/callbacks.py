@@ -60,6 +60,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         kept = [record for record in files.read_lines(path) if record["step"] <= resumed_at]
         files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
+        tracker.catch_up(kept)
         self._tracker = tracker
         self._progress = progress
         self._rollout_metrics = rollout_metrics

@@ -12,7 +12,7 @@ import pytest
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.tracking.wandb_offline import read_wandb_dir
+from progrpo_cli.tracking.wandb_offline import merge, read_wandb_dir
 from progrpo_cli.tracking.wandb_run import tracker, wandb_mode
 
 
@@ -71,3 +71,19 @@ def test_samples_leave_only_when_they_are_handed_over(tmp_path: Path, monkeypatc
     (found,) = read_wandb_dir(run.path / "wandb")
     assert json.loads(found.summary["scores/countdown-0"]) == scores
     assert found.history == []
+
+
+def test_a_resumed_run_sends_the_steps_that_died_on_their_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = started(tmp_path / "run")
+    with tracker(run, compose(), study=None) as tracked:
+        for step in (1, 2, 4):
+            tracked.log({"step": step, "reward": step / 10})
+    with tracker(run, compose(), study=None) as tracked:
+        tracked.catch_up([{"step": step, "reward": step / 10} for step in (1, 2, 3, 4, 5)])
+        tracked.log({"step": 6, "reward": 0.6})
+    (found,) = read_wandb_dir(run.path / "wandb")
+    assert [(row["step"], row["reward"]) for row in found.history] == [(step, step / 10) for step in range(1, 7)]
+    logs = sorted((run.path / "wandb").glob("*run-*/run-*.wandb"))
+    sent = [[row["step"] for row in merge([log])[0].history] for log in logs]
+    assert sent == [[1, 2, 4], [3, 5, 6]]  # only what was missing
