@@ -9,7 +9,8 @@ import torch
 from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.training.run import _trl_config, correctness_reward, rollout_prompts
+from progrpo_cli.training.data import correctness_reward, rollout_prompts
+from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
 
 GROUPS, SIZE = 12, 4
@@ -32,7 +33,7 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
         model=model,
         processing_class=tokenizer,
         reward_funcs=correctness_reward(task, problems, tokenizer.eos_token_id),
-        args=_trl_config(config, directory, "cpu"),
+        args=grpo_config(config, directory, "cpu"),
         train_dataset=data,
     )
     trainer.model.train()
