@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from progrpo_cli.config import paths
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.methods.registry import method_classes
 
 GROUPS = ("experiment", "method", "model", "task")
 
@@ -38,9 +39,13 @@ def compose(overrides: Sequence[str] = (), experiment: str | None = None) -> Con
         with initialize_config_dir(config_dir=str(paths.EXPERIMENTS), version_base="1.3"):
             of_arm = [override for override, key in checked if key.startswith("method.arm.")]
             groups = [override for override, key in checked if key in GROUPS]
-            if of_arm and hydra_compose("config", overrides=groups).method.arm is None:
-                raise RequestError(f"{of_arm[0].lstrip('+')!r}: this method has no ARM; try method=progrpo")
-            composed = hydra_compose("config", overrides=[override for override, _ in checked])
+            everything = [override for override, _ in checked]
+            if of_arm and (method := hydra_compose("config", overrides=groups).method).arm is None:
+                if not method_classes()[method.name].takes_arm:
+                    takers = ", ".join(sorted(name for name, cls in method_classes().items() if cls.takes_arm))
+                    raise RequestError(f"{of_arm[0].lstrip('+')!r}: {method.name} has no ARM; these take it: {takers}")
+                everything = ["++method.arm={}", *everything]
+            composed = hydra_compose("config", overrides=everything)
         resolved = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(f"configuration: {_one_line(error)}") from error
@@ -57,24 +62,37 @@ def validate(resolved: Any) -> Config:
         return Config.model_validate(resolved)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "configuration"
+        where = list(first["loc"])
+        if where[:1] == ["method"] and where[1:2] != [] and where[1] in method_classes():
+            del where[1]  # which class of methods pydantic took is not part of the key
+        key = ".".join(str(part) for part in where) or "configuration"
         given = first["input"]
         expected = first.get("ctx", {}).get("expected", "")
         if first["type"] == "literal_error" and isinstance(given, str):
             choices = [choice.strip().strip("'") for choice in expected.replace(" or ", ", ").split(",")]
             raise RequestError(f"{key}={given}: not a valid value{nearest(given, choices)}") from error
+        if first["type"] == "extra_forbidden":
+            raise RequestError(f"{key}: unknown key{_who_has(key)}") from error
         shown = "" if isinstance(given, Mapping) else f"={given}"
         raise RequestError(f"{key}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterable[str]:
-    """Every configuration key that holds a value, e.g. ``method.arm.alpha``."""
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every configuration key that holds a value in some configuration, e.g. ``method.arm.alpha``."""
+    found: dict[str, None] = {}
     for name, field in model.model_fields.items():
-        section = next((part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)), None)
-        if section is None:
-            yield prefix + name
-        else:
-            yield from keys(section, f"{prefix}{name}.")
+        sections = [part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)]
+        if not sections:
+            found[prefix + name] = None
+        for section in sections:
+            found.update(dict.fromkeys(keys(section, f"{prefix}{name}.")))
+    return list(found)
+
+
+def _who_has(key: str) -> str:
+    """The methods whose option the key is, or the nearest key there is."""
+    having = [name for name, cls in method_classes().items() if key in keys(cls, "method.")]
+    return f"; it belongs to method={' and method='.join(having)}" if having else nearest(key, keys())
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -119,7 +137,7 @@ def _checked(override: str) -> tuple[str, str]:
         return f"{key}={value}", key
     if key == "method.name":
         raise RequestError(f"{override!r}: a method is chosen with method=NAME")
-    if key not in (valid := list(keys())):
+    if key not in (valid := keys()):
         raise RequestError(f"unknown key {key!r}{nearest(key, [*valid, *GROUPS])}")
     return f"++{override.lstrip('+')}", key
 

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+from progrpo_cli.methods.base import Method
+from progrpo_cli.methods.registry import method_classes
+from progrpo_cli.section import Natural, NonNegativeFloat, Positive, PositiveFloat, Section
 
-
-class _Section(BaseModel):
-    """Unknown keys are refused, nothing is converted (``"3"`` is no integer), nothing changes after composition."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
-
-
-class ArmConfig(_Section):
-    """ARM, the advantage re-weighting of ProGRPO (arXiv 2602.05281): what the paper leaves open is an option here."""
-
-    alpha: Finite
-    """Strength of the shift. No value is published in the sources we hold: ours, and what `progrpo sweep` is for."""
-    low_fraction: Fraction
-    """rho: the answer confidence is taken over the ceil(rho * length) least likely tokens of a completion."""
-    prompt_low_fraction: Fraction
-    """The same for the prompt confidence; 1.0 takes every prompt token but the first."""
-    gate: Literal["any_correct", "mixed"]
-    """Groups whose advantages are shifted: at least one right (the formula), or right AND wrong ones in it."""
-    scope: Literal["all", "correct"]
-    """Samples that are shifted inside such a group."""
+if TYPE_CHECKING:
+    AnyMethod = Method
+else:  # each method's own class validates its section, chosen by the name
+    AnyMethod = Annotated[reduce(or_, method_classes().values()), Field(discriminator="name")]
 
 
-class MethodConfig(_Section):
-    """A method: the shared recipe (token-level clipped surrogate, no KL) and what the method changes of it."""
-
-    name: str
-    clip_low: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """The ratio is clipped below at 1 - clip_low."""
-    clip_high: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    """The ratio is clipped above at 1 + clip_high."""
-    arm: ArmConfig | None
-    """ARM on top of the group-relative advantage; null: none."""
-
-
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """Problems, their verdicts, and how many of each split are used."""
 
     name: Literal["countdown"]
@@ -59,7 +32,7 @@ class TaskConfig(_Section):
     test_problems: Positive | None
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The policy that training starts from."""
 
     name: str
@@ -69,7 +42,16 @@ class ModelConfig(_Section):
     """Precision of the arithmetic on a GPU and of evaluation; trained weights are kept in single precision."""
 
 
-class TrainConfig(_Section):
+class RewardsConfig(Section):
+    """The weights of the reward functions; a weight of 0 leaves the function out."""
+
+    correctness: NonNegativeFloat = 1.0
+    """1 for a verdict `correct`, else 0."""
+    format: NonNegativeFloat = 0.0
+    """1 for a completion that can be read as an answer (verdict `correct` or `wrong`), else 0: a bonus for the form."""
+
+
+class TrainConfig(Section):
     """Rollouts and optimisation."""
 
     steps: Positive
@@ -81,15 +63,24 @@ class TrainConfig(_Section):
     """Optimiser updates on each rollout, each over all of it (mu of GRPO); the ratio differs from 1 from the second."""
     micro_batch_size: Positive
     """Completions in one forward and backward pass; the rest of a rollout is gradient accumulation."""
-    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-    max_grad_norm: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    max_grad_norm: PositiveFloat
+    temperature: PositiveFloat
     """Sampling temperature; log-probabilities and entropies are at this temperature too."""
+    rewards: RewardsConfig = RewardsConfig()
+    correctness_reward: Literal["correctness", "format"] = "correctness"
+    """The reward function that says what is right: ARM's gate and Pass@k look at it alone, never at the sum."""
     eval_every: Natural
     """Updates between held-out Pass@k on the validation split while training; 0: never."""
     save_every: Positive
     """Updates between checkpoints, which are written at the next rollout boundary."""
+
+    @model_validator(mode="after")
+    def _somebody_says_what_is_right(self) -> TrainConfig:
+        if not getattr(self.rewards, self.correctness_reward):
+            raise ValueError(f"correctness_reward is {self.correctness_reward}, whose weight in rewards is 0")
+        return self
 
     @model_validator(mode="after")
     def _micro_batches_fill_a_rollout(self) -> TrainConfig:
@@ -102,7 +93,7 @@ class TrainConfig(_Section):
         return self
 
 
-class WandbConfig(_Section):
+class WandbConfig(Section):
     """Where runs are tracked besides their own directory."""
 
     mode: Literal["offline", "online", "disabled"] | None
@@ -114,20 +105,29 @@ class WandbConfig(_Section):
     """Send the evaluations' samples to W&B too."""
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Trackers; a run directory holds everything without any."""
 
     wandb: WandbConfig
 
 
-class Config(_Section):
+class Config(Section):
     """One run, completely."""
 
     experiment: str
-    method: MethodConfig
+    method: AnyMethod
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     device: Literal["auto", "cpu", "cuda"]
     tracking: TrackingConfig
+
+    @model_validator(mode="after")
+    def _the_method_fits(self) -> Config:
+        misfit = self.method.misfit(group_size=self.train.group_size, max_new_tokens=self.task.max_new_tokens)
+        if misfit:
+            raise ValueError(misfit)
+        if self.method.arm is not None and not self.method.takes_arm:
+            raise ValueError(f"method {self.method.name} does not take ARM")
+        return self

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from progrpo_cli.config.schema import ArmConfig
+    from progrpo_cli.methods.base import ArmConfig
 
 
 def prompt_token_mask(prompt_mask: torch.Tensor) -> torch.Tensor:

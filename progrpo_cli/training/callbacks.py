@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from progrpo_cli.console import Progress, log
+from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.records import files
 from progrpo_cli.tracking.wandb_run import Tracker
 
@@ -34,7 +35,11 @@ OF_THE_UPDATE = {
     "grad_norm": "grad_norm",
     "loss": "loss",
     "learning_rate": "learning_rate",
+    "kl": "kl",
 }
+# What else a run may have: each reward function's own scores, the sampler's distance from the trainer, and what the
+# method measures, under the name of the method.
+ALSO = ("rewards", "sampling", *method_classes())
 
 
 class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -106,6 +111,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
             "step": state.global_step,
             **self._of_the_rollout,
             **{ours: logs[theirs] for theirs, ours in OF_THE_UPDATE.items() if theirs in logs},
+            **{name: value for name, value in logs.items() if name.partition("/")[0] in ALSO},
             "step_seconds": self._seconds,
             **self._rollout_metrics(),
             **self._validation,

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from progrpo_cli.config.schema import Config
 from progrpo_cli.sampling.hf import as_chat
-from progrpo_cli.tasks.base import Problem, Task
+from progrpo_cli.tasks.base import Problem, Task, Verdict
 
 
 def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) -> Dataset:
@@ -32,17 +32,61 @@ def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) 
     return Dataset.from_dict({"prompt": [as_chat(text) for text in texts] if chat else texts, "problem": order})
 
 
-def correctness_reward(task: Task, problems: Sequence[Problem], eos_token_id: int) -> Callable[..., list[float]]:
-    """TRL's reward function: 1.0 for a verdict ``correct``, else 0.0. An exception of the grader ends the run."""
+def refill_prompts(
+    config: Config, problems: Sequence[Problem], *, chat: bool
+) -> Callable[[int, int], list[dict[str, Any]]]:
+    """Prompts for dynamic sampling: of each refill by the seed, the updates made and its number, and nothing else."""
+
+    def draw(updates: int, refill: int) -> list[dict[str, Any]]:
+        rng = random.Random(f"refill-{config.seed}-{updates}-{refill}")
+        wanted = config.train.prompts_per_rollout
+        chosen = rng.sample(range(len(problems)), min(wanted, len(problems)))
+        chosen += rng.choices(range(len(problems)), k=wanted - len(chosen))
+        return [
+            {"prompt": as_chat(problems[index].prompt) if chat else problems[index].prompt, "problem": index}
+            for index in chosen
+        ]
+
+    return draw
+
+
+def reward_weights(config: Config) -> dict[str, float]:
+    """Name -> weight of the reward functions of a run, in the order in which the trainer gets them."""
+    weights = {name: weight for name, weight in config.train.rewards.model_dump().items() if weight}
+    if config.method.length_reward(config.task.max_new_tokens):
+        weights["length"] = 1.0
+    return weights
+
+
+def reward_functions(
+    config: Config, task: Task, problems: Sequence[Problem], eos_token_id: int
+) -> list[Callable[..., list[float]]]:
+    """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run."""
+    judged: list[tuple[list[list[int]], list[Verdict]]] = []
+
+    def verdicts(completions: list[Any], completion_ids: list[list[int]], problem: list[int]) -> list[Verdict]:
+        """Each completion is judged once, whatever the number of functions that ask."""
+        if not judged or judged[0][0] is not completion_ids:
+            found = []
+            for completion, ids, index in zip(completions, completion_ids, problem, strict=True):
+                text = completion[0]["content"] if task.chat else completion
+                found.append(task.verdict(problems[index], text, finished=bool(ids) and ids[-1] == eos_token_id))
+            judged[:] = [(completion_ids, found)]
+        return judged[0][1]
 
     def correctness(
         completions: list[Any], completion_ids: list[list[int]], problem: list[int], **_: object
     ) -> list[float]:
-        rewards = []
-        for completion, ids, index in zip(completions, completion_ids, problem, strict=True):
-            text = completion[0]["content"] if task.chat else completion
-            verdict = task.verdict(problems[index], text, finished=ids[-1] == eos_token_id)
-            rewards.append(1.0 if verdict == "correct" else 0.0)
-        return rewards
+        return [float(verdict == "correct") for verdict in verdicts(completions, completion_ids, problem)]
 
-    return correctness
+    def format(completions: list[Any], completion_ids: list[list[int]], problem: list[int], **_: object) -> list[float]:
+        return [float(verdict in ("correct", "wrong")) for verdict in verdicts(completions, completion_ids, problem)]
+
+    of_length = config.method.length_reward(config.task.max_new_tokens)
+
+    def length(completion_ids: list[list[int]], **_: object) -> list[float]:
+        assert of_length is not None
+        return [of_length(len(ids)) for ids in completion_ids]
+
+    there_are: dict[str, Callable[..., list[float]]] = {"correctness": correctness, "format": format, "length": length}
+    return [there_are[name] for name in reward_weights(config)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trl import GRPOConfig
 
 from progrpo_cli.config.schema import Config
+from progrpo_cli.training.data import reward_weights
 
 CHECKPOINTS_KEPT = 2
+NO_CLIP = 1e9  # a ratio that no update reaches: TRL has no way to say none
 
 
 def grpo_config(config: Config, output: Path, device: str) -> GRPOConfig:
@@ -16,40 +19,40 @@ def grpo_config(config: Config, output: Path, device: str) -> GRPOConfig:
     train, method = config.train, config.method
     rollout = train.prompts_per_rollout * train.group_size
     micro_batch = min(train.micro_batch_size, rollout)
-    return GRPOConfig(
-        output_dir=str(output),
-        seed=config.seed,
+    shared: dict[str, Any] = {
         # Rollouts
-        num_generations=train.group_size,
-        max_completion_length=config.task.max_new_tokens,
-        temperature=train.temperature,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=rollout // micro_batch,
-        num_iterations=train.updates_per_rollout,
-        shuffle_dataset=False,  # `rollout_prompts` has the order
-        remove_unused_columns=False,
+        "num_generations": train.group_size,
+        "max_completion_length": config.task.max_new_tokens,
+        "temperature": train.temperature,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": rollout // micro_batch,
+        "num_iterations": train.updates_per_rollout,
+        "shuffle_dataset": False,  # `rollout_prompts` has the order
+        "remove_unused_columns": False,
         # The shared recipe: token-level normalised clipped surrogate, group-relative advantage, no KL
-        loss_type="dapo",
-        scale_rewards="group",
-        epsilon=method.clip_low,
-        epsilon_high=method.clip_high,
-        beta=0.0,
+        "loss_type": "dapo",
+        "scale_rewards": "group",
+        "epsilon": 1.0 if method.clip_low is None else method.clip_low,
+        "epsilon_high": NO_CLIP if method.clip_high is None else method.clip_high,
+        "beta": 0.0,
+        "reward_weights": list(reward_weights(config).values()),
         # Optimisation
-        max_steps=train.steps,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type="constant",
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        optim="adamw_torch",
+        "max_steps": train.steps,
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": "constant",
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "optim": "adamw_torch",
         # Precision and device: bfloat16 arithmetic only on a GPU, where the configuration asks for it
-        use_cpu=device == "cpu",
-        bf16=device == "cuda" and config.model.dtype == "bfloat16",
-        gradient_checkpointing=False,
+        "use_cpu": device == "cpu",
+        "bf16": device == "cuda" and config.model.dtype == "bfloat16",
+        "gradient_checkpointing": False,
         # Ours, not the Trainer's: logging, checkpoints' moments
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        save_total_limit=CHECKPOINTS_KEPT,
-    )
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "save_total_limit": CHECKPOINTS_KEPT,
+    }
+    return GRPOConfig(output_dir=str(output), seed=config.seed, **{**shared, **method.trl_options()})

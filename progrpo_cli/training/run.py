@@ -14,7 +14,7 @@ from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_run import Tracker, tracker
 from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop
 from progrpo_cli.training.checkpoints import last_checkpoint, save_policy
-from progrpo_cli.training.data import correctness_reward, rollout_prompts
+from progrpo_cli.training.data import refill_prompts, reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
 from progrpo_cli.training.validation import validator
@@ -61,10 +61,12 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
     trainer = LabTrainer(
-        arm=config.method.arm,
+        method=config.method,
+        correctness=config.train.correctness_reward,
+        refill_prompts=refill_prompts(config, problems, chat=task.chat),
         model=model,
         processing_class=tokenizer,
-        reward_funcs=correctness_reward(task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
         args=grpo_config(config, run.checkpoints, device),
         train_dataset=rollout_prompts(config, problems, chat=task.chat),
     )

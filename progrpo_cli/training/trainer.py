@@ -1,164 +1,219 @@
-"""TRL's GRPOTrainer with ARM and the metrics of the contract, by the one seam that needs none of TRL's code copied.
+"""TRL's GRPOTrainer with a method in it, by the seams that need none of TRL's code copied.
 
 ``_generate_and_score_completions`` runs once a rollout, before TRL shuffles: groups are contiguous in gathered order.
-We call TRL's and edit ``output["advantages"]``. ARM's log-probabilities come from the forward pass in which TRL scores
-the rollout anyway: ``_get_per_token_logps_and_entropies`` is then asked for the prompt's positions too.
+We call TRL's and edit ``output["advantages"]``. ``_compute_loss`` reads the advantages only after its forward pass,
+which it makes through ``_get_per_token_logps_and_entropies``: there a method does what needs the current policy.
 """
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import safetensors.torch
 import torch
 from trl import GRPOTrainer
 
-from progrpo_cli.config.schema import ArmConfig
-from progrpo_cli.methods import arm as arm_method
-from progrpo_cli.metrics.passk import pass_at_k_per_problem
+from progrpo_cli.methods.base import LossTerms, Method, Rollout
+from progrpo_cli.training.arm_step import ArmStep
+from progrpo_cli.training.head import PromptHead
+from progrpo_cli.training.reference import Reference
+from progrpo_cli.training.refill import PromptSource, Refill
+from progrpo_cli.training.rollout_metrics import pass_at_k
 
 Batch = dict[str, Any]
 
 
 class LabTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
-    """GRPO in the shared recipe; with ``arm`` it is ProGRPO.
+    """GRPO in the shared recipe, changed where ``method`` says so.
 
     Args:
-        arm: ARM's options, or None for the plain group-relative advantage.
-        correctness_column: which reward function says whether a completion is RIGHT; ARM's gate and Pass@k look at it
-            alone, never at a bonus.
+        method: the method and its options.
+        correctness: the name of the reward function that says whether a completion is RIGHT; ARM's gate and Pass@k look
+            at it alone, never at a bonus.
+        refill_prompts: where a method that samples more (dynamic sampling) takes its prompts from.
         **kwargs: see :class:`trl.GRPOTrainer`.
     """
 
-    def __init__(self, *, arm: ArmConfig | None, correctness_column: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        method: Method,
+        correctness: str = "correctness",
+        refill_prompts: PromptSource | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._arm = arm
-        self._correctness_column = correctness_column
-        self._scoring_rollout = False
-        self._prompt_logps: torch.Tensor | None = None
+        self._method = method
+        self.correctness_column = self.reward_func_names.index(correctness)
+        """Of the reward functions, the one that says what is right."""
+        self._refill = Refill(method.refills(), refill_prompts) if method.refills() and refill_prompts else None
+        self._reference = Reference(self) if method.needs_reference else None
+        self._head = PromptHead.of(method, self)
+        self._arm: ArmStep | None = None
         self._rewards = torch.empty(0)
-        self.rollout_metrics: dict[str, float | None] = {}
-        """Of the rollout that the current update is made on: an update that reuses a rollout reports them again."""
+        self._loss_inputs: Batch | None = None
+        self._loss_terms: LossTerms | None = None
+        self._of_the_rollout: dict[str, float | None] = {}
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card: the run directory's manifest says more, and TRL's names a hub repository that does not exist."""
+
+    @property
+    def rollout_metrics(self) -> dict[str, float | None]:
+        """Of the rollout that the current update is made on: an update that reuses a rollout reports them again.
+
+        A collective operation: every process asks for it at the same moment.
+        """
+        if self._arm is not None and self._arm.complete:
+            self._of_the_rollout |= self._arm.finish()
+            self._arm = None
+        return self._of_the_rollout
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._rewards = super()._calculate_rewards(*args, **kwargs)  # (B_global, functions), the same on every rank
         return self._rewards
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        if not self._scoring_rollout:
-            result: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
-            result = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, **kwargs
-            )
-            return result
-        every_prediction = input_ids.size(1) - 1
-        logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
-            model, input_ids, attention_mask, every_prediction, **kwargs
-        )
-        self._prompt_logps = logps[:, : every_prediction - logits_to_keep]
-        return logps[:, -logits_to_keep:], entropies, aux_loss
-
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
-        self._scoring_rollout = self._arm is not None
-        try:
-            output: Batch = super()._generate_and_score_completions(inputs)
-            if self._arm is not None:
-                logps = self._completion_logps(output)
-        finally:
-            self._scoring_rollout = False
-        group_size = self.num_generations if self.model.training else self.num_generations_eval
-        rewards = self._rewards[:, self._correctness_column]
-        correct = (rewards > 0).view(-1, group_size)  # NaN, a completion that nobody could score, is not right
-        self.rollout_metrics = _pass_at_k(correct)
-        if self._arm is not None:
-            self._apply_arm(self._arm, output, logps, correct)
+        output: Batch = super()._generate_and_score_completions(inputs)
+        sampled = self._rewards
+        if self._refill is not None and self.model.training:
+            output, self._rewards, sampled = self._refill(self, output, super()._generate_and_score_completions)
+        rollout = self._rollout(output)
+        # Of everything that was sampled, also of groups that dynamic sampling leaves out: a score of the policy.
+        self._of_the_rollout = pass_at_k(self._correct(sampled))
+        advantages = self._method.advantages(rollout)
+        if advantages is not rollout.advantages:
+            self._logs["advantages"].extend(advantages.flatten().tolist())  # in the place of TRL's
+            output["advantages"] = advantages.flatten()[self._here(output)]
+        if self._reference is not None:
+            output["reference_logps"] = self._reference.logps(self, output)
+        if self._method.arm is not None:
+            self._arm = ArmStep(self, self._method.arm, output, rollout)
+            if "old_per_token_logps" in output:
+                self._arm.apply(output, output["old_per_token_logps"])
         return output
 
+    def _here(self, output: Batch) -> slice:
+        """The place of this process's rows among those of all processes."""
+        rows = len(output["prompt_ids"])
+        start = self.accelerator.process_index * rows
+        return slice(start, start + rows)
+
+    def _correct(self, rewards: torch.Tensor) -> torch.Tensor:
+        """(N, G) bool; NaN, a completion that nobody could score, is not right."""
+        group_size = self.num_generations if self.model.training else self.num_generations_eval
+        return (rewards[:, self.correctness_column] > 0).view(-1, group_size)
+
+    def _rollout(self, output: Batch) -> Rollout:
+        group_size = self.num_generations if self.model.training else self.num_generations_eval
+        scorable = ~torch.isnan(self._rewards).all(dim=1)
+        rewards = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(dim=1)
+        logps = self._completion_logps(output) if self._method.needs_logps else None
+        return Rollout(
+            correct=self._correct(self._rewards),
+            scorable=scorable.view(-1, group_size),
+            rewards=rewards.masked_fill(~scorable, torch.nan).view(-1, group_size),
+            advantages=self.accelerator.gather(output["advantages"]).view(-1, group_size),
+            logps=None if logps is None else self.accelerator.gather(logps).view(-1, group_size),
+        )
+
     def _completion_logps(self, output: Batch) -> torch.Tensor:
-        """(B, C) log-probabilities of the completions under the policy that sampled them."""
-        if self._prompt_logps is not None and "old_per_token_logps" in output:
-            old: torch.Tensor = output["old_per_token_logps"]
-            return old
-        # Every update on-policy: TRL needs no old log-probabilities and scored nothing, so ARM makes the pass itself.
+        """(B,) log pi_old(o|q); where every update is on-policy TRL scores no rollout, and the pass is made here."""
+        scored = "old_per_token_logps" in output
+        logps = output["old_per_token_logps"] if scored else self.score(self.model, output)
+        masked = logps.masked_fill(~output["completion_mask"].bool(), 0.0)
+        total: torch.Tensor = masked.sum(dim=1)
+        return total
+
+    def score(self, model: Any, output: Batch) -> torch.Tensor:
+        """(B, C) log-probabilities of a rollout's completions under ``model``, no gradient."""
         with torch.no_grad():
             logps, _, _ = self._get_per_token_logps_and_entropies(
-                self.model,
+                model,
                 torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
                 torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1),
                 output["completion_ids"].size(1),
                 batch_size=self.args.per_device_train_batch_size,
             )
-        return logps
+        result: torch.Tensor = logps
+        return result
 
-    def _apply_arm(self, arm: ArmConfig, output: Batch, logps: torch.Tensor, correct: torch.Tensor) -> None:
-        assert self._prompt_logps is not None
-        before: torch.Tensor = output["advantages"]
-        prompt_mask = arm_method.prompt_token_mask(output["prompt_mask"])
-        prompt_confidence = arm_method.confidence(self._prompt_logps, prompt_mask, arm.prompt_low_fraction)
-        answer_confidence = arm_method.confidence(logps, output["completion_mask"], arm.low_fraction)
-        self._prompt_logps = None
+    def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        self._loss_inputs = dict(inputs)  # a copy: the rollout is used again by the next update
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
+            assert self._loss_terms is not None
+            return self._with_the_methods_terms(loss, self._loss_terms, inputs)
+        finally:
+            self._loss_inputs = self._loss_terms = None
 
-        start = self.accelerator.process_index * len(before)
-        here = slice(start, start + len(before))
-        group_size = correct.size(1)
-        gate_open = arm_method.open_groups(correct, arm.gate)
-        result = arm_method.reweight(
-            before,
-            prompt_confidence,
-            answer_confidence,
-            correct=correct.flatten()[here],
-            scorable=~torch.isnan(self._rewards[here]).all(dim=1),
-            gate_open=gate_open.repeat_interleave(group_size)[here],
-            arm=arm,
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        result: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+        result = super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **kwargs)
+        if self._loss_inputs is not None:
+            self._between_forward_and_loss(self._loss_inputs, result[0])
+        return result
+
+    def _between_forward_and_loss(self, inputs: Batch, logps: torch.Tensor) -> None:
+        """What TRL's loss finds in ``inputs["advantages"]`` when it looks there next."""
+        if self._arm is not None and not self._arm.complete:
+            # On-policy: the probabilities of the policy that sampled are those of this very pass.
+            self._arm.apply(inputs, logps.detach())
+        old = inputs.get("old_per_token_logps")
+        self._loss_terms = LossTerms(
+            logps=logps,
+            old_logps=logps.detach() if old is None else old,
+            mask=inputs["completion_mask"],
+            advantages=inputs["advantages"],
+            clip=(1 - self.epsilon_low, 1 + self.epsilon_high),
+            reference_logps=inputs.get("reference_logps"),
+            log_partition=None if self._head is None else self._head.of_prompts(inputs),
         )
-        output["advantages"] = result.advantages
+        inputs["advantages"] = self._method.token_advantages(self._loss_terms)
 
-        gathered = self.accelerator.gather(
-            torch.stack(
-                [
-                    prompt_confidence,
-                    answer_confidence,
-                    before.to(prompt_confidence.dtype),
-                    result.advantages.to(prompt_confidence.dtype),
-                    result.shift.to(prompt_confidence.dtype),
-                    result.shifted.to(prompt_confidence.dtype),
-                ],
-                dim=1,
-            )
-        )
-        c_prompt, c_answer, a_before, a_after, shift, shifted = gathered.unbind(dim=1)
-        shift = shift[shifted.bool()]
-        self.rollout_metrics |= {
-            "arm/prompt_confidence": _mean(c_prompt),
-            "arm/answer_confidence": _mean(c_answer),
-            "arm/answer_confidence_correct": _mean(c_answer[correct.flatten()]),
-            "arm/shift_mean": _mean(shift),
-            "arm/shift_std": shift.std().item() if shift.numel() > 1 else None,
-            "arm/gated_fraction": gate_open.float().mean().item(),
-            "arm/sign_flips": float(arm_method.sign_flips(a_before, a_after).item()),
-        }
+    def _with_the_methods_terms(self, loss: torch.Tensor, terms: LossTerms, inputs: Batch) -> torch.Tensor:
+        accumulated = self.current_gradient_accumulation_steps if self.model.training else 1
+        of_tokens = self._method.token_loss(terms)
+        if of_tokens is not None:  # normalised as the surrogate: over the tokens of the whole batch on all processes
+            tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
+            tokens = tokens * accumulated / self.args.steps_per_generation
+            loss = loss + (of_tokens * terms.mask).sum() / tokens
+        of_sequences = self._method.sequence_loss(terms)
+        if of_sequences is not None:
+            loss = loss + of_sequences.mean() / accumulated
+        mode = "train" if self.model.training else "eval"
+        for name, value in self._method.metrics(terms).items():
+            mean = self.accelerator.gather(value.detach().float().reshape(1)).mean().item()
+            if name in self._metrics[mode]:  # TRL's own, which it has just taken from a surrogate that is not used
+                self._metrics[mode][name][-1] = mean
+            else:
+                self._metrics[mode][f"{self._method.name}/{name}"].append(mean)
+        return loss
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The policy's groups, and one of its own for the method's head."""
+        new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        if new and self._head is not None:
+            optimizer.add_param_group(self._head.optimizer_group())
+        return optimizer
 
-def _mean(values: torch.Tensor) -> float | None:
-    """The mean over what has a value, or None: a metric nobody could measure is null, never 0."""
-    mean = values.nanmean().item() if values.numel() else math.nan
-    return None if math.isnan(mean) else mean
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """TRL's, and the head's gradients averaged over the processes, which DDP does not know of."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if self._head is not None and self.accelerator.sync_gradients:
+            self._head.average_gradients(self.accelerator)
+        return loss
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self._head is not None and self.args.should_save:
+            safetensors.torch.save_file(self._head.module.state_dict(), Path(output_dir) / "head.safetensors")
 
-def _pass_at_k(correct: torch.Tensor) -> dict[str, float | None]:
-    """Pass@1 and Pass@G of a rollout: the unbiased estimator with the n = G samples that each group holds."""
-    group_size = correct.size(1)
-    counts = correct.sum(dim=1).cpu().numpy()
-    samples = np.full(len(counts), group_size)
-    return {f"pass@{k}": float(pass_at_k_per_problem(samples, counts, k).mean()) for k in (1, group_size)}
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._head is not None and checkpoint is not None:
+            self._head.module.load_state_dict(safetensors.torch.load_file(Path(checkpoint) / "head.safetensors"))

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from progrpo_cli.config.schema import ArmConfig
 from progrpo_cli.methods.arm import confidence, open_groups, prompt_token_mask, reweight, sign_flips
+from progrpo_cli.methods.base import ArmConfig
 
 
 def arm_config(**changes: object) -> ArmConfig:

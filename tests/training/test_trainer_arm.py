@@ -9,7 +9,7 @@ import torch
 from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.training.data import correctness_reward, rollout_prompts
+from progrpo_cli.training.data import reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
 
@@ -29,10 +29,10 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
     model, tokenizer = policy.load(policy.resolve(config.model.path), "float32", "cpu", chat=False)
     data = rollout_prompts(config, problems, chat=False)
     trainer = LabTrainer(
-        arm=config.method.arm,
+        method=config.method,
         model=model,
         processing_class=tokenizer,
-        reward_funcs=correctness_reward(task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=data,
     )
@@ -61,6 +61,9 @@ def confidences(model: torch.nn.Module, output: dict, row: int, rho: float) -> t
 def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: int) -> None:
     trainer, output, rewards = rollout(tmp_path, f"train.updates_per_rollout={updates}")
     assert ("old_per_token_logps" in output) is (updates == 2)
+    loss = trainer._compute_loss(trainer.model, output)
+    metrics = trainer.rollout_metrics
+    table = {name: list(column) for name, column in trainer._logs["extra"].items()}
     flips = 0
     c_prompts, c_answers = [], []
     for group in range(GROUPS):
@@ -74,10 +77,14 @@ def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: i
             c_answers.append(c_o)
             expected = advantage + 0.7 * (c_q - c_o) if sum(r) else advantage
             flips += advantage * expected < 0
-            assert output["advantages"][row].item() == pytest.approx(expected, abs=1e-4)
+            found = [table[name][row] for name in ("c(q)", "c(o|q)", "A", "A~")]
+            assert found == pytest.approx([c_q, c_o, advantage, expected], abs=1e-4)
     solved = sum(any(rewards[SIZE * group : SIZE * (group + 1)]) for group in range(GROUPS))
     assert 0 < solved < GROUPS, "both kinds of group must be in the rollout"
-    metrics = trainer.rollout_metrics
+    # The first update is on-policy: every ratio is 1, and the loss is the mean over tokens of -A~.
+    lengths = output["completion_mask"].sum(dim=1)
+    expected_loss = -(torch.tensor(table["A~"]) * lengths).sum() / lengths.sum()
+    assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-4)
     assert metrics["arm/prompt_confidence"] == pytest.approx(sum(c_prompts) / len(c_prompts), abs=1e-5)
     assert metrics["arm/answer_confidence"] == pytest.approx(sum(c_answers) / len(c_answers), abs=1e-5)
     assert metrics["arm/sign_flips"] == flips

@@ -1,0 +1,50 @@
+"""Pass@k training (arXiv 2508.10751, section 2.4, the analytical advantage): the group's reward is its Pass@k."""
+
+from __future__ import annotations
+
+from math import comb, sqrt
+from typing import TYPE_CHECKING, Literal
+
+from progrpo_cli.methods.base import Method, Rollout
+from progrpo_cli.section import Positive
+
+if TYPE_CHECKING:
+    import torch
+
+
+def passk_advantages(wrong: int, size: int, k: int) -> tuple[float, float]:
+    """The advantages of right and of wrong samples in a group.
+
+    With N- = ``wrong`` of N = ``size``: R = 1 - C(N-, k) / C(N, k) is the mean reward of a subset of k samples and
+    s = sqrt(R (1 - R)) its standard deviation. A right sample makes each of its subsets right: A+ = (1 - R) / s. A
+    wrong one is in a right subset if one of the other k - 1 is right:
+    A- = (1 - R - C(N- - 1, k - 1) / C(N - 1, k - 1)) / s. Where all subsets are alike (s = 0) there is nothing to
+    learn: (0, 0).
+    """
+    reward = 1 - comb(wrong, k) / comb(size, k)
+    deviation = sqrt(reward * (1 - reward))
+    if deviation == 0:
+        return 0.0, 0.0
+    all_wrong_with_it = comb(wrong - 1, k - 1) / comb(size - 1, k - 1)
+    return (1 - reward) / deviation, (1 - reward - all_wrong_with_it) / deviation
+
+
+class PassK(Method):
+    """The expected group-relative advantage of a sample over all subsets of k in its group."""
+
+    name: Literal["passk"]
+    k: Positive
+    arm: None = None
+
+    def misfit(self, *, group_size: int, max_new_tokens: int) -> str | None:
+        if self.k > group_size:
+            return f"method.k={self.k} is more than train.group_size={group_size}: no group holds k samples"
+        return None
+
+    def advantages(self, rollout: Rollout) -> torch.Tensor:
+        import torch
+
+        size = rollout.correct.size(1)
+        table = rollout.advantages.new_tensor([passk_advantages(wrong, size, self.k) for wrong in range(size + 1)])
+        of_group = table[(~rollout.correct).sum(dim=1)]  # (N, 2)
+        return torch.where(rollout.correct, of_group[:, :1], of_group[:, 1:]) * rollout.scorable

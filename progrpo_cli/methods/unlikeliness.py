@@ -1,0 +1,27 @@
+"""The unlikeliness reward (arXiv 2506.02355, section 4): a right sample is worth less the more likely it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from progrpo_cli.methods.base import Method, Rollout, group_relative
+from progrpo_cli.section import Fraction
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Unlikeliness(Method):
+    """r_i (1 - beta_rank (G - rank_i) / G) for right samples, rank 0 the most likely of the group, then GRPO's A_i."""
+
+    name: Literal["unlikeliness"]
+    beta_rank: Fraction
+    arm: None = None
+    needs_logps: ClassVar[bool] = True
+
+    def advantages(self, rollout: Rollout) -> torch.Tensor:
+        assert rollout.logps is not None
+        size = rollout.logps.size(1)
+        rank = rollout.logps.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        factor = 1 - self.beta_rank * (size - rank) / size
+        return group_relative(rollout.rewards.where(~rollout.correct, rollout.rewards * factor))
