@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,9 +37,9 @@ OF_THE_UPDATE = {
     "learning_rate": "learning_rate",
     "kl": "kl",
 }
-# What else a run may have: each reward function's own scores, the sampler's distance from the trainer, and what the
-# method measures, under the name of the method.
-ALSO = ("rewards", "sampling", *method_classes())
+# By the first part of their names: each reward function's own scores and the sampler's distance from the trainer belong
+# to the rollout; what a method measures, under its name, to the update.
+ALSO_OF_THE_ROLLOUT = ("rewards", "sampling")
 
 
 class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -107,11 +107,12 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         if logs is None or "loss" not in logs:  # the Trainer's summary at the end
             return
         self._of_the_rollout.update({ours: logs[theirs] for theirs, ours in OF_THE_ROLLOUT.items() if theirs in logs})
+        self._of_the_rollout.update(_named(logs, ALSO_OF_THE_ROLLOUT))
         record = {
             "step": state.global_step,
             **self._of_the_rollout,
             **{ours: logs[theirs] for theirs, ours in OF_THE_UPDATE.items() if theirs in logs},
-            **{name: value for name, value in logs.items() if name.partition("/")[0] in ALSO},
+            **_named(logs, method_classes()),
             "step_seconds": self._seconds,
             **self._rollout_metrics(),
             **self._validation,
@@ -129,6 +130,10 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
     def close(self) -> None:
         """Close ``metrics.jsonl``."""
         self._file.close()
+
+
+def _named(logs: dict[str, Any], first_parts: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in logs.items() if name.partition("/")[0] in first_parts}
 
 
 class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers is not typed

@@ -39,6 +39,18 @@ class Sampled:
     logged: dict[str, list[Any]]
 
 
+@dataclass
+class Refilled:
+    """What is trained on, and what was sampled for it."""
+
+    output: dict[str, Any]
+    rewards: torch.Tensor
+    """(B_global, functions) of ``output``."""
+    everything: torch.Tensor
+    """(rollouts * B_global, functions): the rewards of all that was sampled."""
+    metrics: dict[str, float | None]
+
+
 class Refill:
     """Samples again, at most ``limit`` times a rollout."""
 
@@ -49,8 +61,8 @@ class Refill:
 
     def __call__(
         self, trainer: LabTrainer, first: dict[str, Any], sample: Callable[[Rows], dict[str, Any]]
-    ) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
-        """The rollout to train on, its rewards (B_global, functions), and whether each sample of ALL rollouts was right.
+    ) -> Refilled:
+        """Put a rollout of mixed groups together.
 
         Args:
             first: the rollout as it was sampled.
@@ -76,8 +88,8 @@ class Refill:
         merged.output["num_items_in_batch"] = trainer.accelerator.gather(merged.output["completion_mask"].sum()).sum()
         for name, values in merged.logged.items():
             self._log_of(trainer, name).extend(gather_object(values))
-        self._report(trainer, sampled, kept, rows // size)
-        return merged.output, trainer.accelerator.gather(merged.rewards), torch.cat(everything)
+        metrics = self._metrics(trainer, sampled, kept, rows // size)
+        return Refilled(merged.output, trainer.accelerator.gather(merged.rewards), torch.cat(everything), metrics)
 
     def _take(self, trainer: LabTrainer, output: dict[str, Any]) -> Sampled:
         here = trainer._here(output)
@@ -99,21 +111,22 @@ class Refill:
         here = torch.tensor([missing], device=sampled[0].rewards.device)
         return bool(trainer.accelerator.gather(here).max() <= 0)
 
-    def _report(self, trainer: LabTrainer, sampled: list[Sampled], kept: int, groups: int) -> None:
+    def _metrics(self, trainer: LabTrainer, sampled: list[Sampled], kept: int, groups: int) -> dict[str, float | None]:
         device = sampled[0].rewards.device
         counts = torch.tensor([[sum(int(one.mixed.sum()) for one in sampled), kept]], device=device)
         mixed, used = trainer.accelerator.gather(counts).sum(dim=0).tolist()
         there_are = groups * trainer.accelerator.num_processes
-        metrics = trainer._metrics["train"]
-        metrics["dapo/rollouts_sampled"].append(float(len(sampled)))
-        metrics["dapo/mixed_fraction"].append(mixed / (there_are * len(sampled)))
-        metrics["dapo/unmixed_groups_kept"].append(float(there_are - used))
         if used < there_are and not self._warned:
             self._warned = True
             log.warning(
                 f"only {used} of {there_are} groups are mixed after {self._limit} refills (method.max_refills): the "
                 "others are trained on without a signal; this is said once, dapo/unmixed_groups_kept counts them"
             )
+        return {
+            "dapo/rollouts_sampled": float(len(sampled)),
+            "dapo/mixed_fraction": mixed / (there_are * len(sampled)),
+            "dapo/unmixed_groups_kept": float(there_are - used),
+        }
 
 
 def merge(sampled: list[Sampled], groups: int, size: int, pad_token_id: int) -> tuple[Sampled, int]:

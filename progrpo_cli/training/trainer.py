@@ -76,12 +76,14 @@ class LabTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         output: Batch = super()._generate_and_score_completions(inputs)
-        sampled = self._rewards
         if self._refill is not None and self.model.training:
-            output, self._rewards, sampled = self._refill(self, output, super()._generate_and_score_completions)
+            refilled = self._refill(self, output, super()._generate_and_score_completions)
+            output, self._rewards = refilled.output, refilled.rewards
+            # A score of the policy: of everything that was sampled, also of the groups that are left out.
+            self._of_the_rollout = pass_at_k(self._correct(refilled.everything)) | refilled.metrics
+        else:
+            self._of_the_rollout = pass_at_k(self._correct(self._rewards))
         rollout = self._rollout(output)
-        # Of everything that was sampled, also of groups that dynamic sampling leaves out: a score of the policy.
-        self._of_the_rollout = pass_at_k(self._correct(sampled))
         advantages = self._method.advantages(rollout)
         if advantages is not rollout.advantages:
             self._logs["advantages"].extend(advantages.flatten().tolist())  # in the place of TRL's
