@@ -56,7 +56,8 @@ def rollout() -> pd.DataFrame:
 def main(directory: Path) -> None:
     frame = rollout()
     right = frame.groupby("group")["right"].sum()
-    group = frame[frame["group"] == right[right.between(4, 8)].index[0]].sort_values(["right", "c(o|q)"], ascending=False)
+    chosen = right[right.between(4, 8)].index[0]
+    group = frame[frame["group"] == chosen].sort_values(["right", "c(o|q)"], ascending=False)
     group.drop(columns="group").to_csv(directory / "arm-group.csv", index=False)
     figure, axes = plt.subplots(figsize=(6.2, 4.6), layout="constrained")
     for place, (_, row) in enumerate(group.iterrows()):
