@@ -40,8 +40,9 @@ demo: $(VENV)/.installed
 	@echo "  progrpo eval --k 1,32                   # the newest run on the test problems"
 	@echo "  progrpo sweep --space arm_alpha         # five strengths x three seeds"
 
+# Two workers with one thread each: the machine that CI has. A file's tests share what they have trained.
 test: $(VENV)/.installed-dev
-	$(RUN) pytest -m "not long"
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.installed-dev
 	$(RUN) pytest -m long
