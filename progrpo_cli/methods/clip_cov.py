@@ -1,4 +1,4 @@
-"""Clip-Cov (arXiv 2505.22617, eq. 11 f.): some tokens that would cost much entropy have their gradient taken away."""
+"""Clip-Cov (arXiv 2505.22617, eq. 11 and 12): some tokens that would cost much entropy lose their gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FlowRL (arXiv 2509.15207, eq. 6): samples in proportion to exp(beta r), by trajectory balance."""
+"""FlowRL (arXiv 2509.15207, eq. 6 and 7): samples in proportion to exp(beta r), by trajectory balance."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class FlowRl(Method):
 
     r^ is the group-normalised reward, which is GRPO's A_i; w is the ratio pi/pi_old of the sequence, clipped and
     without gradient. Z_phi is a 3-layer MLP on the mean of the prompt's last hidden states; as in the authors' public
-    code its gradient reaches the policy.
+    code its gradient reaches the policy. ``docs/methods.md`` says where that code and the paper differ.
     """
 
     name: Literal["flowrl"]
     beta: PositiveFloat
     head_learning_rate: PositiveFloat
     ratio: Literal["sequence", "length_normalised"]
-    """pi/pi_old of the whole completion, as the paper writes it, or its |o|-th root, as the authors' later code has."""
+    """w is pi/pi_old of the whole completion, as the paper writes it, or its |o|-th root, as GSPO takes it."""
     arm: None = None
     needs_reference: ClassVar[bool] = True
 

@@ -17,4 +17,5 @@ class GrpoClassic(Method):
     arm: None = None
 
     def trl_options(self) -> dict[str, Any]:
-        return {"loss_type": "grpo", "beta": self.kl_coef}
+        # TRL would multiply the KL term by the ratio, gradient included, which is a later paper's (2512.02556).
+        return {"loss_type": "grpo", "beta": self.kl_coef, "use_bias_correction_kl": False}

@@ -1,4 +1,4 @@
-"""KL-Cov (arXiv 2505.22617, eq. 13): the tokens that cost most entropy are held to the policy that sampled them."""
+"""KL-Cov (arXiv 2505.22617, eq. 13 and 14): the tokens that cost most entropy are held to the policy that sampled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class KlCov(Method):
     """The top ``fraction`` of the tokens by Cov_t get ``kl_coef`` |log pi_t - log pi_old,t| added to their loss.
 
-    The absolute log-ratio is how the authors' code estimates the KL term; on-policy it has no gradient.
+    The absolute log-ratio is how the authors estimate the KL term (their listing 1); on-policy it has no gradient.
     """
 
     name: Literal["kl_cov"]

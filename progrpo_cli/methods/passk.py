@@ -1,4 +1,4 @@
-"""Pass@k training (arXiv 2508.10751, section 2.4, the analytical advantage): the group's reward is its Pass@k."""
+"""Pass@k training (arXiv 2508.10751, section 2.4: the advantage in closed form): the reward of k samples is Pass@k."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def passk_advantages(wrong: int, size: int, k: int) -> tuple[float, float]:
     """The advantages of right and of wrong samples in a group.
 
-    With N- = ``wrong`` of N = ``size``: R = 1 - C(N-, k) / C(N, k) is the mean reward of a subset of k samples and
-    s = sqrt(R (1 - R)) its standard deviation. A right sample makes each of its subsets right: A+ = (1 - R) / s. A
-    wrong one is in a right subset if one of the other k - 1 is right:
-    A- = (1 - R - C(N- - 1, k - 1) / C(N - 1, k - 1)) / s. Where all subsets are alike (s = 0) there is nothing to
-    learn: (0, 0).
+    With N- = ``wrong`` of N = ``size``: R = 1 - C(N-, k) / C(N, k) is the mean reward of a subset of k samples (eq. 11)
+    and s = sqrt(R (1 - R)) its standard deviation (eq. 12). A right sample makes each of its subsets right:
+    A+ = (1 - R) / s (eq. 14). A wrong one is in a right subset if one of the other k - 1 is right:
+    A- = (1 - R - C(N- - 1, k - 1) / C(N - 1, k - 1)) / s (eq. 15). Where all subsets are alike (s = 0) there is nothing
+    to learn: (0, 0).
     """
     reward = 1 - comb(wrong, k) / comb(size, k)
     deviation = sqrt(reward * (1 - reward))
@@ -34,11 +34,12 @@ class PassK(Method):
 
     name: Literal["passk"]
     k: Positive
+    """Samples in a subset; fewer than in a group."""
     arm: None = None
 
     def misfit(self, *, group_size: int, max_new_tokens: int) -> str | None:
-        if self.k > group_size:
-            return f"method.k={self.k} is more than train.group_size={group_size}: no group holds k samples"
+        if self.k >= group_size:  # one subset or none: every advantage is 0
+            return f"method.k={self.k} needs groups of more than k samples, and train.group_size is {group_size}"
         return None
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:

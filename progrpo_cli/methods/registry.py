@@ -16,10 +16,10 @@ _HERE = Path(__file__).parent
 def method_classes() -> dict[str, type[Method]]:
     """Name -> class, of every method there is. The files import torch only where they compute."""
     found = {}
-    for module in pkgutil.iter_modules([str(_HERE)]):
-        members = vars(importlib.import_module(f"progrpo_cli.methods.{module.name}")).values()
-        for member in members:
-            if isinstance(member, type) and issubclass(member, Method) and member.__module__.endswith(module.name):
-                found[module.name] = member
-    del found["base"]
+    for info in pkgutil.iter_modules([str(_HERE)]):
+        module = importlib.import_module(f"progrpo_cli.methods.{info.name}")
+        for member in vars(module).values():
+            defined_here = isinstance(member, type) and member.__module__ == module.__name__
+            if defined_here and issubclass(member, Method) and member is not Method:
+                found[info.name] = member
     return found

@@ -1,4 +1,4 @@
-"""The unlikeliness reward (arXiv 2506.02355, section 4): a right sample is worth less the more likely it was."""
+"""The unlikeliness reward (arXiv 2506.02355): a right sample is worth less the more likely it was."""
 
 from __future__ import annotations
 

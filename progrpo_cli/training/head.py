@@ -49,9 +49,12 @@ class PromptHead:
         values: torch.Tensor = self.module(means.float()).squeeze(1)
         return values
 
-    def optimizer_group(self) -> dict[str, Any]:
-        """Its parameters with a learning rate of their own and no weight decay."""
-        return {"params": list(self.module.parameters()), "lr": self._learning_rate, "weight_decay": 0.0}
+    def join(self, optimizer: torch.optim.Optimizer) -> None:
+        """Be trained by ``optimizer``: a group of its own, with its own learning rate and no weight decay."""
+        group = {"params": list(self.module.parameters()), "lr": self._learning_rate, "weight_decay": 0.0}
+        optimizer.add_param_group(group)
+        # The Trainer takes the gradients of the policy away after an update, and knows of no other module.
+        optimizer.register_step_post_hook(lambda *_: self.module.zero_grad())
 
     def average_gradients(self, accelerator: Accelerator) -> None:
         """DDP averages the gradients of the policy only."""

@@ -116,21 +116,25 @@ class Refill:
         counts = torch.tensor([[sum(int(one.mixed.sum()) for one in sampled), kept]], device=device)
         mixed, used = trainer.accelerator.gather(counts).sum(dim=0).tolist()
         there_are = groups * trainer.accelerator.num_processes
+        name = trainer._method.name
         if used < there_are and not self._warned:
             self._warned = True
             log.warning(
-                f"only {used} of {there_are} groups are mixed after {self._limit} refills (method.max_refills): the "
-                "others are trained on without a signal; this is said once, dapo/unmixed_groups_kept counts them"
+                f"only {used} of {there_are} groups are mixed after {self._limit} refills: the others are kept without "
+                f"an advantage; this is said once, {name}/unmixed_groups_kept counts them"
             )
         return {
-            "dapo/rollouts_sampled": float(len(sampled)),
-            "dapo/mixed_fraction": mixed / (there_are * len(sampled)),
-            "dapo/unmixed_groups_kept": float(there_are - used),
+            f"{name}/rollouts_sampled": float(len(sampled)),
+            f"{name}/mixed_fraction": mixed / (there_are * len(sampled)),
+            f"{name}/unmixed_groups_kept": float(there_are - used),
         }
 
 
 def merge(sampled: list[Sampled], groups: int, size: int, pad_token_id: int) -> tuple[Sampled, int]:
     """The first ``groups`` mixed groups of ``sampled``; where there are fewer, unmixed ones of the first rollout.
+
+    Those have the advantage 0 whatever else than correctness was rewarded: dynamic sampling leaves them out, and they
+    only keep the rollout's shape.
 
     Returns:
         The rollout put together, every tensor padded as TRL pads (prompts left, completions right), and how many of its
@@ -154,6 +158,8 @@ def merge(sampled: list[Sampled], groups: int, size: int, pad_token_id: int) -> 
         output[name] = torch.stack([wide[i][row] for i, row in rows])
     rewards = torch.stack([sampled[i].rewards[row] for i, row in rows])
     logged = {name: [sampled[i].logged[name][row] for i, row in rows] for name in sampled[0].logged}
+    output["advantages"][mixed * size :] = 0.0
+    logged["advantages"][mixed * size :] = [0.0] * len(rows[mixed * size :])
     return Sampled(output, rewards, torch.arange(groups) < mixed, logged), mixed
 
 

@@ -31,7 +31,8 @@ class LabTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
         method: the method and its options.
         correctness: the name of the reward function that says whether a completion is RIGHT; ARM's gate and Pass@k look
             at it alone, never at a bonus.
-        refill_prompts: where a method that samples more (dynamic sampling) takes its prompts from.
+        refill_prompts: where a method that samples more (dynamic sampling) takes its prompts from; such a method needs
+            it.
         **kwargs: see :class:`trl.GRPOTrainer`.
     """
 
@@ -47,6 +48,8 @@ class LabTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
         self._method = method
         self.correctness_column = self.reward_func_names.index(correctness)
         """Of the reward functions, the one that says what is right."""
+        if method.refills() and refill_prompts is None:
+            raise ValueError(f"method {method.name} samples more prompts: it needs refill_prompts")
         self._refill = Refill(method.refills(), refill_prompts) if method.refills() and refill_prompts else None
         self._reference = Reference(self) if method.needs_reference else None
         self._head = PromptHead.of(method, self)
@@ -200,7 +203,7 @@ class LabTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
         new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
         if new and self._head is not None:
-            optimizer.add_param_group(self._head.optimizer_group())
+            self._head.join(optimizer)
         return optimizer
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -1,62 +1,187 @@
-"""ARM against an independent reference in plain Python, written from the equations."""
+"""ARM against an independent reference in plain Python, and what follows from its formula."""
 
 import math
+from dataclasses import dataclass
 
+import arm_reference
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from progrpo_cli.methods.arm import confidence, open_groups, prompt_token_mask, reweight, sign_flips
-from progrpo_cli.methods.base import ArmConfig
+from progrpo_cli.methods.arm import (
+    Reweighted,
+    confidence,
+    open_groups,
+    prompt_token_mask,
+    reweight,
+    sign_flips,
+)
+from progrpo_cli.methods.base import ArmConfig, group_relative
+
+RHO = st.sampled_from([0.01, 0.07, 0.2, 0.25, 0.5, 0.99, 1.0])
+# -0.5 three times: ties, often at the border of T_low. NaN: vLLM could not score the token.
+TOKEN = st.one_of(st.floats(-30, 0, width=32), st.sampled_from([0.0, -0.5, -0.5, -0.5, math.nan]))
+REWARDS = {
+    "all right": st.just(1.0),
+    "all wrong": st.just(0.0),
+    "mixed": st.sampled_from([0.0, 1.0]),
+    "some not scored": st.sampled_from([0.0, 1.0, math.nan]),
+}
 
 
-def arm_config(**changes: object) -> ArmConfig:
-    defaults = {"alpha": 1.0, "low_fraction": 0.2, "prompt_low_fraction": 1.0, "gate": "any_correct", "scope": "all"}
-    return ArmConfig(**{**defaults, **changes})
+@dataclass
+class Group:
+    """One prompt with its completions: log-probabilities of the policy that sampled."""
+
+    prompt: list[float]
+    """Of each prompt token; the first has no prediction: NaN."""
+    completions: list[list[float]]
+    """Empty: truncated, with its mask taken away."""
+    rewards: list[float]
 
 
-def reference_confidence(logps: list[float], rho: float) -> float:
-    """c over the ceil(rho * |o|) least likely tokens."""
-    scored = sorted(value for value in logps if not math.isnan(value))
-    if not scored:
-        return math.nan
-    size = max(1, math.ceil(round(rho * len(scored), 9)))
-    return math.exp(sum(scored[:size]) / size)
+@st.composite
+def groups(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(REWARDS)) -> list[Group]:
+    size = draw(st.integers(2, 5))
+    drawn = []
+    for _ in range(draw(st.integers(1, 3))):
+        prompt = draw(st.lists(st.floats(-30, 0, width=32), min_size=0, max_size=39))
+        completions = st.lists(TOKEN, min_size=draw(st.sampled_from([0, 1])), max_size=40)
+        drawn.append(
+            Group(
+                [math.nan, *prompt],
+                [draw(completions) for _ in range(size)],
+                [draw(REWARDS[draw(st.sampled_from(kinds))]) for _ in range(size)],
+            )
+        )
+    return drawn
 
 
-def reference_advantages(
-    advantages: list[float], c_q: list[float], c_o: list[float], rewards: list[float], arm: ArmConfig
-) -> list[float]:
-    """A~ of one group."""
-    right = [reward == 1 for reward in rewards]
-    is_open = any(right) and (arm.gate == "any_correct" or not all(right))
-    result = []
-    for a, q, o, r, reward in zip(advantages, c_q, c_o, right, rewards, strict=True):
-        reached = is_open and (arm.scope == "all" or r) and not math.isnan(reward) and not math.isnan(q - o)
-        result.append(a + arm.alpha * (q - o) if reached else a)
-    return result
+ARM = st.builds(
+    ArmConfig,
+    alpha=st.sampled_from([0.0, 0.3, 1.0, -1.0]),
+    low_fraction=RHO,
+    prompt_low_fraction=RHO,
+    gate=st.sampled_from(["any_correct", "mixed"]),
+    scope=st.sampled_from(["all", "correct"]),
+)
 
 
-tokens = st.one_of(st.floats(-30, 0), st.sampled_from([0.0, -0.5, -0.5, math.nan]))
-rows = st.lists(st.lists(tokens, min_size=0, max_size=40), min_size=1, max_size=6)
+def padded(rows: list[list[float]], width: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows to one tensor and its mask; 7 stands in the padding, which must not matter."""
+    values, mask = torch.full((len(rows), width), 7.0), torch.zeros(len(rows), width, dtype=torch.long)
+    for index, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(0, len(row))
+        values[index, place] = torch.tensor(row)
+        mask[index, place] = 1
+    return values, mask
 
 
-@given(rows, st.sampled_from([0.01, 0.07, 0.2, 0.25, 0.5, 0.99, 1.0]), st.integers(0, 5))
-def test_confidence_is_the_reference_on_padded_rows(logps: list[list[float]], rho: float, padding: int) -> None:
-    width = max(len(row) for row in logps) + padding
-    if width == 0:
-        return
-    padded = torch.full((len(logps), width), 7.0)  # what stands in the padding must not matter
-    mask = torch.zeros(len(logps), width, dtype=torch.long)
-    for index, row in enumerate(logps):
-        padded[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    found = confidence(padded, mask, rho)
-    for value, row in zip(found.tolist(), logps, strict=True):
-        expected = reference_confidence([float(torch.tensor(x)) for x in row], rho)
-        assert value == pytest.approx(expected, rel=1e-5, abs=1e-12, nan_ok=True)
-        assert math.isnan(value) or 0 <= value <= 1
+def arm_of(batch: list[Group], arm: ArmConfig, padding: int = 0) -> tuple[torch.Tensor, Reweighted]:
+    """A and ARM of a batch by the package's functions, prompts padded left and completions right, as TRL pads."""
+    size = len(batch[0].completions)
+    prompts = [group.prompt for group in batch for _ in range(size)]
+    completions = [row for group in batch for row in group.completions]
+    prompt_logps, prompt_mask = padded(prompts, max(map(len, prompts)) + padding, left=True)
+    logps, mask = padded(completions, max(map(len, completions)) + padding + 1, left=False)
+    rewards = torch.tensor([group.rewards for group in batch])
+    advantages = group_relative(rewards).flatten()
+    correct = rewards == 1
+    result = reweight(
+        advantages,
+        confidence(prompt_logps[:, 1:], prompt_token_mask(prompt_mask), arm.prompt_low_fraction),
+        confidence(logps, mask, arm.low_fraction),
+        correct=correct.flatten(),
+        scorable=~torch.isnan(rewards).flatten(),
+        gate_open=open_groups(correct, arm.gate).repeat_interleave(size),
+        arm=arm,
+    )
+    return advantages, result
+
+
+def reference_of(group: Group, arm: ArmConfig) -> tuple[list[float], list[float]]:
+    """A and A~ of a group by the reference."""
+    advantages = arm_reference.group_advantages(group.rewards)
+    c_q = arm_reference.prompt_confidence(group.prompt, arm.prompt_low_fraction)
+    c_o = [arm_reference.confidence(row, arm.low_fraction) for row in group.completions]
+    options = {"alpha": arm.alpha, "gate": arm.gate, "scope": arm.scope}
+    return advantages, arm_reference.reweighted(advantages, [c_q] * len(c_o), c_o, group.rewards, **options)
+
+
+@settings(max_examples=150, deadline=None)
+@given(groups(), ARM)
+def test_arm_is_the_reference(batch: list[Group], arm: ArmConfig) -> None:
+    advantages, result = arm_of(batch, arm)
+    expected = [reference_of(group, arm) for group in batch]
+    assert advantages.tolist() == pytest.approx([a for pair in expected for a in pair[0]], abs=1e-4)
+    assert result.advantages.tolist() == pytest.approx([a for pair in expected for a in pair[1]], abs=1e-4)
+    assert torch.equal(result.advantages[~result.shifted], advantages[~result.shifted])
+    assert torch.equal(result.advantages, advantages + result.shift)
+    if arm.alpha == 0:
+        assert torch.equal(result.advantages, advantages)
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups(), ARM, st.integers(1, 9))
+def test_more_padding_changes_nothing(batch: list[Group], arm: ArmConfig, padding: int) -> None:
+    (_, plain), (_, wider) = arm_of(batch, arm), arm_of(batch, arm, padding)
+    assert torch.equal(plain.shifted, wider.shifted)
+    assert torch.allclose(plain.advantages, wider.advantages, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups(), ARM, st.randoms())
+def test_permuting_a_group_permutes_its_advantages(batch: list[Group], arm: ArmConfig, random: object) -> None:
+    order = list(range(len(batch[0].completions)))
+    random.shuffle(order)
+    other = [Group(g.prompt, [g.completions[i] for i in order], [g.rewards[i] for i in order]) for g in batch]
+    shape = (len(batch), len(order))
+    _, plain = arm_of(batch, arm)
+    _, permuted = arm_of(other, arm)
+    assert torch.equal(plain.shifted.view(shape)[:, order], permuted.shifted.view(shape))
+    assert torch.allclose(plain.advantages.view(shape)[:, order], permuted.advantages.view(shape), atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups(kinds=("all wrong",)), ARM)
+def test_a_group_in_which_nobody_is_right_keeps_its_advantages(batch: list[Group], arm: ArmConfig) -> None:
+    advantages, result = arm_of(batch, arm)
+    assert torch.equal(result.advantages, advantages)
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups(kinds=("all right",)), ARM)
+def test_a_group_in_which_everybody_is_right_is_shifted_by_the_formula_alone(
+    batch: list[Group], arm: ArmConfig
+) -> None:
+    advantages, result = arm_of(batch, arm)
+    assert not advantages.any()  # A = 0: ARM acts alone
+    if arm.gate == "mixed":
+        assert torch.equal(result.advantages, advantages)
+    else:
+        has_both = [
+            len(group.prompt) > 1 and not all(map(math.isnan, row)) for group in batch for row in group.completions
+        ]
+        assert result.shifted.tolist() == has_both
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups(), ARM.filter(lambda arm: arm.scope == "correct"))
+def test_with_scope_correct_wrong_samples_keep_their_advantages(batch: list[Group], arm: ArmConfig) -> None:
+    advantages, result = arm_of(batch, arm)
+    wrong = torch.tensor([group.rewards for group in batch]).flatten() != 1
+    assert torch.equal(result.advantages[wrong], advantages[wrong])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(TOKEN, min_size=0, max_size=40), min_size=1, max_size=6), RHO)
+def test_confidence_is_the_reference_and_lies_above_zero_and_up_to_one(logps: list[list[float]], rho: float) -> None:
+    values, mask = padded(logps, max(map(len, logps)) + 1, left=False)
+    for value, row in zip(confidence(values, mask, rho).tolist(), logps, strict=True):
+        expected = arm_reference.confidence(row, rho)
+        assert value == pytest.approx(expected, rel=1e-5, nan_ok=True)
+        assert math.isnan(value) or 0 < value <= 1
 
 
 def test_confidence_carries_no_gradient() -> None:
@@ -76,41 +201,23 @@ def test_the_first_real_prompt_token_has_no_prediction() -> None:
     assert prompt_token_mask(mask).tolist() == [[False, False, True, True], [True, True, True, True]]
 
 
-@settings(max_examples=200)
-@given(st.data())
-def test_reweighting_is_the_reference(data: st.DataObject) -> None:
-    groups, size = data.draw(st.integers(1, 3)), data.draw(st.integers(2, 5))
-    count = groups * size
-    some = lambda strategy: data.draw(st.lists(strategy, min_size=count, max_size=count))  # noqa: E731
-    rewards = some(st.sampled_from([0.0, 1.0, math.nan]))
-    advantages = some(st.floats(-3, 3, width=32))
-    c_q, c_o = some(st.floats(0, 1, width=32)), some(st.one_of(st.floats(0, 1, width=32), st.just(math.nan)))
-    arm = arm_config(
-        alpha=data.draw(st.sampled_from([0.0, 0.3, 1.0, -1.0])),
-        gate=data.draw(st.sampled_from(["any_correct", "mixed"])),
-        scope=data.draw(st.sampled_from(["all", "correct"])),
+def test_an_example_worked_by_hand() -> None:
+    """A group of four with one right: mean 1/4, std sqrt((9 + 3) / 16 / 3) = 1/2, A = 3/4 / 0.5001, -1/4 / 0.5001.
+
+    Prompt: tokens 2 and 3 with p = 0.8 and 0.2, c(q) = sqrt(0.16) = 0.4. Completions of two tokens, rho = 0.5: the one
+    less likely token is c(o|q). alpha = 2: the shift is 2 (0.4 - c(o|q)).
+    """
+    log = math.log
+    group = Group(
+        [math.nan, log(0.8), log(0.2)],
+        [[log(0.9), log(0.5)], [log(0.1), log(0.9)], [log(0.4), log(0.4)], [log(0.3), log(1.0)]],
+        [1.0, 0.0, 0.0, 0.0],
     )
-    reward = torch.tensor(rewards)
-    correct = reward > 0
-    gate_open = open_groups(correct.view(groups, size), arm.gate).repeat_interleave(size)
-    result = reweight(
-        torch.tensor(advantages),
-        torch.tensor(c_q),
-        torch.tensor(c_o),
-        correct=correct,
-        scorable=~torch.isnan(reward),
-        gate_open=gate_open,
-        arm=arm,
-    )
-    expected = []
-    for start in range(0, count, size):
-        here = slice(start, start + size)
-        expected += reference_advantages(advantages[here], c_q[here], c_o[here], rewards[here], arm)
-    assert result.advantages.tolist() == pytest.approx(expected, abs=1e-6)
-    untouched = ~result.shifted
-    assert torch.equal(result.advantages[untouched], torch.tensor(advantages)[untouched])
-    if arm.alpha == 0:
-        assert torch.equal(result.advantages, torch.tensor(advantages))
+    arm = ArmConfig(alpha=2.0, low_fraction=0.5)
+    _, result = arm_of([group], arm)
+    assert result.shift.tolist() == pytest.approx([-0.2, 0.6, 0.0, 0.2], abs=1e-6)
+    assert result.advantages.tolist() == pytest.approx([1.4997 - 0.2, -0.4999 + 0.6, -0.4999, -0.4999 + 0.2], abs=1e-4)
+    assert sign_flips(torch.tensor([1.4997, -0.4999, -0.4999, -0.4999]), result.advantages).item() == 1
 
 
 def test_sign_flips_count_crossings_of_zero_only() -> None:

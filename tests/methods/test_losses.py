@@ -1,0 +1,166 @@
+"""The trainer's loss and its slope by every token's log p, against each method's definition in plain Python.
+
+On one recorded rollout, with the base policy, the policy that sampled and the current one all different.
+"""
+
+import math
+from functools import cache
+from pathlib import Path
+
+import definitions as by
+import pytest
+import torch
+from replay import LIMIT, MIXED_AT_FIRST, RECORDED, SIZE, Replayed, replay
+
+from progrpo_cli.methods.registry import method_classes
+
+EQUAL = {"rel": 2e-4, "abs": 2e-6}
+CACHE = 0.2 * LIMIT
+PASSK = "method=passk method.k=2"  # the groups of the recorded rollout hold four
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory: pytest.TempPathFactory):
+    """A replay by its overrides, made once."""
+    return cache(lambda overrides: replay(tmp_path_factory.mktemp("replay"), *overrides.split()))
+
+
+def prompt_confidence(result: Replayed) -> dict[str, float]:
+    """c(q) of each prompt under the policy that sampled, from an unpadded forward pass."""
+    found = {}
+    tokenizer, sampler = result.trainer.processing_class, result.policies["sampler"]
+    for prompt in {row.prompt for row in result.rows}:
+        ids = torch.tensor(tokenizer(prompt)["input_ids"])
+        with torch.no_grad():
+            logps = sampler(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
+        found[prompt] = math.exp(logps.gather(1, ids[1:, None]).mean().item())
+    return found
+
+
+def log_partition(result: Replayed) -> dict[str, float]:
+    """log Z of each prompt: the head on the mean of the last hidden states of an unpadded forward pass."""
+    found = {}
+    tokenizer, current = result.trainer.processing_class, result.policies["current"]
+    for prompt in {row.prompt for row in result.rows}:
+        ids = torch.tensor(tokenizer(prompt)["input_ids"])
+        with torch.no_grad():
+            hidden = current.get_decoder()(input_ids=ids[None]).last_hidden_state[0]
+            found[prompt] = result.trainer._head.module(hidden.mean(dim=0)).item()
+    return found
+
+
+def entropy(result: Replayed) -> float:
+    values = [value for row in result.rows for value in row.entropy]
+    return sum(values) / len(values)
+
+
+def with_arm(result: Replayed, advantages: list[float], alpha: float) -> list[float]:
+    return by.arm(result.rows, advantages, prompt_confidence(result), alpha)
+
+
+DEFINITIONS = {
+    "method=grpo": lambda r: by.token_level(r.rows, by.grpo_advantages(r.rows)),
+    "method=progrpo": lambda r: by.token_level(r.rows, with_arm(r, by.grpo_advantages(r.rows), 1.0)),
+    "method=grpo_classic": lambda r: by.added(
+        by.sequence_level(r.rows, by.grpo_advantages(r.rows), 0.2, 0.2), by.kl_to_base(r.rows, 0.04)
+    ),
+    "method=dr_grpo": lambda r: by.constant(r.rows, by.centred(r.rows)),
+    "method=dr_grpo method.arm.alpha=0.5": lambda r: by.constant(r.rows, with_arm(r, by.centred(r.rows), 0.5)),
+    "method=gspo": lambda r: by.gspo(r.rows, by.grpo_advantages(r.rows), 3e-4, 4e-4),
+    "method=gspo method.arm.alpha=0.5": lambda r: by.gspo(
+        r.rows, with_arm(r, by.grpo_advantages(r.rows), 0.5), 3e-4, 4e-4
+    ),
+    "method=dapo": lambda r: by.token_level(r.rows, by.dapo_advantages(r.rows, CACHE, 0.5)),
+    "method=kl_cov": lambda r: by.kl_cov(r.rows, by.grpo_advantages(r.rows), 0.02, 1.0),
+    "method=flowrl": lambda r: by.flowrl(r.rows, by.grpo_advantages(r.rows), log_partition(r), 15.0),
+    PASSK: lambda r: by.token_level(r.rows, by.passk_advantages(r.rows, 2)),
+    "method=unlikeliness": lambda r: by.token_level(r.rows, by.unlikeliness_advantages(r.rows, 0.25)),
+    "method=w_reinforce": lambda r: by.token_level(r.rows, [0.1 if row.correct else -1.0 for row in r.rows]),
+}
+
+
+@pytest.mark.parametrize("overrides", DEFINITIONS)
+def test_the_loss_and_its_slopes_are_the_definitions(replayed, overrides: str) -> None:
+    result = replayed(overrides)
+    loss, slopes = DEFINITIONS[overrides](result)
+    assert result.loss == pytest.approx(loss, **EQUAL)
+    for row, expected in zip(result.rows, slopes, strict=True):
+        assert row.gradient == pytest.approx(expected, **EQUAL), row.text
+
+
+def test_the_recorded_rollout_holds_what_tells_methods_apart(replayed) -> None:
+    rows = replayed("method=grpo").rows
+    right = [[row.correct for row in group] for group in by.groups(rows)]
+    assert [any(group) and not all(group) for group in right].count(True) == MIXED_AT_FIRST
+    assert any(map(all, right))
+    assert not all(map(any, right))
+    assert any(row.truncated for row in rows)
+    assert any(row.correct and len(row.logps) > LIMIT - CACHE for row in rows), "an overlong completion that is right"
+    ratios = [math.exp(new - old) for row in rows for new, old in zip(row.logps, row.old, strict=True) if row.advantage]
+    assert any(ratio > 1.28 for ratio in ratios)
+    assert any(ratio < 0.8 for ratio in ratios)
+    away = [abs(old - base) for row in rows for old, base in zip(row.old, row.base, strict=True)]
+    assert max(away) > 0.1, "the policy that sampled is not the base"
+
+
+def test_entropy_bonus_is_grpo_less_the_mean_token_entropy(replayed) -> None:
+    plain, bonus = replayed("method=grpo"), replayed("method=entropy_bonus method.entropy_coef=0.5")
+    assert bonus.loss == pytest.approx(plain.loss - 0.5 * entropy(plain), **EQUAL)
+    # The slope by log p is grpo's: the entropy comes from all of the distribution, and reaches the weights beside it.
+    assert [row.gradient for row in bonus.rows] == [pytest.approx(row.gradient, **EQUAL) for row in plain.rows]
+    assert not torch.allclose(bonus.gradient, plain.gradient, rtol=0.01)
+
+
+def test_clip_cov_takes_the_gradient_of_some_candidates_away_and_of_nothing_else(replayed) -> None:
+    plain, result = replayed("method=grpo"), replayed("method=clip_cov method.fraction=0.02")
+    advantages = by.grpo_advantages(result.rows)
+    covariance = by.covariances(result.rows, advantages)
+    candidates, removed = 0, 0
+    for row, of_grpo, of_row in zip(result.rows, plain.rows, covariance, strict=True):
+        for slope, before, value in zip(row.gradient, of_grpo.gradient, of_row, strict=True):
+            is_candidate = 1 <= value <= 5 and before != 0
+            candidates += is_candidate
+            if slope != before:
+                assert slope == 0
+                assert is_candidate
+                removed += 1
+    assert candidates > removed == int(0.02 * sum(len(row.logps) for row in result.rows))
+
+
+def test_progrpo_at_alpha_zero_has_grpos_gradient_to_the_last_bit(replayed) -> None:
+    zero, grpo = replayed("method=progrpo method.arm.alpha=0"), replayed("method=grpo")
+    assert zero.loss == grpo.loss
+    assert torch.equal(zero.gradient, grpo.gradient)
+
+
+def test_no_two_methods_have_the_same_gradient(replayed) -> None:
+    """Not even up to a factor, which Adam would hardly see."""
+    names = sorted(method_classes())
+    gradients = {name: replayed(PASSK if name == "passk" else f"method={name}").gradient for name in names}
+    directions = torch.stack([gradients[name] / gradients[name].norm() for name in names])
+    assert directions.isfinite().all()
+    apart = torch.cdist(directions, directions)
+    alike = [
+        (one, other, apart[i, j].item())
+        for i, one in enumerate(names)
+        for j, other in enumerate(names)
+        if i < j and apart[i, j] < 1e-3
+    ]
+    assert len(names) == 13
+    assert not alike
+
+
+def test_dapo_trains_on_mixed_groups_of_both_rollouts(replayed) -> None:
+    rows = replayed("method=dapo").rows
+    first, second = list(RECORDED["first"]), list(RECORDED["second"])
+    assert [row.prompt for row in rows[::SIZE]] == [*first[:2], *second[1:3]]
+
+
+@pytest.mark.parametrize("method", ["progrpo", "kl_cov", "flowrl", "grpo_classic"])
+def test_micro_batches_add_up_to_the_whole(replayed, method: str, tmp_path: Path) -> None:
+    """Gradient accumulation; KL-Cov picks its tokens from each micro-batch, so it is given all of them."""
+    every = " method.fraction=1.0" if method == "kl_cov" else ""
+    whole = replayed(f"method={method}{every}")
+    parts = replay(tmp_path, *f"method={method}{every} train.micro_batch_size=8".split())
+    assert parts.loss == pytest.approx(whole.loss, **EQUAL)
+    assert torch.allclose(parts.gradient, whole.gradient, rtol=1e-3, atol=1e-5)
