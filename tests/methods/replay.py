@@ -105,14 +105,20 @@ def configured(*overrides: str) -> Config:
     return validate(settings)
 
 
-def lab(directory: Path, *overrides: str) -> tuple[Config, Watched]:
-    """The trainer as ``progrpo train`` makes it, on a recorded rollout of four groups of four."""
+def lab(directory: Path, *overrides: str, refill: list[str] | None = None) -> tuple[Config, Watched]:
+    """The trainer as ``progrpo train`` makes it, on a recorded rollout of four groups of four.
+
+    ``refill``: the prompts that dynamic sampling draws; by default those of the second recorded rollout.
+    """
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     config = configured(*overrides)
     task = make_task(config.task)
     problems = task.problems("rl")
     number = {problem.prompt: index for index, problem in enumerate(problems)}
-    rows = {name: [{"prompt": p, "problem": number[p]} for p in RECORDED[name]] for name in ("first", "second")}
+    first, more = (
+        [{"prompt": prompt, "problem": number[prompt]} for prompt in prompts]
+        for prompts in (RECORDED["first"], refill or RECORDED["second"])
+    )
     model, tokenizer = policy.load(policy.resolve(config.model.path), "float32", "cpu", chat=False)
 
     def recorded(prompts, trainer):
@@ -128,13 +134,13 @@ def lab(directory: Path, *overrides: str) -> tuple[Config, Watched]:
     trainer = Watched(
         method=config.method,
         correctness=config.train.correctness_reward,
-        refill_prompts=lambda updates, refill: rows["second"],
+        refill_prompts=lambda updates, number: more,
         rollout_func=recorded,
         model=model,
         processing_class=tokenizer,
         reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
         args=grpo_config(config, directory, "cpu"),
-        train_dataset=Dataset.from_list(rows["first"]),
+        train_dataset=Dataset.from_list(first),
     )
     trainer.model.train()
     return config, trainer

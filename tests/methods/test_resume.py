@@ -1,0 +1,77 @@
+"""Methods with a state of their own go on after a kill as if there had been none (here by the Python API)."""
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from command_line import TINY, read_metrics
+
+from progrpo_cli.commands.train import train_in
+from progrpo_cli.config.compose import compose
+from progrpo_cli.records.rundir import RunDirectory
+
+Resumed = Callable[[str], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    """By a method's name: four updates without a break, and with a kill after the third, a checkpoint at the second."""
+
+    @cache
+    def runs(method: str) -> tuple[Path, Path]:
+        config = compose([f"method={method}", *TINY, "tracking.wandb.mode=disabled"])
+        directory = tmp_path_factory.mktemp(method)
+        straight, killed = RunDirectory(directory / "straight"), RunDirectory(directory / "killed")
+        train_in(straight, config)
+        shutil.copytree(straight.path, killed.path)
+        shutil.rmtree(killed.policy)
+        killed.update(status="running", finished_at=None)
+        lines = killed.metrics_path.read_text().splitlines(keepends=True)
+        killed.metrics_path.write_text("".join(lines[:3]))
+        train_in(killed, config)
+        assert len(killed.manifest()["resumed_at"]) == 1
+        return straight.path, killed.path
+
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("method", "measured"),
+    [
+        ("flowrl", "flowrl/log_partition"),
+        ("dapo", "dapo/mixed_fraction"),
+        ("grpo_classic", "kl"),
+        ("clip_cov", "clip_cov/candidate_fraction"),
+    ],
+)
+def test_a_resumed_run_has_the_same_metrics_and_policy(resumed: Resumed, method: str, measured: str) -> None:
+    straight, killed = resumed(method)
+    ours, theirs = read_metrics(straight), read_metrics(killed)
+    assert [record["step"] for record in theirs] == [1, 2, 3, 4]
+    for record in [*ours, *theirs]:
+        del record["step_seconds"]
+    assert ours == theirs  # bit for bit
+    assert len({record[measured] for record in ours}) > 1, "what the method itself measures is compared too"
+    weights = [safetensors.torch.load_file(path / "policy" / "model.safetensors") for path in (straight, killed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_grpo_classic_is_held_to_the_base_after_a_resume_too(resumed: Resumed) -> None:
+    kl = [record["kl"] for record in read_metrics(resumed("grpo_classic")[1])]
+    assert kl[0] == pytest.approx(0, abs=1e-6)  # the base itself
+    assert kl[2] > 1e-5  # update 3 is the first after the resume: not held to the policy that it began with
+
+
+def test_flowrls_head_is_in_the_checkpoint_in_an_optimiser_group_of_its_own(resumed: Resumed) -> None:
+    straight, _ = resumed("flowrl")
+    checkpoint = straight / "checkpoints" / "checkpoint-2"
+    head = safetensors.torch.load_file(checkpoint / "head.safetensors")
+    groups = torch.load(checkpoint / "optimizer.pt", weights_only=True)["param_groups"]
+    assert (groups[-1]["lr"], groups[-1]["weight_decay"]) == (1e-3, 0.0)
+    assert {group["lr"] for group in groups[:-1]} == {2e-4}
+    assert len(groups[-1]["params"]) == len(head)
+    assert not list((straight / "policy").glob("head*")), "the policy is a model that anybody can load"
