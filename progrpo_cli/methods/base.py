@@ -105,7 +105,10 @@ class Method(Section):
         return None
 
     def refills(self) -> int:
-        """How many more rollouts may be sampled to replace groups that are all right or all wrong."""
+        """How many more rollouts may be sampled to replace groups that are all right or all wrong.
+
+        Such groups that are left nevertheless have zeros in :attr:`Rollout.advantages`.
+        """
         return 0
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:
@@ -117,7 +120,7 @@ class Method(Section):
         return terms.advantages
 
     def token_loss(self, terms: LossTerms) -> torch.Tensor | None:
-        """(B, T) added to the surrogate's token losses, with its normalisation; None: nothing."""
+        """(B, T) added to the token losses, normalised as the shared recipe does, over all tokens; None: nothing."""
         return None
 
     def sequence_loss(self, terms: LossTerms) -> torch.Tensor | None:

@@ -146,7 +146,7 @@ def test_no_two_methods_have_the_same_gradient(replayed) -> None:
         for j, other in enumerate(names)
         if i < j and apart[i, j] < 1e-3
     ]
-    assert len(names) == 13
+    assert len(names) >= 13
     assert not alike
 
 

@@ -1,5 +1,6 @@
 """A method is a file and a configuration of the same name."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -37,6 +38,16 @@ def test_list_methods_says_in_a_sentence_what_each_is_and_where_it_is_from() -> 
     for row in rows:
         assert row["about"].endswith(".")
         assert "arXiv" in row["about"] or row["name"] == "entropy_bonus"
+
+
+def test_docs_methods_names_every_method_and_every_option() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert f"| `{name}` |" in page
+        options = yaml.safe_load((paths.EXPERIMENTS / "method" / f"{name}.yaml").read_text())
+        own = [key for key in options if key not in ("name", "clip_low", "clip_high", "arm")]
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{name}`:")]
+        assert not [key for key in own if not any(f"`{key}`" in row for row in rows)], name
 
 
 @pytest.mark.parametrize(
