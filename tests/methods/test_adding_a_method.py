@@ -58,7 +58,7 @@ def test_the_pages_method_trains(package: Path, progrpo: CommandLine) -> None:
     wrong = progrpo("train", "method=asymre", "method.baseline_shift=nan")
     assert wrong.returncode == 2
     assert "finite" in wrong.stderr
-    result = progrpo.json("train", "method=asymre", "method.baseline_shift=-0.3", *TINY)
+    result = progrpo.json("train", "method=asymre", "method.baseline_shift=-0.3", *TINY, "tracking.wandb.mode=disabled")
     metrics = read_metrics(progrpo.directory / result["run_dir"])
     assert [record["step"] for record in metrics] == [1, 2, 3, 4]
     # r - mean(r) + 0.3 > 0: all right samples, and the wrong ones of groups in which fewer than 0.3 are right.
