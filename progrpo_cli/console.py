@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ def set_up_logging(verbosity: int) -> None:
     log.handlers = [handler]
     log.propagate = False
     log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
+    # vLLM, where it is installed, logs to stdout unless it is told otherwise before it is imported.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbosity > 0 else "WARNING")
     if verbosity > 0:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 

@@ -19,10 +19,11 @@ TINY = [
 
 
 class CommandLine:
-    """``progrpo`` in a directory of its own."""
+    """``progrpo`` in a directory of its own; ``program`` says how python starts it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *program: str) -> None:
         self.directory = directory
+        self.program = program or ("-m", "progrpo_cli")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WANDB_")},
             "OMP_NUM_THREADS": "1",
@@ -31,7 +32,7 @@ class CommandLine:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "progrpo_cli", *arguments],
+            [sys.executable, *self.program, *arguments],
             cwd=self.directory,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,

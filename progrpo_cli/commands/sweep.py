@@ -7,8 +7,9 @@ from typing import Any
 
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError
+from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.studies.overview import rows, trial_table, write_trials_csv
-from progrpo_cli.studies.plan import make_plan
+from progrpo_cli.studies.plan import Plan, make_plan
 from progrpo_cli.studies.space import load_space
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
@@ -39,6 +40,7 @@ def sweep(
     result = {"study": name, "study_dir": str(plan.directory), "objective": plan.objective.model_dump()}
     if dry_run:
         return {**result, "runs": rows(plan)}
+    _require_generation(plan)
     plan.freeze()
     open_runs = sum(row["status"] != "complete" for row in rows(plan))
     log.info(f"study {plan.directory}: {len(plan.trials)} trials x {len(plan.seeds)} seeds, {open_runs} runs to do")
@@ -54,6 +56,17 @@ def sweep(
             f"{len(failed)} of {len(done)} runs are not complete ({reasons}); logs in {plan.directory}/logs"
         )
     return {**result, "runs": done, "trials": trial_table(plan)}
+
+
+def _require_generation(plan: Plan) -> None:
+    ways = {trial.config.train.generation for trial in plan.trials}
+    for way in ways:
+        require_generation(way)
+    if plan.workers > 1 and any(way.mode == "server" for way in ways):
+        raise RequestError(
+            f"train.generation.mode=server: a server holds one run's weights at a time, and there are {plan.workers} "
+            f"workers; try --workers 1"
+        )
 
 
 def work(study: str | None) -> None:

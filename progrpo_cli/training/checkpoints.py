@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import Trainer
 
 from progrpo_cli.console import log
@@ -27,10 +28,16 @@ def last_checkpoint(directory: Path) -> int:
 
 
 def save_policy(trainer: Trainer, tokenizer: Any, path: Path) -> None:
-    """Write the trained policy so that ``from_pretrained`` reads it; a crash leaves none or the whole."""
+    """Write the trained policy so that ``from_pretrained`` reads it; a crash leaves none or the whole.
+
+    Adapters are merged into the weights, which ends the trainer's use of its model.
+    """
     partial = path.with_name(".policy.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    trainer.save_model(str(partial))
+    if isinstance(trainer.model, PeftModel):
+        trainer.model.merge_and_unload().save_pretrained(partial)
+    else:
+        trainer.save_model(str(partial))
     (partial / "training_args.bin").unlink(missing_ok=True)  # a pickle: a policy is read without unpickling anything
     tokenizer.save_pretrained(partial)
     shutil.rmtree(path, ignore_errors=True)

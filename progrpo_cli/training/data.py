@@ -32,6 +32,16 @@ def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) 
     return Dataset.from_dict({"prompt": [as_chat(text) for text in texts] if chat else texts, "problem": order})
 
 
+def longest_prompt(prompts: Dataset, tokenizer: Any, *, chat: bool) -> int:
+    """The length in tokens of the run's longest prompt."""
+    unique = list({row["problem"]: row["prompt"] for row in prompts}.values())
+    if chat:
+        encoded = tokenizer.apply_chat_template(unique, add_generation_prompt=True, return_dict=True)
+    else:
+        encoded = tokenizer(unique)
+    return max(len(ids) for ids in encoded["input_ids"])
+
+
 def refill_prompts(
     config: Config, problems: Sequence[Problem], *, chat: bool
 ) -> Callable[[int, int], list[dict[str, Any]]]:

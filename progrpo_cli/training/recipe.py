@@ -7,18 +7,27 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from progrpo_cli.config.schema import Config
+from progrpo_cli.config.schema import Config, GenerationConfig
 from progrpo_cli.training.data import reward_weights
 
 CHECKPOINTS_KEPT = 2
 NO_CLIP = 1e9  # a ratio that no update reaches: TRL has no way to say none
 
 
-def grpo_config(config: Config, output: Path, device: str) -> GRPOConfig:
-    """TRL's options for a run whose checkpoints go to ``output``, on ``device`` (cpu or cuda)."""
+def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: int | None = None) -> GRPOConfig:
+    """TRL's options for a run.
+
+    Args:
+        config: the run's configuration.
+        output: where checkpoints go.
+        device: cpu or cuda.
+        longest_prompt: tokens of the run's longest prompt, from which a colocated vLLM knows how long a sequence it has
+            to be ready for; None: as long as the model can take, which may need more memory than it is given.
+    """
     train, method = config.train, config.method
     rollout = train.prompts_per_rollout * train.group_size
     micro_batch = min(train.micro_batch_size, rollout)
+    longest_sequence = None if longest_prompt is None else longest_prompt + config.task.max_new_tokens
     shared: dict[str, Any] = {
         # Rollouts
         "num_generations": train.group_size,
@@ -46,7 +55,7 @@ def grpo_config(config: Config, output: Path, device: str) -> GRPOConfig:
         # Precision and device: bfloat16 arithmetic only on a GPU, where the configuration asks for it
         "use_cpu": device == "cpu",
         "bf16": device == "cuda" and config.model.dtype == "bfloat16",
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": train.gradient_checkpointing,
         # Ours, not the Trainer's: logging, checkpoints' moments
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -54,5 +63,22 @@ def grpo_config(config: Config, output: Path, device: str) -> GRPOConfig:
         "disable_tqdm": True,
         "save_strategy": "no",
         "save_total_limit": CHECKPOINTS_KEPT,
+        **_generation(train.generation, longest_sequence),
     }
     return GRPOConfig(output_dir=str(output), seed=config.seed, **{**shared, **method.trl_options()})
+
+
+def _generation(generation: GenerationConfig, longest_sequence: int | None) -> dict[str, Any]:
+    """TRL's options for who samples."""
+    if generation.backend == "hf":
+        return {"use_vllm": False}
+    return {
+        "use_vllm": True,
+        "vllm_mode": generation.mode,
+        # vLLM's arithmetic is not torch's: TRL scores each rollout itself and weighs it by the ratio of the two.
+        "vllm_importance_sampling_correction": True,
+        "vllm_server_base_url": generation.server_url,
+        "vllm_group_port": generation.server_sync_port,
+        "vllm_gpu_memory_utilization": generation.gpu_memory_utilization,
+        "vllm_max_model_length": longest_sequence,
+    }

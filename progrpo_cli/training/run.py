@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accelerate.utils import set_seed
 from transformers import PrinterCallback
 
 from progrpo_cli import policy
@@ -12,12 +13,19 @@ from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_run import Tracker, tracker
+from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop
 from progrpo_cli.training.checkpoints import last_checkpoint, save_policy
-from progrpo_cli.training.data import refill_prompts, reward_functions, rollout_prompts
+from progrpo_cli.training.data import longest_prompt, refill_prompts, reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
 from progrpo_cli.training.validation import validator
+from progrpo_cli.training.vllm_process import (
+    leave_server,
+    require_new_weights_to_fit,
+    server_is_usable,
+    taken_away_after,
+)
 
 
 def train(config: Config, run: RunDirectory, *, study: str | None = None) -> None:
@@ -33,7 +41,11 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
         log.info(f"continuing {run.path} after update {resumed_at}")
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
     try:
-        with tracker(run, config, study=study) as tracked, progress(config.train.steps, run.name) as shown:
+        with (
+            taken_away_after(config.train.generation),
+            tracker(run, config, study=study) as tracked,
+            progress(config.train.steps, run.name) as shown,
+        ):
             finished, stop_requested = _train(config, run, resumed_at, tracked, shown)
     except KeyboardInterrupt:
         run.update(status="interrupted", finished_at=now())
@@ -60,16 +72,25 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
-    trainer = LabTrainer(
-        method=config.method,
-        correctness=config.train.correctness_reward,
-        refill_prompts=refill_prompts(config, problems, chat=task.chat),
-        model=model,
-        processing_class=tokenizer,
-        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
-        args=grpo_config(config, run.checkpoints, device),
-        train_dataset=rollout_prompts(config, problems, chat=task.chat),
-    )
+    prompts = rollout_prompts(config, problems, chat=task.chat)
+    longest = longest_prompt(prompts, tokenizer, chat=task.chat) if config.train.generation.backend == "vllm" else None
+    options = grpo_config(config, run.checkpoints, device, longest_prompt=longest)
+    set_seed(config.seed)  # adapters are drawn before TRL seeds anything
+    with server_is_usable(config.train.generation):
+        trainer = LabTrainer(
+            method=config.method,
+            correctness=config.train.correctness_reward,
+            refill_prompts=refill_prompts(config, problems, chat=task.chat),
+            model=model,
+            processing_class=tokenizer,
+            reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+            args=options,
+            train_dataset=prompts,
+            peft_config=lora_config(config.model.lora, model),
+        )
+    require_new_weights_to_fit(trainer)
+    if trainer.use_vllm:
+        set_seed(config.seed, device_specific=True)  # a colocated vLLM has just seeded this process with its rank
     trainer.remove_callback(PrinterCallback)  # prints every log to stdout, which belongs to the command's result
     metrics = MetricsWriter(
         run.metrics_path,
@@ -89,6 +110,7 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         metrics.close()
+        leave_server(trainer)
     if trainer.state.global_step < config.train.steps:
         return False, True
     save_policy(trainer, tokenizer, run.policy)

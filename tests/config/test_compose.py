@@ -1,9 +1,10 @@
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from progrpo_cli.config import paths
-from progrpo_cli.config.compose import compose, flatten, keys, to_yaml, validate
+from progrpo_cli.config.compose import canonical_json, compose, flatten, keys, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.studies.plan import make_plan
@@ -77,6 +78,14 @@ def test_overrides_and_experiment_option() -> None:
         ("method.name=grpo", "method=NAME"),
         ("method@x=grpo", "packages"),
         ("model.path=${oc.env:HOME}", "interpolations"),
+        ("model.lora.alpha=8", "model.lora.rank: Field required"),
+        ("model.lora.rnk=8", "model.lora.rank"),
+        ("model.lora.rank=0", "greater than or equal to 1"),
+        ("train.gradient_checkpointing=1", "boolean"),
+        ("train.generation.backend=vlm", "vllm"),
+        ("train.generation.mode=server", "train.generation.backend=vllm"),
+        ("train.generation.server_url=localhost:8000", "http://127.0.0.1:8000"),
+        ("train.generation.gpu_memory_utilization=2", "less than or equal to 1"),
     ],
 )
 def test_a_wrong_override_is_one_line_that_names_what_is_right(override: str, message: str) -> None:
@@ -100,9 +109,13 @@ def test_the_hash_covers_numbers_and_not_seed_tracking_or_device() -> None:
         "device=cpu",
         "model.name=x",
         "train.save_every=7",
+        "train.gradient_checkpointing=true",
+        "train.generation.server_url=http://10.0.0.1:80",
+        "train.generation.gpu_memory_utilization=0.5",
     ):
         assert config_hash(compose([same])) == default
     different = ["method=grpo", "method.arm.alpha=0.3", "train.steps=7", "train.learning_rate=1e-3", "model.path=a/b"]
+    different += ["model.lora.rank=8", "train.generation.backend=vllm"]
     hashes = {config_hash(compose([override])) for override in different}
     assert len(hashes | {default}) == len(different) + 1
 
@@ -115,4 +128,30 @@ def test_a_frozen_configuration_reads_back_the_same() -> None:
 
 
 def test_keys_are_those_of_a_configuration() -> None:
+    assert {"model.lora", "model.lora.rank", "method.arm", "method.arm.alpha"} <= set(keys())
     assert set(flatten(compose())) <= set(keys())
+    assert set(flatten(compose(["model.lora.rank=8"]))) <= set(keys())
+
+
+def test_one_key_of_a_section_that_is_null_brings_the_section() -> None:
+    assert compose().model.lora is None
+    lora = compose(["model.lora.rank=8", "model.lora.target_modules=[q_proj]"]).model.lora
+    assert lora is not None
+    assert (lora.rank, lora.alpha, lora.dropout, lora.target_modules) == (8, 32, 0.0, ["q_proj"])
+    assert compose(["model.lora={rank: 8}", "model.lora=null"]).model.lora is None
+
+
+def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_default() -> None:
+    config = compose()
+    frozen = config.model_dump(mode="json")
+    added = {"model": ("lora",), "train": ("gradient_checkpointing", "generation", "rewards", "correctness_reward")}
+    for section, names in added.items():
+        for name in names:
+            del frozen[section][name]
+    assert validate(frozen) == config
+    hashed = {section: frozen[section] for section in ("task", "model", "train")}
+    hashed["method"] = config.method.model_dump(mode="json", exclude_defaults=True)
+    for section, key in (("model", "name"), ("train", "save_every"), ("train", "eval_every")):
+        del hashed[section][key]
+    # What the hash was made of when those keys did not exist.
+    assert config_hash(config) == hashlib.sha256(canonical_json(hashed).encode()).hexdigest()[:12]
