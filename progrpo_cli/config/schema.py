@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import method_classes
-from progrpo_cli.section import Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+from progrpo_cli.section import Fraction, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
 
 if TYPE_CHECKING:
     AnyMethod = Method
