@@ -116,6 +116,9 @@ def evaluate(
     temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
+    ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -134,6 +137,7 @@ def evaluate(
             top_p=top_p,
             limit=limit,
             fresh=fresh,
+            trust_remote_code=trust_remote_code,
         )
         found = command.targets(target)
         scores = [score for each in found for score in command.evaluate_target(each, request)]
@@ -238,6 +242,12 @@ def run() -> None:
         _fail(error.format_message(), RequestError.exit_code)
     except ProgrpoError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        from progrpo_cli.records.files import is_full
+
+        if not is_full(error):
+            traceback.print_exc()
+        _fail(f"{error}; what was written before is kept, the same command goes on", 1)
     except Exception as error:
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error}", 1)

@@ -63,8 +63,17 @@ def resolve(target: str) -> Source:
     return Source(target, target)
 
 
-def load(source: Source, dtype: str, device: str, *, chat: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load weights (safetensors only) and tokenizer, ready to sample from; ``chat``: a chat template is needed.
+def load(
+    source: Source, dtype: str, device: str, *, chat: bool, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights (safetensors only) and tokenizer, ready to sample from.
+
+    Args:
+        source: where they are.
+        dtype: float32 or bfloat16.
+        device: cpu or cuda.
+        chat: a chat template is needed.
+        trust_remote_code: run the Python files that come with the model; without it a model that needs them is refused.
 
     Raises:
         RequestError: what stands there cannot be loaded, or has no chat template; one line says why.
@@ -74,19 +83,34 @@ def load(source: Source, dtype: str, device: str, *, chat: bool) -> tuple[PreTra
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # a bar a file is noise beside our own progress
+    if source.directory is not None:
+        _refuse_pickled_adapter(source.directory)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.location, padding_side="left")
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            source.location, padding_side="left", trust_remote_code=trust_remote_code
+        )
         model: Any = AutoModelForCausalLM.from_pretrained(
-            source.location, dtype=getattr(torch, dtype), use_safetensors=True
+            source.location,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            reason = "it comes with Python files of its own, which run only with model.trust_remote_code=true"
         raise RequestError(f"cannot load {source.label}: {reason[:300]}") from error
     if chat and tokenizer.chat_template is None:
         raise RequestError(f"{source.label} has no chat template, which this task needs; try task=countdown")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device), tokenizer
+
+
+def _refuse_pickled_adapter(directory: Path) -> None:
+    """Without safetensors transformers takes an adapter from a pickle, whatever it is told of the weights."""
+    if (directory / "adapter_config.json").is_file() and not (directory / "adapter_model.safetensors").is_file():
+        raise RequestError(f"cannot load {directory}: its adapter has no weights in safetensors")
 
 
 def choose_device(wanted: str) -> str:

@@ -66,6 +66,8 @@ class Request:
     limit: int | None = None
     fresh: bool = False
     split: Split = "test"
+    trust_remote_code: bool = False
+    """Asked for here, not read from the run: a run directory may come from somebody else."""
 
     def __post_init__(self) -> None:
         """Refuse what no target could satisfy, before anything is loaded or written."""
@@ -143,7 +145,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             root,
             settings,
             request.ks,
-            make_sampler=_sampler_maker(source, settings, config.device),
+            make_sampler=_sampler_maker(source, settings, config.device, request.trust_remote_code),
             described={
                 "method": config.method.name if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
@@ -157,11 +159,19 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     return all_scores
 
 
-def _sampler_maker(source: policy.Source, settings: EvalSettings, device: str) -> Callable[[Task], Sampler]:
+def _sampler_maker(
+    source: policy.Source, settings: EvalSettings, device: str, trust_remote_code: bool
+) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
         from progrpo_cli.sampling.hf import HfSampler
 
-        model, tokenizer = policy.load(source, settings.dtype, policy.choose_device(device), chat=task.chat)
+        model, tokenizer = policy.load(
+            source,
+            settings.dtype,
+            policy.choose_device(device),
+            chat=task.chat,
+            trust_remote_code=trust_remote_code,
+        )
         return HfSampler(
             model,
             tokenizer,

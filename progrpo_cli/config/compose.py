@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from progrpo_cli.config import paths
+from progrpo_cli.config.plain_yaml import refuse_what_is_not_data
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.methods.registry import method_classes
@@ -46,9 +47,10 @@ def compose(overrides: Sequence[str] = (), experiment: str | None = None) -> Con
                     raise RequestError(f"{of_arm[0].lstrip('+')!r}: {method.name} has no ARM; these take it: {takers}")
                 everything = ["++method.arm={}", *everything]
             composed = hydra_compose("config", overrides=everything)
-        resolved = OmegaConf.to_container(composed, resolve=True)
+        resolved = OmegaConf.to_container(composed, resolve=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(f"configuration: {_one_line(error)}") from error
+    refuse_what_is_not_data(resolved, "configuration")  # however an override was quoted: nothing is resolved
     return validate(resolved)
 
 

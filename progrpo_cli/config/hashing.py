@@ -18,6 +18,7 @@ UNHASHED = (
     "model.name",
     "train.save_every",
     "train.eval_every",
+    "train.keep_checkpoints",
     "train.gradient_checkpointing",
     "train.generation.server_url",
     "train.generation.server_sync_port",

@@ -55,6 +55,8 @@ class ModelConfig(Section):
     """Precision of the arithmetic on a GPU and of evaluation; trained weights are kept in single precision."""
     lora: LoraConfig | None = None
     """null: all weights are trained."""
+    trust_remote_code: bool = False
+    """Run the Python files that come with the model; they can do whatever you can."""
 
 
 class GenerationConfig(Section):
@@ -119,6 +121,8 @@ class TrainConfig(Section):
     """Updates between checkpoints, which are written at the next rollout boundary."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, the same numbers."""
+    keep_checkpoints: Positive = 2
+    """Checkpoints that are kept, the newest ones; older ones are removed once a newer one is on the disk."""
     generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")

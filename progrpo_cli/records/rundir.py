@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from progrpo_cli.config import plain_yaml
 from progrpo_cli.config.compose import flatten, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
@@ -95,12 +96,7 @@ class RunDirectory:
         Raises:
             RequestError: there is none, or it is not valid.
         """
-        import yaml
-
-        try:
-            frozen = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise RequestError(f"{self.path} is not a run directory: no readable config.yaml") from error
+        frozen = plain_yaml.read(self.config_path)
         try:
             return validate(frozen)
         except RequestError as error:

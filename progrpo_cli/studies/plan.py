@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.config import plain_yaml
 from progrpo_cli.config.compose import compose, validate
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
@@ -112,7 +113,7 @@ class Plan:
                 raise RequestError(f"{self.directory} holds files but no study; choose another --study")
             files.write_text(path, yaml.safe_dump(self.frozen(), sort_keys=False))
             return
-        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        held = plain_yaml.read(path)
         ours = self.frozen()
         different = [key for key in ("seeds", "objective", "k") if held[key] != ours[key]]
         differences = [f"{key} is {held[key]}, not {ours[key]}" for key in different]
@@ -173,12 +174,10 @@ def load_plan(directory: Path) -> Plan:
     Raises:
         RequestError: there is no study in the directory.
     """
-    import yaml
-
     path = directory / "study.yaml"
     if not path.is_file():
         raise RequestError(f"{directory} is not a study directory: no study.yaml")
-    held = yaml.safe_load(path.read_text(encoding="utf-8"))
+    held = plain_yaml.read(path)
     return Plan(
         directory,
         tuple(Trial(trial["parameters"], validate(trial["config"])) for trial in held["trials"]),

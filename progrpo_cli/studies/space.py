@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from progrpo_cli.config import paths
+from progrpo_cli.config import paths, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
 
 Value = bool | int | float | str
@@ -48,14 +48,12 @@ def load_space(name: str | None) -> Space:
     Raises:
         RequestError: there is no such space, or its file is wrong (which key).
     """
-    import yaml
-
     known = paths.names(paths.SWEEPS)
     if name is None:
         raise RequestError(f"which --space? One of: {', '.join(known)}")
     if name not in known:
         raise RequestError(f"unknown space {name!r}{nearest(name, known)}")
-    return parse_space(yaml.safe_load((paths.SWEEPS / f"{name}.yaml").read_text(encoding="utf-8")), name)
+    return parse_space(plain_yaml.read(paths.SWEEPS / f"{name}.yaml"), name)
 
 
 def parse_space(content: Any, name: str) -> Space:

@@ -56,10 +56,12 @@ def _is_open(run: Run, began: str, *, held: bool = False) -> bool:
 def _do(run: Run, plan: Plan, record: StudyRecord) -> None:
     """Train the run, evaluate it on the validation split and record the result; what is there already is used."""
     record.running(run.trial)
+    trusted = run.config.model.trust_remote_code  # whoever made the plan asked for it
+    request = Request(ks=list(plan.k), split="validation", trust_remote_code=trusted)
     try:
         train_locked(run.directory, run.config, study=plan.name)
         with tracker(run.directory, run.config, study=plan.name) as tracked:
-            scores = evaluate_run(run.directory, Request(ks=list(plan.k), split="validation"), tracked)[0]
+            scores = evaluate_run(run.directory, request, tracked)[0]
     except (Interrupted, KeyboardInterrupt):
         raise
     except Exception as error:

@@ -10,7 +10,6 @@ from trl import GRPOConfig
 from progrpo_cli.config.schema import Config, GenerationConfig
 from progrpo_cli.training.data import reward_weights
 
-CHECKPOINTS_KEPT = 2
 NO_CLIP = 1e9  # a ratio that no update reaches: TRL has no way to say none
 
 
@@ -56,13 +55,13 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
         "use_cpu": device == "cpu",
         "bf16": device == "cuda" and config.model.dtype == "bfloat16",
         "gradient_checkpointing": train.gradient_checkpointing,
+        "trust_remote_code": config.model.trust_remote_code,  # for a colocated vLLM; our own load is told, too
         # Ours, not the Trainer's: logging, checkpoints' moments
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
         "save_strategy": "no",
-        "save_total_limit": CHECKPOINTS_KEPT,
         **_generation(train.generation, longest_sequence),
     }
     return GRPOConfig(output_dir=str(output), seed=config.seed, **{**shared, **method.trl_options()})

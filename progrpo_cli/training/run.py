@@ -17,6 +17,7 @@ from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop
 from progrpo_cli.training.checkpoints import last_checkpoint, save_policy
 from progrpo_cli.training.data import longest_prompt, refill_prompts, reward_functions, rollout_prompts
+from progrpo_cli.training.pickles import refuse_unsafe
 from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
 from progrpo_cli.training.validation import validator
@@ -36,6 +37,8 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
         WorkError: training failed; the manifest says so, and what was computed stays.
     """
     resumed_at = last_checkpoint(run.checkpoints)
+    if resumed_at:
+        refuse_unsafe(run.checkpoints / f"checkpoint-{resumed_at}")
     run.update(status="running", device=policy.choose_device(config.device), error=None, finished_at=None)
     if resumed_at:
         log.info(f"continuing {run.path} after update {resumed_at}")
@@ -68,7 +71,13 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
     task = make_task(config.task)
     # Weights and optimiser in single precision whatever model.dtype says: at RL's learning rates most updates are
     # smaller than bfloat16 can represent. model.dtype is the precision of arithmetic (autocast) and of evaluation.
-    model, tokenizer = policy.load(policy.resolve(config.model.path), "float32", device, chat=task.chat)
+    model, tokenizer = policy.load(
+        policy.resolve(config.model.path),
+        "float32",
+        device,
+        chat=task.chat,
+        trust_remote_code=config.model.trust_remote_code,
+    )
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
@@ -88,6 +97,7 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
             train_dataset=prompts,
             peft_config=lora_config(config.model.lora, model),
         )
+    trainer.checkpoints_kept = config.train.keep_checkpoints
     require_new_weights_to_fit(trainer)
     if trainer.use_vllm:
         set_seed(config.seed, device_specific=True)  # a colocated vLLM has just seeded this process with its rank

@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 
 from progrpo_cli.methods.base import LossTerms, Method, Rollout
 from progrpo_cli.training.arm_step import ArmStep
+from progrpo_cli.training.checkpoints import DurableCheckpoints
 from progrpo_cli.training.head import PromptHead
 from progrpo_cli.training.reference import Reference
 from progrpo_cli.training.refill import PromptSource, Refill
@@ -24,7 +25,7 @@ from progrpo_cli.training.rollout_metrics import pass_at_k
 Batch = dict[str, Any]
 
 
-class LabTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
+class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
     """GRPO in the shared recipe, changed where ``method`` says so.
 
     Args:
