@@ -133,9 +133,7 @@ def save_policy(trainer: Trainer, tokenizer: Any, path: Path) -> None:
             trainer.model.merge_and_unload().save_pretrained(partial)
         else:
             trainer.save_model(str(partial))
-        (partial / "training_args.bin").unlink(
-            missing_ok=True
-        )  # a pickle that nobody reads
+        (partial / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
         tokenizer.save_pretrained(partial)
         for written in [*partial.rglob("*"), partial]:
             files.sync(written)

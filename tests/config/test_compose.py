@@ -109,6 +109,7 @@ def test_the_hash_covers_numbers_and_not_seed_tracking_or_device() -> None:
         "device=cpu",
         "model.name=x",
         "train.save_every=7",
+        "train.keep_checkpoints=5",
         "train.gradient_checkpointing=true",
         "train.generation.server_url=http://10.0.0.1:80",
         "train.generation.gpu_memory_utilization=0.5",
@@ -144,7 +145,10 @@ def test_one_key_of_a_section_that_is_null_brings_the_section() -> None:
 def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_default() -> None:
     config = compose()
     frozen = config.model_dump(mode="json")
-    added = {"model": ("lora",), "train": ("gradient_checkpointing", "generation", "rewards", "correctness_reward")}
+    added = {
+        "model": ("lora", "trust_remote_code"),
+        "train": ("gradient_checkpointing", "generation", "rewards", "correctness_reward", "keep_checkpoints"),
+    }
     for section, names in added.items():
         for name in names:
             del frozen[section][name]

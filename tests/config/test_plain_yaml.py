@@ -55,7 +55,6 @@ def test_anchors_that_multiply_are_looked_at_once(tmp_path: Path) -> None:
     [
         "model.path=${oc.env:HOME}",
         "model.path='${oc.env:HOME}'",
-        r"model.path='$\{oc.env:HOME}'",
         r"model.path=\${oc.env:HOME}",
         "model.path='$''{oc.env:HOME}'",
         "tracking.wandb.tags=[a,'${oc.env:HOME}']",
@@ -72,6 +71,10 @@ def test_an_override_cannot_read_the_environment_or_make_an_object(override: str
         compose([override])
     assert "\n" not in str(caught.value)
     assert os.environ["HOME"] not in str(caught.value)
+
+
+def test_what_only_looks_like_an_interpolation_stays_the_text_that_it_is() -> None:
+    assert compose([r"model.path='$\{oc.env:HOME}'"]).model.path == r"$\{oc.env:HOME}"
 
 
 def test_the_configuration_of_a_run_directory_and_a_frozen_plan_are_data(tmp_path: Path) -> None:

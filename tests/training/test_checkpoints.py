@@ -27,7 +27,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 def test_the_newest_are_kept_and_nothing_half_written_is_left(straight: RunDirectory, tmp_path: Path) -> None:
-    assert sorted(path.name for path in straight.checkpoints.glob("*")) == ["checkpoint-4", "checkpoint-6"]
+    assert sorted(path.name for path in straight.checkpoints.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
     assert not any((straight.checkpoints / ".partial").glob("*"))
     one = RunDirectory(tmp_path / "one")
     train_in(one, config("train.steps=6", "train.keep_checkpoints=1"))
