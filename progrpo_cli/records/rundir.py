@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,17 +74,8 @@ class RunDirectory:
         return manifest
 
     def identity(self) -> dict[str, Any]:
-        """What trackers keep of a run beside its configuration, under the key ``progrpo``."""
-        manifest = self.manifest()
-        return {
-            "kind": manifest["kind"],
-            "config_hash": manifest["config_hash"],
-            "seed": manifest["seed"],
-            "version": manifest["progrpo"],
-            "commit": manifest["git"]["commit"],
-            "directory": self.name,
-            "model": manifest["model"],
-        }
+        """See :func:`identity_of`."""
+        return identity_of(self.manifest(), self.name)
 
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest."""
@@ -216,6 +207,23 @@ class RunDirectory:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 entry.rename(kept)
         return aside
+
+
+def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
+    """What trackers keep of a run beside its configuration, under the key ``progrpo``.
+
+    Raises:
+        KeyError, TypeError: the manifest is not one of ours, or of a version that had less in it.
+    """
+    return {
+        "kind": manifest["kind"],
+        "config_hash": manifest["config_hash"],
+        "seed": manifest["seed"],
+        "version": manifest["progrpo"],
+        "commit": manifest["git"]["commit"],
+        "directory": directory,
+        "model": manifest["model"],
+    }
 
 
 def _try_lock(file: IO[str]) -> bool:

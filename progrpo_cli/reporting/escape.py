@@ -17,6 +17,7 @@ _LATEX = {
     "]": "{]}",
     **{character: f"\\{character}" for character in "{}$&#_%"},
 }
+_LATIN = 0x17F  # the last of Latin Extended-A
 _MARKDOWN = re.compile(r"([\\|`*_<>\[\]~])")
 
 
@@ -33,8 +34,11 @@ def csv(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """Every special character as text."""
-    return "".join(_LATEX.get(character, character) for character in plain(text))
+    """Every special character as text; those that no usual font of TeX has by their numbers."""
+    return "".join(
+        _LATEX.get(character, character if ord(character) <= _LATIN else rf"{{[}}U+{ord(character):04X}{{]}}")
+        for character in plain(text)
+    )
 
 
 def markdown(text: str) -> str:

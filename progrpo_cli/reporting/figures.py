@@ -1,217 +1,232 @@
-"""The figures: PNG at 200 dpi, one column wide, in colours that colour-blind readers can tell apart."""
+"""The figures: each from its data alone, which stand beside it as CSV."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from progrpo_cli.reporting import escape
-from progrpo_cli.reporting.frame import Frame, Row
-from progrpo_cli.reporting.tables import Table, pass_at_k_curve, preferred, seeds_of
+from progrpo_cli.records.files import write_text
+from progrpo_cli.reporting import escape, figure_data
+from progrpo_cli.reporting.ablations import swept_key
+from progrpo_cli.reporting.compare import preferred
+from progrpo_cli.reporting.drawing import COLOURS, MARKERS, STYLES, Looks, figure, finish, looks_of, shown_name
+from progrpo_cli.reporting.frame import Frame
+from progrpo_cli.reporting.record import ARM, Floats
+from progrpo_cli.reporting.render import csv_text
+from progrpo_cli.reporting.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, too light for a line; black is the base's.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-Looks = Mapping[str, tuple[str, str]]
-"""Row label -> colour and line style."""
-_STYLES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_WIDTH, _HEIGHT, _DPI = 4.2, 3.1, 200  # inches; a panel
 
 
-def draw(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path) -> list[Path]:
-    """Draw what the data allow: Pass@k over k, training entropy over steps, and a figure a numeric swept key.
+@dataclass(frozen=True)
+class Drawn:
+    """One figure that was written."""
 
-    Returns:
-        The files written, below ``directory``.
+    path: Path
+    """The PNG; ``.pdf`` and ``.csv`` stand beside it."""
+    title: str
+    caption: str
+    alt: str
+    """What it shows, for those who do not see it."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All of its files."""
+        return [self.path, self.path.with_suffix(".pdf"), self.path.with_suffix(".csv")]
+
+
+def draw(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path) -> list[Drawn]:
+    """Draw what the data allow.
+
+    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps; and Pass@1 and Pass@k over
+    each numeric swept key.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    columns = preferred(frame.rows)
-    looks = _looks(frame.rows)
-    drawn = [_pass_at_k(columns, looks, directory / "pass_at_k.png")]
-    histories = _entropy_curves(frame)
-    if histories:
-        drawn.append(_entropy(histories, looks, directory / "entropy.png"))
+    passes = [metric for metric in main.metrics if metric.startswith("pass@")]
+    columns = figure_data.drawn_rows(frame, main.baseline, passes[-1])
+    looks = looks_of([row for rows in columns for row in rows])
+    left_out = sum(len(rows) for rows in preferred(frame.rows)) - sum(len(rows) for rows in columns)
+    about = f" {left_out} rows with a lower {passes[-1]} are not drawn; main.csv has them." if left_out else ""
+    drawn = [_pass_at_k(figure_data.pass_at_k(columns), looks, directory, about)]
+    if len(passes) > 1:
+        drawn.append(_plane(figure_data.plane(columns, passes[0], passes[-1]), passes, looks, directory, about))
+    for metric, name, label in (("entropy", "entropy", "token entropy (nats)"), ("pass@1", "pass_at_1", "Pass@1")):
+        data = figure_data.over_steps(columns, metric)
+        if len(data):
+            drawn.append(_over_steps(data, name, label, looks, directory, about))
+    diagnostics = [data for name in ARM if len(data := figure_data.over_steps(columns, name))]
+    if diagnostics:
+        drawn.append(_diagnostics(pd.concat(diagnostics, ignore_index=True), looks, directory, about))
     for table in ablations:
-        panels = _ablation_panels(table)
-        if panels:
-            drawn.append(_ablation(table, main, panels, directory / f"{table.name}.png"))
+        data = figure_data.ablation(table, main)
+        if len(data):
+            drawn.append(_ablation(data, table, directory))
     return drawn
 
 
-def _pass_at_k(columns: Sequence[Sequence[Row]], looks: Looks, path: Path) -> Path:
-    with _figure(len(columns), path) as panels:
-        for axes, rows in zip(panels, columns, strict=True):
-            n = rows[0].evaluations[0].n
-            ks = sorted({*(round(2 ** (i / 2)) for i in range(2 * int(math.log2(n)) + 1)), n})
-            curve = pass_at_k_curve(rows, ks)
-            for row in rows:
-                points = [curve[k][row.label] for k in ks]
-                colour, style = looks[row.label]
-                axes.plot(ks, [p.value for p in points], style, color=colour, label=_name(row.label))
-                axes.fill_between(ks, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, lw=0)
+def _pass_at_k(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> Drawn:
+    panels = list(data.groupby(["task", "split"], sort=False))
+    path = directory / "pass_at_k.png"
+    with figure(path, panels=len(panels), legend=len(looks)) as (_, all_axes):
+        for axes, (_, panel) in zip(all_axes, panels, strict=True):
+            for name, line in panel.groupby("method", sort=False):
+                colour, style, _ = looks[str(name)]
+                axes.plot(line["k"], line["value"], style, color=colour, lw=1, label=shown_name(str(name)))
+                axes.fill_between(line["k"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+            powers = [2**i for i in range(int(np.log2(panel["k"].max())) + 1)]
             axes.set_xscale("log", base=2)
-            axes.set_xticks(_powers_of_two(n), [str(k) for k in _powers_of_two(n)])
+            axes.set_xticks(powers, [str(k) for k in powers])
             axes.set(xlabel="k", ylabel="Pass@k")
-            _finish(axes, f"{_about(rows)}, n = {n}\nbands: 95 % bootstrap, {seeds_of(rows)} a line")
-    return path
+            finish(axes, _measured(panel))
+    largest = data["k"].max()
+    said = ", ".join(f"{row['method']} {row['value']:.3f}" for row in data[data["k"] == largest].to_dict("records"))
+    return _written(
+        path,
+        data,
+        "Pass@k over k",
+        f"Bands: 95 % bootstrap, crossed over seeds and problems.{about}",
+        f"Lines of Pass@k rising with k, one a method, with bands. At k = {largest}: {said}.",
+    )
 
 
-def _entropy_curves(frame: Frame) -> dict[str, list[pd.Series[float]]]:
-    """For each label a training-entropy series over steps for each seed that logged one."""
-    curves: dict[str, dict[str, pd.Series[float]]] = {}
-    for row in frame.rows:
-        for e in row.evaluations:
-            points = {
-                int(entry["step"]): float(value)
-                for entry in e.run.tracked.history
-                if isinstance(value := entry.get("entropy"), int | float) and math.isfinite(value)
-            }
-            if points and e.run.identity.kind == "run":
-                curves.setdefault(row.label, {})[e.run.tracked.id] = pd.Series(points, dtype=float).sort_index()
-    return {label: list(of_runs.values()) for label, of_runs in curves.items()}
+def _plane(data: pd.DataFrame, passes: Sequence[str], looks: Looks, directory: Path, about: str) -> Drawn:
+    first, last = passes[0], passes[-1]
+    panels = list(data.groupby(["task", "split"], sort=False))
+    path = directory / "plane.png"
+    with figure(path, panels=len(panels), legend=len(looks) + 1) as (_, all_axes):
+        for axes, (_, panel) in zip(all_axes, panels, strict=True):
+            for row in panel.to_dict("records"):
+                colour, _, marker = looks[row["method"]]
+                axes.errorbar(
+                    row[first],
+                    row[last],
+                    xerr=_bars(row[first], row[f"{first}_low"], row[f"{first}_high"]),
+                    yerr=_bars(row[last], row[f"{last}_low"], row[f"{last}_high"]),
+                    fmt=marker,
+                    color=colour,
+                    ms=4,
+                    lw=0.8,
+                    label=shown_name(row["method"]),
+                )
+            front = panel[panel["on_front"]].sort_values(first)
+            axes.plot(front[first], front[last], "-", color="grey", lw=0.8, zorder=0, label="Pareto front")
+            axes.set(xlabel=first.replace("p", "P", 1), ylabel=last.replace("p", "P", 1))
+            finish(axes, _measured(panel))
+    on_front = ", ".join(dict.fromkeys(str(name) for name in data[data["on_front"]]["method"]))
+    return _written(
+        path,
+        data,
+        f"{first} against {last}",
+        f"Bars: 95 % bootstrap. The front goes by the means: it has no interval.{about}",
+        f"One point a method, {first} to the right and {last} upwards. On the Pareto front: {on_front}.",
+    )
 
 
-def _entropy(curves: dict[str, list[pd.Series[float]]], looks: Looks, path: Path) -> Path:
-    with _figure(1, path) as panels:
-        for label, series in curves.items():
-            table = pd.concat(series, axis=1).dropna()  # a mean over changing seeds would jump where one ends
-            steps = table.index.to_numpy()
-            colour, style = looks[label]
-            panels[0].plot(
-                steps,
-                table.mean(axis=1),
-                style,
-                color=colour,
-                lw=1,
-                label=f"{_name(label)}, {len(series)} seed{'s' if len(series) > 1 else ''}",
-            )
-            panels[0].fill_between(steps, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.15, lw=0)
-        panels[0].set(xlabel="training step", ylabel="token entropy (nats)")
-        _finish(panels[0], "training rollouts, at the sampling temperature\nline: mean, band: range over seeds")
-    return path
+def _over_steps(data: pd.DataFrame, name: str, label: str, looks: Looks, directory: Path, about: str) -> Drawn:
+    path = directory / f"{name}.png"
+    with figure(path, panels=1, legend=data["method"].nunique()) as (_, (axes,)):
+        _lines(axes, data, looks)
+        axes.set(xlabel="training step", ylabel=label)
+        finish(axes, "training rollouts, at the sampling temperature")
+    last = data.groupby("method", sort=False).last()
+    ends = ", ".join(f"{method} {row['value']:.3f}" for method, row in last.iterrows())
+    return _written(
+        path,
+        data,
+        f"{label} over training steps",
+        f"Line: mean over seeds, band: their range, at the steps that all seeds have.{about}",
+        f"One line a method over training steps. At the end: {ends}.",
+    )
 
 
-def _ablation_panels(table: Table) -> list[pd.DataFrame]:
-    """A frame for each task (its test split if there is one) of at least two numeric values."""
-    key = _swept_key(table)
-    numeric = [isinstance(value, int | float) and not isinstance(value, bool) for value in table.frame[key]]
-    if not all(numeric) or not np.isfinite(table.frame[key].astype(float)).all():
-        return []
-    panels = []
-    for _, of_task in table.frame.groupby("task", sort=False):
-        split = "test" if (of_task["split"] == "test").any() else of_task["split"].iloc[0]
-        panel = of_task[of_task["split"] == split]
-        if panel[key].nunique() > 1:
-            panels.append(panel)
-    return panels
+def _diagnostics(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> Drawn:
+    panels = list(data.groupby("metric", sort=False))
+    path = directory / "arm.png"
+    with figure(path, panels=len(panels), columns=2, legend=data["method"].nunique()) as (_, all_axes):
+        for axes, (metric, panel) in zip(all_axes, panels, strict=True):
+            _lines(axes, panel, looks)
+            axes.set_xlabel("training step", fontsize=7)
+            finish(axes, str(metric).removeprefix("arm/").replace("_", " "))
+    return _written(
+        path,
+        data,
+        "ARM's diagnostics over training steps",
+        f"Line: mean over seeds, band: their range.{about}",
+        f"Small panels over training steps, one a diagnostic: {', '.join(str(metric) for metric, _ in panels)}.",
+    )
 
 
-def _ablation(table: Table, main: Table, frames: Sequence[pd.DataFrame], path: Path) -> Path:
-    key = _swept_key(table)
-    passes = [metric for metric in table.metrics if metric.startswith("pass@")]
-    metrics = list(dict.fromkeys([passes[0], passes[-1]]))
-    with _figure(len(frames), path) as panels:
-        for axes, panel in zip(panels, frames, strict=True):
-            lines = list(panel.groupby(["method", "held"], sort=False))
+def _ablation(data: pd.DataFrame, table: Table, directory: Path) -> Drawn:
+    key = swept_key(table)
+    panels = list(data.groupby(["task", "split"], sort=False))
+    metrics = list(dict.fromkeys(data["metric"]))
+    path = directory / f"{table.name}.png"
+    entries = data.groupby(["method", "held", "metric"]).ngroups
+    with figure(path, panels=len(panels), legend=min(entries, figure_data.MOST_LINES)) as (_, all_axes):
+        for axes, (_, panel) in zip(all_axes, panels, strict=True):
+            lines = list(panel.dropna(subset=[key]).groupby(["method", "held"], sort=False))
             for number, metric in enumerate(metrics):
                 for of_line, ((method, held), line) in enumerate(lines):
-                    line = line.sort_values(key).dropna(subset=[metric])
-                    errors = [line[metric] - line[f"{metric}_low"], line[f"{metric}_high"] - line[metric]]
+                    line = line[line["metric"] == metric].sort_values(key)
                     name = f"{metric}, {method}" + (f" ({held})" if held else "")
                     axes.errorbar(
                         line[key].astype(float),
-                        line[metric],
-                        # A percentile interval of a skewed statistic need not hold its mean; no bar is below zero.
-                        yerr=np.maximum(np.array(errors, dtype=float), 0.0),
-                        fmt=_MARKERS[of_line % len(_MARKERS)] + _STYLES[of_line % len(_STYLES)],
+                        line["value"],
+                        yerr=_bars(line["value"], line["low"], line["high"]),
+                        fmt=MARKERS[of_line % len(MARKERS)] + STYLES[of_line % len(STYLES)],
                         color=COLOURS[number],
                         ms=4,
                         lw=1,
                         capsize=2,
-                        label=_name(name),
+                        label=shown_name(name) if of_line < figure_data.MOST_LINES // len(metrics) else None,
                     )
-                _reference(axes, main, panel, metric, COLOURS[number])
-            first = panel.iloc[0]
-            seeds = " or ".join(str(count) for count in sorted(panel["seeds"].unique()))
-            axes.set(xlabel=escape.plain(key), ylabel="Pass@k")
-            _finish(
-                axes,
-                f"{_name(first['task'])} ({first['split']}), {first['problems']} problems, n = {first['n']}\n"
-                f"bars: 95 % bootstrap, {seeds} seeds a point",
-            )
-    return path
+                base = panel[panel[key].isna() & (panel["metric"] == metric)]
+                for row in base.to_dict("records"):
+                    name = shown_name(f"{metric}, {row['method']}")
+                    axes.axhline(row["value"], color=COLOURS[number], lw=0.8, ls=":", label=name)
+            axes.set(xlabel=shown_name(key), ylabel="Pass@k")
+            finish(axes, _measured(panel))
+    return _written(
+        path,
+        data,
+        f"Pass@k over {key}",
+        "Bars: 95 % bootstrap; dotted: the baseline. All other settings are equal along a line.",
+        f"{' and '.join(metrics)} over {key} = {', '.join(f'{v:g}' for v in sorted(data[key].dropna().unique()))}.",
+    )
 
 
-def _reference(axes: Axes, main: Table, panel: pd.DataFrame, metric: str, colour: str) -> None:
-    """The baseline as a thin dotted line, where it is not one of the points."""
-    frame = main.frame
+def _lines(axes: Axes, data: pd.DataFrame, looks: Looks) -> None:
+    for name, line in data.groupby("method", sort=False):
+        colour, style, _ = looks[str(name)]
+        seeds = int(line["seeds"].iloc[0])
+        label = f"{shown_name(str(name))}, {seeds} seed{'s' if seeds > 1 else ''}"
+        axes.plot(line["step"], line["value"], style, color=colour, lw=1, label=label)
+        axes.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+
+
+def _bars(value: Any, low: Any, high: Any) -> Floats:
+    """A percentile interval of a skewed statistic need not hold its mean; no bar is below zero."""
+    middle = np.atleast_1d(np.asarray(value, dtype=float))
+    bars: Floats = np.maximum(np.stack([middle - np.atleast_1d(low), np.atleast_1d(high) - middle]), 0.0)
+    return bars
+
+
+def _measured(panel: pd.DataFrame) -> str:
     first = panel.iloc[0]
-    same = (frame["method"] == main.baseline) & (frame["task"] == first["task"]) & (frame["split"] == first["split"])
-    for value in frame[same][metric].dropna():
-        axes.axhline(value, color=colour, lw=0.8, ls=":", label=_name(f"{metric}, {main.baseline}"))
+    counts = " or ".join(str(count) for count in sorted(panel["n"].unique()))
+    seeds = " or ".join(str(count) for count in sorted(panel["seeds"].unique()))
+    return (
+        f"{shown_name(str(first['task']))} ({first['split']}), {first['problems']} problems, n = {counts},\n"
+        f"{seeds} seed{'s' if seeds != '1' else ''} a row"
+    )
 
 
-def _swept_key(table: Table) -> str:
-    return str(table.frame.columns[2])
-
-
-@contextmanager
-def _figure(count: int, path: Path) -> Iterator[list[Axes]]:
-    """``count`` panels above each other; the file appears when everything has been drawn, all at once."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Figure = Figure(figsize=(_WIDTH, _HEIGHT * count), layout="constrained")
-    FigureCanvasAgg(figure)  # a figure of its own: pyplot would keep global state and look for a display
-    yield list(figure.subplots(count, 1, squeeze=False)[:, 0])
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    figure.savefig(partial, dpi=_DPI, format="png")
-    os.replace(partial, path)
-
-
-def _finish(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=7)
-    axes.grid(alpha=0.25, lw=0.5)
-    axes.legend(fontsize=6, frameon=False)
-    axes.tick_params(labelsize=7)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_fontsize(8)
-
-
-def _looks(rows: Sequence[Row]) -> Looks:
-    """A row has the same line in every figure; that of the base is black and dashed."""
-    labels = dict.fromkeys(row.label for row in rows if not _is_base(row))
-    looks = {
-        label: (COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % len(_STYLES)])
-        for number, label in enumerate(labels)
-    }
-    return {**looks, **{row.label: ("black", "--") for row in rows if _is_base(row)}}
-
-
-def _is_base(row: Row) -> bool:
-    return row.run.identity.kind == "model" and row.label.startswith("base")
-
-
-def _name(text: str) -> str:
-    """matplotlib would read dollar signs as mathematics, and hide a label that begins with an underscore."""
-    return escape.plain(text).replace("$", r"\$").lstrip("_")
-
-
-def _about(rows: Sequence[Row]) -> str:
-    first = rows[0].evaluations[0]
-    return f"{_name(first.task)} ({first.split}), {len(first.problem_ids)} problems"
-
-
-def _powers_of_two(n: int) -> list[int]:
-    return [2**i for i in range(int(math.log2(n)) + 1)]
+def _written(path: Path, data: pd.DataFrame, title: str, caption: str, alt: str) -> Drawn:
+    write_text(path.with_suffix(".csv"), csv_text(Table(path.stem, title, data, (), None, ())))
+    return Drawn(path, title, caption, escape.plain(alt))

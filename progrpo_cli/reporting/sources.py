@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.records.files import read_lines
-from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.tracking import wandb_offline
-from progrpo_cli.tracking.tracked_run import TrackedRun
+from progrpo_cli.reporting import run_directories, wandb_files
+from progrpo_cli.reporting.record import RunRecord
 
 log = logging.getLogger("progrpo")
 
@@ -29,9 +23,9 @@ _ONLINE, _OFFLINE = "wandb:", "wandb-offline:"
 class Found:
     """The runs of all sources, and what has to be said about reading them."""
 
-    runs: list[TrackedRun] = field(default_factory=list)
+    runs: list[RunRecord] = field(default_factory=list)
     origin: dict[str, str] = field(default_factory=dict)
-    """Run id -> where it was read, e.g. ``runs (W&B files of run directories)``."""
+    """Run id -> where it was read, e.g. ``runs (run directories)``."""
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
@@ -39,7 +33,7 @@ class Found:
         log.warning(text)
         self.notes.append(text)
 
-    def add(self, run: TrackedRun, place: str) -> None:
+    def add(self, run: RunRecord, place: str) -> None:
         """Count a run once, however many sources hold it."""
         if run.id in self.origin:
             self.note(f"{run.path}: run {run.id} is in {self.origin[run.id]} already; counted once")
@@ -73,15 +67,26 @@ def read(sources: list[str]) -> Found:
             hint = "; `progrpo train` makes the first run" if not sources else ""
             raise RequestError(f"no runs under {directory}: no such directory{hint}")
         if offline:
-            for run in wandb_offline.merge(_files(directory, ".wandb"), found.note):
-                found.add(run, f"{directory} (offline W&B files)")
+            records, skipped = wandb_files.read(_files(directory, ".wandb"))
+            for line in skipped:
+                found.note(line)
+            _add(found, records, f"{directory} (offline W&B files)")
         else:
-            for manifest in _files(directory, _MANIFEST):
-                _add_run_directory(RunDirectory(manifest.parent), str(directory), found)
+            manifests = _files(directory, _MANIFEST)
+            read_from = run_directories.read([manifest.parent for manifest in manifests])
+            _add(found, read_from, f"{directory} (run directories)")
     if not found.runs:
         reasons = f" ({len(found.notes)} skipped, see above)" if found.notes else ""
         raise RequestError(f"no runs under {', '.join(wanted)}{reasons}; `progrpo train` and `progrpo eval` make them")
     return found
+
+
+def _add(found: Found, records: Iterable[RunRecord | str], place: str) -> None:
+    for record in records:
+        if isinstance(record, str):
+            found.note(record)
+        else:
+            found.add(record, place)
 
 
 def _files(root: Path, ending: str) -> list[Path]:
@@ -93,78 +98,3 @@ def _files(root: Path, ending: str) -> list[Path]:
         if ending == _MANIFEST in names:
             folders.clear()
     return found
-
-
-def _add_run_directory(run: RunDirectory, source: str, found: Found) -> None:
-    try:
-        own = _own_files(run)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        found.note(f"{run.path} skipped: half-written or of another project ({type(error).__name__}: {reason})")
-        return
-    logged = {tracked.id: tracked for tracked in wandb_offline.read_wandb_dir(run.path / "wandb")}
-    if own.id not in logged:
-        found.add(own, f"{source} (files of run directories without W&B)")
-        return
-    complete, missing = _completed(logged[own.id], own)
-    if missing:
-        found.note(f"{run.path}: {missing} not in its W&B files, read from its own")
-    found.add(complete, f"{source} (W&B files of run directories)")
-
-
-def _own_files(run: RunDirectory) -> TrackedRun:
-    """A run directory's own record, as W&B would give it back.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError, yaml.YAMLError: files are missing, damaged or not ours.
-    """
-    manifest = json.loads(run.manifest_path.read_text(encoding="utf-8"))
-    config: dict[str, Any] = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
-    config = {**config, "progrpo": run.identity()}
-    return TrackedRun(
-        id=manifest["wandb_run_id"],
-        name=run.name,
-        group=manifest["study"],
-        tags=(),
-        config=config,
-        summary={
-            f"scores/{scores.parent.name}": scores.read_text(encoding="utf-8")
-            for scores in sorted(run.path.glob("eval/*/scores.json"))
-        },
-        history=_by_step(read_lines(run.metrics_path)),
-        status=run.status(),
-        started=datetime.fromisoformat(manifest["started_at"]).timestamp(),
-        damaged_records=0,
-        path=run.path,
-    )
-
-
-def _by_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({row["step"]: row for row in sorted(rows, key=lambda row: int(row["step"]))}.values())
-
-
-def _completed(logged: TrackedRun, own: TrackedRun) -> tuple[TrackedRun, str]:
-    """W&B's record with what it lost taken from the run directory, and in words what that was.
-
-    A killed process loses the last second of its W&B log, and a command may have run with W&B disabled.
-    """
-    steps = {row["step"] for row in logged.history}
-    rows = [row for row in own.history if row["step"] not in steps]
-    summary = {key: text for key, text in own.summary.items() if key not in logged.summary}
-    config = logged.config if "progrpo" in logged.config else own.config
-    missing = [
-        *(["the configuration"] if config is own.config else []),
-        *([f"{len(rows)} training steps"] if rows else []),
-        *([f"{len(summary)} evaluations"] if summary else []),
-    ]
-    complete = replace(
-        logged,
-        config=config,
-        summary={**logged.summary, **summary},
-        history=_by_step([*logged.history, *rows]),
-        group=own.group,
-        status=own.status,
-        started=own.started,
-        path=own.path,
-    )
-    return complete, ", ".join(missing)

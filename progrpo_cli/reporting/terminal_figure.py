@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progrpo_cli.reporting import escape
+from progrpo_cli.reporting.compare import curve
 from progrpo_cli.reporting.frame import Row
-from progrpo_cli.reporting.tables import pass_at_k_curve
 
 _BAR = 50  # characters for a Pass@k of 1
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -19,12 +19,12 @@ def pass_at_k(columns: Sequence[Sequence[Row]]) -> list[str]:
         n = rows[0].evaluations[0].n
         ks = [k for k in (4**power for power in range(20)) if k <= n]
         lines.append(f"Pass@k over k, {rows[0].task} ({rows[0].split} split)")
-        width = max(len(row.label) for row in rows)
-        for k, intervals in pass_at_k_curve(rows, ks).items():
+        width = max(len(row.name) for row in rows)
+        for k, intervals in curve(rows, ks).items():
             for index, row in enumerate(rows):
-                mean = intervals[row.label]
+                mean = intervals[row.name]
                 head = f"k = {k:<4}" if index == 0 else " " * 8
-                label = escape.plain(row.label).ljust(width)
+                label = escape.plain(row.name).ljust(width)
                 lines.append(f"{head} {label} {_bar(mean.value)} {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
     return lines
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.files import write_text
-from progrpo_cli.reporting import figures, frame, render, sources, tables, terminal_figure
+from progrpo_cli.reporting import figures, frame, render, sources, terminal_figure
+from progrpo_cli.reporting.ablations import ablation_tables
+from progrpo_cli.reporting.compare import preferred
+from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
+from progrpo_cli.reporting.provenance import provenance_table
+from progrpo_cli.reporting.published import published_table
+from progrpo_cli.reporting.table import Table
 
 FORMATS = ("term", "md", "tex", "csv")
 
@@ -19,9 +25,10 @@ class ReportResult:
 
     out: Path
     files: list[Path]
-    main: tables.Table
-    ablations: list[tables.Table]
-    provenance: tables.Table
+    main: Table
+    ablations: list[Table]
+    provenance: Table
+    published: Table
     terminal_figure: list[str]
     """Pass@k over k as lines of text."""
     notes: list[str]
@@ -35,6 +42,7 @@ def build_report(
     formats: Sequence[str] = FORMATS,
     baseline: str | None = None,
     ks: Sequence[int] | None = None,
+    mixed: bool = False,
 ) -> ReportResult:
     """Read the runs, compare them, and write tables and figures into ``out``.
 
@@ -44,6 +52,7 @@ def build_report(
         formats: of the tables; figures are always drawn, and ``term`` is the caller's to print.
         baseline: a row's label, or the name of a method that has one row; None: ``grpo`` if it is there.
         ks: the k of Pass@k; None: those that the evaluations were scored with.
+        mixed: show evaluations of one task and split that were measured differently, with footnotes.
 
     Raises:
         RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
@@ -53,44 +62,54 @@ def build_report(
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
     found = sources.read(list(read_from))
-    evaluated = frame.build(found)
+    evaluated = frame.build(found, mixed=mixed)
     if not evaluated.rows:
         places = ", ".join(read_from) or sources.DEFAULT
         raise RequestError(
             f"no evaluated runs under {places}: {len(found.runs)} runs without scores; try `progrpo eval`"
         )
-    chosen = tables.choose_baseline(evaluated.rows, baseline, found)
-    ks = tables.choose_ks(evaluated.rows, ks)
-    main = tables.main_table(evaluated, found, ks=ks, baseline=chosen)
-    ablations = tables.ablation_tables(evaluated, main, found)
-    provenance = tables.provenance_table(evaluated, found)
-    files = _write_tables([main, *ablations, provenance], out, formats, found.notes)
-    files += figures.draw(evaluated, main, ablations, out / "figures")
+    chosen = choose_baseline(evaluated.rows, baseline, found)
+    ks = choose_ks(evaluated.rows, ks)
+    main = main_table(evaluated, found, ks=ks, baseline=chosen)
+    ablations = ablation_tables(evaluated, main, found)
+    provenance = provenance_table(evaluated, found)
+    published = published_table()
+    tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
+    files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
+    if "csv" in formats:
+        files.append(_write(out / "frame.csv", render.csv_text(tidy)))
+    drawn = figures.draw(evaluated, main, ablations, out / "figures")
+    files += [file for each in drawn for file in each.files]
     _note_leftovers(out, files, found)
-    curves = terminal_figure.pass_at_k(tables.preferred(evaluated.rows))
-    return ReportResult(out, files, main, ablations, provenance, curves, found.notes)
+    curves = terminal_figure.pass_at_k(preferred(evaluated.rows))
+    return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
 
 
-def _write_tables(made: Sequence[tables.Table], out: Path, formats: Sequence[str], notes: list[str]) -> list[Path]:
+def _write_tables(made: Sequence[Table], out: Path, formats: Sequence[str], notes: Sequence[str]) -> list[Path]:
+    """What was published stands under the main table and alone as CSV: main.csv has only what was measured."""
+    published = [table for table in made if table.name == "published"]
     written = []
     for table in made:
-        for ending in formats:
-            if ending == "csv":
-                text = render.csv_text(table)
-            elif ending == "md":
-                text = render.markdown(table, notes if table.name == "main" else [])
-            elif ending == "tex":
-                text = render.latex(table)
-            else:
-                continue
-            path = out / f"{table.name}.{ending}"
-            write_text(path, text)
-            written.append(path)
+        group = [table, *published] if table.name == "main" else [table]
+        if "csv" in formats:
+            written.append(_write(out / f"{table.name}.csv", render.csv_text(table)))
+        if table in published:
+            continue
+        if "md" in formats:
+            text = render.markdown(group, notes if table.name == "main" else [])
+            written.append(_write(out / f"{table.name}.md", text))
+        if "tex" in formats:
+            written.append(_write(out / f"{table.name}.tex", render.latex(group)))
     return written
+
+
+def _write(path: Path, text: str) -> Path:
+    write_text(path, text)
+    return path
 
 
 def _note_leftovers(out: Path, files: Sequence[Path], found: sources.Found) -> None:
     """Files of an earlier report in the same place are not removed, but nobody must take them for this one's."""
-    ours = [*out.glob("*.csv"), *out.glob("*.md"), *out.glob("*.tex"), *out.glob("figures/*.png")]
+    ours = [path for pattern in ("*.csv", "*.md", "*.tex", "figures/*.*") for path in out.glob(pattern)]
     for path in sorted(set(ours) - set(files)):
         found.note(f"{path} is of an earlier report, not of this one")

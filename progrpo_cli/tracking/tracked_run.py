@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -29,5 +28,5 @@ class TrackedRun:
     """Seconds since 1970."""
     damaged_records: int
     """Records of the W&B files that could not be read."""
-    path: Path
-    """The directory that it was read from."""
+    path: str
+    """The directory, or on a server ``entity/project/id``, that it was read from."""

@@ -100,7 +100,7 @@ def _merged(fragments: list[_Fragment]) -> TrackedRun:
         status={None: "unknown", 0: "finished"}.get(last.exit_code, "failed"),
         started=fragments[0].started,
         damaged_records=sum(fragment.damaged for fragment in fragments),
-        path=last.path.parent.parent,
+        path=str(last.path.parent.parent),
     )
 
 

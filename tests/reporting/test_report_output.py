@@ -5,11 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
+from progrpo_cli.reporting.tables import Table
 
 from progrpo_cli.commands.report import report
 from progrpo_cli.errors import RequestError
 from progrpo_cli.reporting import escape, render
-from progrpo_cli.reporting.tables import Table
 from progrpo_cli.reporting.write import build_report
 
 HOSTILE = "=cmd|'/c calc'!A1 \x1b[31m[bold]$x_1$ & 100% | <b>\u202e\n#{}~^\\"

@@ -1,0 +1,69 @@
+"""A table for each swept parameter: everything else held equal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from progrpo_cli.reporting.caption import caption
+from progrpo_cli.reporting.compare import PARTS
+from progrpo_cli.reporting.frame import Frame, Row
+from progrpo_cli.reporting.identity import comparable, differing_settings, shown
+from progrpo_cli.reporting.sources import Found
+from progrpo_cli.reporting.table import Table
+
+
+def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
+    """A table for each configuration key of which one method has several values with all else equal."""
+    tables = []
+    rows_of: dict[str, list[tuple[Row, str]]] = {}
+    trained = [row for row in frame.rows if not row.run.is_model]
+    for method in sorted({row.run.method for row in trained}):
+        rows = [row for row in trained if row.run.method == method]
+        differing = differing_settings(row.run for row in rows)
+        for key in differing:
+            rows_of.setdefault(key, []).extend(_swept(rows, key, [other for other in differing if other != key]))
+    measured = {
+        (str(record["method"]), str(record["task"]), str(record["split"])): record
+        for record in main.frame.to_dict("records")
+    }
+    for key, swept in sorted(rows_of.items()):
+        if not swept:
+            continue
+        records = [
+            {
+                **measured[row.name, row.task, row.split],
+                "method": row.run.method + (f" [{row.footnote}]" if row.footnote else ""),
+                "held": held,
+                key: row.run.settings.get(key),
+            }
+            for row, held in swept
+        ]
+        parts = [f"{metric}{part}" for metric in main.metrics for part in PARTS]
+        columns = ["method", "held", key, "task", "split", "seeds", "problems", "n", "temperature", *parts]
+        sentences = caption([row for row, _ in swept], found)
+        name = f"ablation-{re.sub(r'[^A-Za-z0-9._-]', '_', key)}"  # a key from W&B may be anything
+        frame_of_key = pd.DataFrame(records, columns=columns)
+        tables.append(Table(name, f"Ablation of {key}", frame_of_key, main.metrics, None, tuple(sentences)))
+    return tables
+
+
+def swept_key(table: Table) -> str:
+    """The key that an ablation table is about."""
+    return str(table.frame.columns[2])
+
+
+def _swept(rows: Sequence[Row], key: str, others: Sequence[str]) -> list[tuple[Row, str]]:
+    """The rows of one method that differ in ``key`` from another with all else equal, and what else they hold fixed."""
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        held = ", ".join(f"{other}={shown(row.run.settings.get(other))}" for other in others)
+        grouped.setdefault(held, []).append(row)
+    return [
+        (row, held)
+        for held, same in sorted(grouped.items())
+        if len({comparable(row.run.settings.get(key)) for row in same}) > 1
+        for row in same
+    ]

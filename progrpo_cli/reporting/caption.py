@@ -1,0 +1,53 @@
+"""What has to stand under a table so that its numbers can be judged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from progrpo_cli.metrics.bootstrap import crossed_method
+from progrpo_cli.reporting.compare import columns_of
+from progrpo_cli.reporting.frame import Row
+from progrpo_cli.reporting.sources import Found
+
+FEW_SEEDS = 5
+"""Below this many the intervals are too narrow (see metrics/bootstrap.py), and captions say so."""
+
+
+def caption(rows: Sequence[Row], found: Found) -> list[str]:
+    """Sources, what was measured and how, and the caveats: a sentence each."""
+    run_ids = dict.fromkeys(e.run.record.id for row in rows for e in row.evaluations)
+    sentences = [f"Sources: {read_from(run_ids, found)}."]
+    for column in columns_of(rows):
+        first = column[0].evaluations[0]
+        same = f"{len(first.problem_ids)} problems, n = {first.n} samples a problem, temperature {first.temperature:g}"
+        mixed = any(row.footnote for row in column)
+        measured = "NOT measured alike, see the brackets behind the names" if mixed else same
+        sentences.append(f"{first.task} ({first.split}): {measured}; {seeds_of(column)} a row.")
+    sentences.append(f"Intervals: {crossed_method()}. Entropy in nats at the sampling temperature.")
+    if has_few_seeds(rows):
+        sentences.append(
+            f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals are too narrow and their p too small as "
+            "statements about a method, and with one seed they are about that one policy only."
+        )
+    if any(row.split == "validation" for row in rows):
+        sentences.append("Validation split: what settings were chosen on; not a final result.")
+    return sentences
+
+
+def has_few_seeds(rows: Iterable[Row]) -> bool:
+    """Whether some trained method has fewer than ``FEW_SEEDS``."""
+    return any(len(row.evaluations) < FEW_SEEDS and not row.run.is_model for row in rows)
+
+
+def read_from(run_ids: Iterable[str], found: Found) -> str:
+    """``3 runs read from runs (run directories); ...``."""
+    counts = Counter(found.origin[run_id] for run_id in run_ids)
+    return "; ".join(f"{count} run{'s' if count > 1 else ''} read from {place}" for place, count in counts.items())
+
+
+def seeds_of(rows: Sequence[Row]) -> str:
+    """``3 seeds`` or ``1 to 3 seeds``: those of trained methods, since a model that is no run of ours has none."""
+    counts = [len(row.evaluations) for row in rows if not row.run.is_model] or [1]
+    span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return f"{span} seed{'s' if max(counts) > 1 else ''}"

@@ -1,0 +1,69 @@
+"""The numbers of a column: means with intervals, differences to a baseline, and which row is best beyond doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from progrpo_cli.metrics.bootstrap import Crossed, Interval, crossed
+from progrpo_cli.metrics.passk import Floats
+from progrpo_cli.reporting.frame import Row
+
+PARTS = ("", "_low", "_high")
+DIFFERENCE_PARTS = ("_diff", "_diff_low", "_diff_high", "_diff_p", "_diff_p_holm")
+
+
+def columns_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each task and split, in their order."""
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault((row.task, row.split), []).append(row)
+    return list(grouped.values())
+
+
+def preferred(rows: Sequence[Row]) -> list[list[Row]]:
+    """For each task the rows of its test split, or of whatever split there is."""
+    by_task: dict[str, list[Row]] = {}
+    for column in columns_of(rows):  # test comes first
+        by_task.setdefault(column[0].task, column)
+    return list(by_task.values())
+
+
+def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str, Crossed]:
+    """Row name -> its numbers, for the rows of one task and split that have the metric.
+
+    Only rows over the same problems are resampled together, and only those can be paired with the baseline: rows over
+    other problems, which somebody asked for, have no difference.
+    """
+    found: dict[str, Crossed] = {}
+    for same in _by_problems(rows):
+        groups = {row.name: values for row in same if (values := row.values(metric)) is not None}
+        if groups:
+            base = next((row.name for row in same if row.label == baseline and row.name in groups), None)
+            found.update(crossed(groups, baseline=base))
+    return {row.name: found[row.name] for row in rows if row.name in found}
+
+
+def curve(rows: Sequence[Row], ks: Sequence[int]) -> dict[int, dict[str, Interval]]:
+    """For each k the Pass@k of each row of one task and split with its interval."""
+    return {k: {name: c.mean for name, c in compare(rows, f"pass@{k}", None).items()} for k in ks}
+
+
+def clearly_best(rows: Sequence[Row], metric: str) -> str | None:
+    """The name of the row with the highest mean, if the paired interval of its lead over the next one excludes 0."""
+    values = {row.name: (row, found) for row in rows if (found := row.values(metric)) is not None}
+    ranked = sorted(values, key=lambda name: float(values[name][1].mean()), reverse=True)
+    if len(ranked) < 2:
+        return None
+    (first, of_first), (second, of_second) = (values[name] for name in ranked[:2])
+    if first.evaluations[0].problem_ids != second.evaluations[0].problem_ids:
+        return None
+    groups: dict[str, Floats] = {second.name: of_second, first.name: of_first}
+    lead = crossed(groups, baseline=second.name)[first.name].difference
+    return first.name if lead is not None and lead.low > 0 else None
+
+
+def _by_problems(rows: Sequence[Row]) -> list[list[Row]]:
+    grouped: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.evaluations[0].problem_ids, []).append(row)
+    return list(grouped.values())

@@ -1,0 +1,147 @@
+"""The numbers behind each figure, as tidy frames: what is drawn is exactly what is written beside it as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from progrpo_cli.reporting.ablations import swept_key
+from progrpo_cli.reporting.compare import compare, curve, preferred
+from progrpo_cli.reporting.frame import Frame, Row
+from progrpo_cli.reporting.table import Table
+
+MOST_LINES = 12
+"""More lines cannot be told from each other."""
+
+
+def drawn_rows(frame: Frame, baseline: str | None, metric: str) -> list[list[Row]]:
+    """For each task the rows that figures draw: all, or the base, the baseline and the best by ``metric``."""
+    chosen = []
+    for rows in preferred(frame.rows):
+        if len(rows) > MOST_LINES:
+            fixed = [row for row in rows if row.is_base or row.label == baseline][:MOST_LINES]
+            means = {row.name: found.mean() for row in rows if (found := row.values(metric)) is not None}
+            rest = sorted(set(means) - {row.name for row in fixed}, key=lambda name: means[name], reverse=True)
+            kept = {row.name for row in fixed} | set(rest[: MOST_LINES - len(fixed)])
+            rows = [row for row in rows if row.name in kept]
+        chosen.append(rows)
+    return chosen
+
+
+def pass_at_k(columns: Sequence[Sequence[Row]]) -> pd.DataFrame:
+    """Pass@k over k, with 95 % intervals."""
+    records: list[dict[str, object]] = []
+    for rows in columns:
+        n = min(row.evaluations[0].n for row in rows)
+        ks = sorted({*(round(2 ** (i / 2)) for i in range(2 * int(np.log2(n)) + 1)), n})
+        records += [
+            {
+                **_about(rows, row),
+                "k": k,
+                "value": of[row.name].value,
+                "low": of[row.name].low,
+                "high": of[row.name].high,
+            }
+            for k, of in curve(rows, ks).items()
+            for row in rows
+        ]
+    return pd.DataFrame(records)
+
+
+def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
+    """A logged metric over training steps: the mean and the range over the seeds at the steps that all of them have."""
+    seeds: dict[str, dict[str, pd.Series[float]]] = {}
+    for row in (row for rows in columns for row in rows if not row.run.is_model):
+        for e in row.evaluations:
+            curves = e.run.record.curves
+            if metric in curves.values:
+                series = pd.Series(curves.values[metric], index=curves.steps).dropna()
+                if len(series):
+                    seeds.setdefault(row.name, {})[e.run.record.id] = series
+    frames = []
+    for name, of_runs in seeds.items():
+        steps = reduce(np.intersect1d, [series.index.to_numpy() for series in of_runs.values()])
+        values = np.stack([series.loc[steps].to_numpy() for series in of_runs.values()])
+        if values.size:
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "metric": metric,
+                        "method": name,
+                        "step": steps,
+                        "value": values.mean(axis=0),
+                        "low": values.min(axis=0),
+                        "high": values.max(axis=0),
+                        "seeds": len(of_runs),
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def plane(columns: Sequence[Sequence[Row]], first: str, last: str) -> pd.DataFrame:
+    """Pass@1 against Pass@k, and which rows are on the Pareto front: no other is at least as good in both."""
+    records: list[dict[str, object]] = []
+    for rows in columns:
+        x, y = compare(rows, first, None), compare(rows, last, None)
+        both = [row for row in rows if row.name in x and row.name in y]
+        points = [(x[row.name].mean.value, y[row.name].mean.value) for row in both]
+        for row, point in zip(both, points, strict=True):
+            across, up = x[row.name].mean, y[row.name].mean
+            records.append(
+                {
+                    **_about(rows, row),
+                    **{first: across.value, f"{first}_low": across.low, f"{first}_high": across.high},
+                    **{last: up.value, f"{last}_low": up.low, f"{last}_high": up.high},
+                    "on_front": not any(p != point and p[0] >= point[0] and p[1] >= point[1] for p in points),
+                }
+            )
+    return pd.DataFrame(records)
+
+
+def ablation(table: Table, main: Table) -> pd.DataFrame:
+    """The first and last Pass@k over a numeric swept key, a row a point; the baseline has no value of the key.
+
+    Of each task its test split, if there is one. Empty where the key is not numeric.
+    """
+    key = swept_key(table)
+    numeric = [isinstance(value, int | float) and not isinstance(value, bool) for value in table.frame[key]]
+    passes = [metric for metric in table.metrics if metric.startswith("pass@")]
+    if not all(numeric) or not np.isfinite(table.frame[key].astype(float)).all() or not passes:
+        return pd.DataFrame()
+    frames = []
+    for task, of_task in table.frame.groupby("task", sort=False):
+        split = "test" if (of_task["split"] == "test").any() else of_task["split"].iloc[0]
+        panel = of_task[of_task["split"] == split]
+        if panel[key].nunique() < 2:
+            continue
+        same = (main.frame["method"] == main.baseline) & (main.frame["task"] == task) & (main.frame["split"] == split)
+        both = pd.concat([panel, main.frame[same].assign(held="")], ignore_index=True)
+        frames += [
+            pd.DataFrame(
+                {
+                    **{name: both[name] for name in ("task", "split", "problems", "n", "seeds", "method", "held", key)},
+                    "metric": metric,
+                    "value": both[metric],
+                    "low": both[f"{metric}_low"],
+                    "high": both[f"{metric}_high"],
+                }
+            ).dropna(subset=["value"])
+            for metric in dict.fromkeys([passes[0], passes[-1]])
+        ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _about(rows: Sequence[Row], row: Row) -> dict[str, object]:
+    first = rows[0].evaluations[0]
+    return {
+        "task": first.task,
+        "split": first.split,
+        "problems": len(first.problem_ids),
+        "n": row.evaluations[0].n,
+        "method": row.name,
+        "seeds": len(row.evaluations),
+    }

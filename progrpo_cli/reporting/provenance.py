@@ -1,0 +1,34 @@
+"""Where every number came from."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from progrpo_cli.reporting.caption import read_from
+from progrpo_cli.reporting.frame import Frame
+from progrpo_cli.reporting.sources import Found
+from progrpo_cli.reporting.table import Table
+
+
+def provenance_table(frame: Frame, found: Found) -> Table:
+    """A row a run, those without an evaluation in the report too."""
+    labels = {e.run.record.id: row.label for row in frame.rows for e in row.evaluations}
+    records = [
+        {
+            "run": run.identity.directory,
+            "wandb_id": run.record.id,
+            "study": run.record.group,
+            "method": labels.get(run.record.id, run.method),
+            "seed": run.identity.seed,
+            "config_hash": run.identity.config_hash,
+            "commit": run.identity.commit,
+            "version": run.identity.version,
+            "status": run.record.status,
+            "source": found.origin[run.record.id],
+            "path": run.record.path,
+            "evaluations": "; ".join(frame.used[run.record.id]) or "none",
+        }
+        for run in frame.runs
+    ]
+    sources = (f"Sources: {read_from(list(frame.used), found)}.",)
+    return Table("provenance", "Provenance", pd.DataFrame(records), (), None, sources)

@@ -1,0 +1,122 @@
+"""A run as a report needs it: identity, configuration, scores and the curves it draws, whatever it was read from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from progrpo_cli.tracking.tracked_run import TrackedRun
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+ARM = (
+    "arm/prompt_confidence",
+    "arm/answer_confidence",
+    "arm/answer_confidence_correct",
+    "arm/shift_mean",
+    "arm/shift_std",
+    "arm/gated_fraction",
+    "arm/sign_flips",
+)
+CURVES = ("reward", "entropy", "pass@1", *ARM)
+"""The metrics that figures draw over steps; no other is kept: a thousand runs must fit into memory."""
+
+SCORES = "scores/"
+"""Prefix of the summary keys under which trackers keep a whole ``scores.json`` as text."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a run logged while training."""
+
+    steps: Ints
+    """(T,) ascending, each once."""
+    values: dict[str, Floats]
+    """For each of ``CURVES`` that was logged (T,), NaN where it was not logged or not finite."""
+    not_finite: dict[str, int] = field(default_factory=dict)
+    """How many logged values of a metric are NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run of a source."""
+
+    id: str
+    name: str
+    group: str | None
+    """The study that the run belongs to."""
+    config: dict[str, Any]
+    """See :class:`progrpo_cli.tracking.tracked_run.TrackedRun`."""
+    scores: dict[str, str]
+    """Evaluation -> its ``scores.json`` as text."""
+    curves: Curves
+    status: str
+    started: float
+    """Seconds since 1970."""
+    damaged_records: int
+    path: str
+    """The directory, or ``entity/project/id``, that it was read from."""
+
+
+def from_tracked(run: TrackedRun) -> RunRecord:
+    """What a tracker gave back."""
+    return RunRecord(
+        id=run.id,
+        name=run.name,
+        group=run.group,
+        config={name: section for name, section in run.config.items() if name != "_wandb"},
+        scores={
+            key.removeprefix(SCORES): text if isinstance(text, str) else ""
+            for key, text in run.summary.items()
+            if key.startswith(SCORES)
+        },
+        curves=curves_of_rows(run.history),
+        status=run.status,
+        started=run.started,
+        damaged_records=run.damaged_records,
+        path=run.path,
+    )
+
+
+def curves_of_rows(rows: Iterable[Mapping[str, Any]]) -> Curves:
+    """Curves of logged rows; rows without a step are those of evaluations; of rows of one step the later one wins."""
+    of_step: dict[int, dict[str, float]] = {}
+    for row in rows:
+        step = number(row.get("step"))
+        if step is not None and math.isfinite(step):
+            logged = {name: value for name in CURVES if (value := number(row.get(name))) is not None}
+            of_step.setdefault(int(step), {}).update(logged)
+    steps = sorted(of_step)
+    columns = {}
+    for name in CURVES:
+        was_logged = np.array([name in of_step[step] for step in steps], dtype=np.bool_)
+        columns[name] = (np.array([of_step[step].get(name, math.nan) for step in steps]), was_logged)
+    return curves_of_columns(np.array(steps, dtype=np.int64), columns)
+
+
+def curves_of_columns(steps: Ints, columns: Mapping[str, tuple[Floats, npt.NDArray[np.bool_]]]) -> Curves:
+    """Curves of ascending steps (T,) and for each metric its values (T,) and which of them were logged (T,)."""
+    values, not_finite = {}, {}
+    for name, (column, was_logged) in columns.items():
+        finite = np.isfinite(column)
+        if not was_logged.any():
+            continue
+        values[name] = np.where(finite, column, np.nan)
+        if bad := int((was_logged & ~finite).sum()):
+            not_finite[name] = bad
+    return Curves(steps, values, not_finite)
+
+
+def number(value: object) -> float | None:
+    """A logged number; W&B writes those that are not finite as text. Other text and null are no number."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    return {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(str(value))
