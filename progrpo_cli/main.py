@@ -193,6 +193,9 @@ def report(
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("report"),
     baseline: Annotated[str | None, typer.Option(help="The method differences are taken to; default: grpo.")] = None,
     k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: those that were evaluated.")] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Show what was measured differently side by side, with footnotes.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -207,6 +210,7 @@ def report(
             out=out,
             baseline=baseline,
             k=None if k is None else _integers("--k", k),
+            mixed=mixed,
             as_json=as_json,
         )
 

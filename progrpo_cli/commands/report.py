@@ -19,6 +19,7 @@ def report(
     out: Path | None = None,
     baseline: str | None = None,
     k: Sequence[int] | None = None,
+    mixed: bool = False,
     as_json: bool = False,
 ) -> None:
     """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
@@ -30,7 +31,7 @@ def report(
     from progrpo_cli.reporting.write import FORMATS, build_report
 
     wanted = FORMATS if formats is None else formats
-    result = build_report(sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k)
+    result = build_report(sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k, mixed=mixed)
     for file in result.files:
         log.info(f"wrote {file}")
     if as_json:
@@ -44,5 +45,5 @@ def report(
     elif "term" in wanted:
         render.to_terminal(result.main, result.notes)
         sys.stdout.write("\n" + "\n".join(result.terminal_figure) + "\n")
-        for table in result.ablations:
+        for table in (*result.ablations, result.published):
             render.to_terminal(table, [])

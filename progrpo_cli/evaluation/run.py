@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores import score
@@ -68,6 +69,7 @@ def evaluate(
     scores = {
         "task": settings.task.name,
         "split": settings.split,
+        "task_version": digest([[problem.id, problem.prompt] for problem in problems]),
         **score(samples, problems, task, n=settings.n, ks=sorted(set(ks))),
         "temperature": settings.temperature,
         "top_p": settings.top_p,

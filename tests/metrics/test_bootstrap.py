@@ -102,3 +102,22 @@ def test_the_methods_say_what_was_done():
     assert bootstrap.problems_method() == "percentile bootstrap over problems, 95 %, 10000 resamples, seed 0"
     assert "crossed" in bootstrap.crossed_method(resamples=7, seed=5)
     assert "7 resamples, seed 5" in bootstrap.crossed_method(resamples=7, seed=5)
+
+
+def test_p_is_one_without_a_difference_and_smallest_for_a_certain_one():
+    values = np.random.default_rng(0).random((1, 30))
+    groups = {"a": values, "same": values, "more": values + 1, "less": values - 1}
+    result = crossed(groups, baseline="a", resamples=999)
+    assert result["a"].p is None
+    assert result["same"].p == 1.0
+    assert result["more"].p == result["less"].p == 2 / 1000
+
+
+def test_p_of_no_difference_is_below_a_level_about_that_often():
+    random = np.random.default_rng(1)
+    below = 0
+    for _ in range(300):
+        problems = random.normal(size=40)
+        groups = {name: (problems + random.normal(size=40))[None, :] for name in "ab"}
+        below += crossed(groups, baseline="a", resamples=500)["b"].p <= 0.1
+    assert 0.05 < below / 300 < 0.16

@@ -5,11 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
-from progrpo_cli.reporting.tables import Table
 
 from progrpo_cli.commands.report import report
 from progrpo_cli.errors import RequestError
 from progrpo_cli.reporting import escape, render
+from progrpo_cli.reporting.table import Table
 from progrpo_cli.reporting.write import build_report
 
 HOSTILE = "=cmd|'/c calc'!A1 \x1b[31m[bold]$x_1$ & 100% | <b>\u202e\n#{}~^\\"
@@ -24,12 +24,15 @@ def test_the_files_of_a_report(lab, tmp_path):
     result = build_report([str(lab)], out=tmp_path)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     tables = ("main", "ablation-method.arm.alpha", "provenance")
-    figures = ("pass_at_k", "entropy", "ablation-method.arm.alpha")
+    figures = ("pass_at_k", "plane", "entropy", "pass_at_1", "arm", "ablation-method.arm.alpha")
     expected = [f"{table}.{ending}" for table in tables for ending in ("md", "tex", "csv")]
-    assert names == sorted([*expected, *(f"figures/{figure}.png" for figure in figures)])
+    expected += ["published.csv", "frame.csv"]
+    expected += [f"figures/{figure}.{ending}" for figure in figures for ending in ("png", "pdf", "csv")]
+    assert names == sorted(expected)
     assert sorted(result.files) == sorted(tmp_path / name for name in names)
     for figure in figures:
         assert (tmp_path / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
     assert str(lab) not in (tmp_path / "main.csv").read_text()
     assert str(lab) in (tmp_path / "provenance.csv").read_text()
 
@@ -38,10 +41,10 @@ def test_figures_have_200_dots_an_inch_and_fit_a_column(lab, tmp_path):
     from PIL import Image
 
     build_report([str(lab)], out=tmp_path, formats=["csv"])
-    for path in (tmp_path / "figures").iterdir():
+    for path in (tmp_path / "figures").glob("*.png"):
         with Image.open(path) as image:
             assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
-            assert image.width <= 4.5 * 200
+            assert image.width == 3.5 * 200
             assert len(image.convert("RGB").getcolors(maxcolors=10**6)) > 10  # something is drawn
 
 
@@ -51,7 +54,8 @@ def test_only_numeric_sweeps_have_figures(tmp_path):
         write_run(tmp_path / "runs" / gate, f"method.arm.gate={gate}", scores=scores, wandb="disabled", steps=0)
     build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
     assert (tmp_path / "out" / "ablation-method.arm.gate.csv").exists()
-    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["pass_at_k.png"]
+    drawn = sorted(path.name for path in (tmp_path / "out" / "figures").glob("*.png"))
+    assert drawn == ["pass_at_k.png", "plane.png"]
 
 
 def test_reporting_again_changes_nothing_and_leftovers_are_named(lab, tmp_path):
@@ -78,8 +82,8 @@ def test_no_format_lets_control_characters_through(capsys):
     render.to_terminal(table, [HOSTILE])
     for text in (
         render.csv_text(table),
-        render.markdown(table, [HOSTILE]),
-        render.latex(table),
+        render.markdown([table], [HOSTILE]),
+        render.latex([table]),
         capsys.readouterr().out,
     ):
         assert "\x1b" not in text
@@ -93,7 +97,7 @@ def test_the_terminal_takes_brackets_as_text(capsys):
 
 
 def test_markdown_cells_stay_cells():
-    lines = [line for line in render.markdown(_table(), []).splitlines() if line.startswith("|")]
+    lines = [line for line in render.markdown([_table()], []).splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert {len(line.replace("\\\\", "").replace("\\|", "").split("|")) for line in lines} == {4}
     assert "<b>" not in "".join(lines).replace("\\<b\\>", "")
@@ -107,7 +111,8 @@ def test_latex_specials_are_text():
 def test_latex_tables_are_booktabs(lab, tmp_path):
     build_report([str(lab)], out=tmp_path, formats=["tex"])
     text = (tmp_path / "main.tex").read_text()
-    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 2  # values, differences
+    rules = [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
+    assert rules == [3, 3, 3]  # values, differences, published
     rows = [line for line in text.splitlines() if line.startswith("grpo &")]
     assert len(rows) == 1  # not compared with itself
     assert rows[0].count(" & ") == 5

@@ -7,6 +7,7 @@ import pytest
 from made_up_runs import make_scores, wait_for_the_log, write_run
 
 from progrpo_cli.errors import RequestError
+from progrpo_cli.reporting.run_directories import read_curves
 from progrpo_cli.reporting.sources import read
 from progrpo_cli.reporting.write import build_report
 
@@ -27,58 +28,71 @@ def _without_wandb(lab, tmp_path):
 
 
 def test_the_same_runs_give_the_same_tables_however_they_are_read(lab, tmp_path):
-    from_wandb_in_directories = _texts([str(lab)], tmp_path / "a")
+    from_directories = _texts([str(lab)], tmp_path / "a")
     from_wandb_alone = _texts([f"wandb-offline:{lab}"], tmp_path / "b")
     plain = _without_wandb(lab, tmp_path)
     from_own_files = _texts([str(plain)], tmp_path / "c")
     one_by_one = _texts([str(lab / "study"), *(str(p) for p in lab.iterdir() if p.name != "study")], tmp_path / "d")
-    assert from_wandb_in_directories == from_wandb_alone == from_own_files == one_by_one
+    assert from_directories == from_wandb_alone == from_own_files == one_by_one
+    assert "pass@8_low" in from_wandb_alone["main.csv"]
     assert not list(plain.rglob("*.wandb"))
     origins = [pd.read_csv(tmp_path / name / "provenance.csv")["source"].unique().tolist() for name in "abc"]
-    assert origins == [
-        [f"{lab} (W&B files of run directories)"],
-        [f"{lab} (offline W&B files)"],
-        [f"{plain} (files of run directories without W&B)"],
-    ]
+    assert origins == [[f"{lab} (run directories)"], [f"{lab} (offline W&B files)"], [f"{plain} (run directories)"]]
 
 
 def test_a_run_has_one_shape_from_both(lab, tmp_path):
     def shape(run):
-        history = [{key: value for key, value in row.items() if not key.startswith("_")} for row in run.history]
-        scores = {key: json.loads(text) for key, text in run.summary.items() if key.startswith("scores/")}
-        config = {key: value for key, value in run.config.items() if key != "_wandb"}
-        return (
-            run.id,
-            run.name,
-            run.group,
-            config,
-            scores,
-            run.status,
-            len(history),
-            repr(history[:1] and history[-1:]),
-        )
+        curves = {name: values.tolist() for name, values in run.curves.values.items()}
+        scores = {key: json.loads(text) for key, text in run.scores.items()}
+        about = (run.id, run.name, run.group, run.config, run.status)
+        return (*about, scores, run.curves.steps.tolist(), curves, run.curves.not_finite)
 
     logged = sorted(read([f"wandb-offline:{lab}"]).runs, key=lambda run: run.id)
     own = sorted(read([str(_without_wandb(lab, tmp_path))]).runs, key=lambda run: run.id)
     assert len(own) == 7
     for one, other in zip(logged, own, strict=True):
-        a, b = shape(one), shape(other)
-        assert a[:-1] == b[:-1]
+        assert repr(shape(one)) == repr(shape(other))  # nan is not equal to itself
     assert {run.group for run in own} == {None, "study"}
+    trained = [run for run in own if run.curves.steps.size]
+    assert {len(run.curves.steps) for run in trained} == {20}
+    assert all(run.curves.not_finite == {"arm/shift_std": 1} for run in trained)
 
 
-def test_what_wandb_lost_is_taken_from_the_run_directory_and_said(tmp_path):
+def test_a_directory_is_read_from_its_own_files_whatever_became_of_the_trackers(tmp_path):
     run = write_run(tmp_path / "runs" / "r", "method=grpo", scores=[make_scores(seed=1, rate=0.5)])
     (log,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
     whole = log.read_bytes()
     log.write_bytes(whole[: len(whole) // 3])
-    found = read([str(tmp_path / "runs")])
-    (read_back,) = found.runs
-    assert [row["step"] for row in read_back.history] == list(range(1, 21))
-    assert any(key.startswith("scores/") for key in read_back.summary)
-    assert read_back.damaged_records == 1
+    (own,) = read([str(tmp_path / "runs")]).runs
+    assert own.curves.steps.tolist() == list(range(1, 21))
+    assert own.scores
+    found = read([f"wandb-offline:{tmp_path / 'runs'}"])
+    (cut,) = found.runs
+    assert len(cut.curves.steps) < 20
+    assert cut.damaged_records == 1
     assert any("1 damaged records" in note for note in found.notes)
-    assert any("training steps, 1 evaluations not in its W&B files, read from its own" in note for note in found.notes)
+
+
+def test_lines_that_are_cut_or_out_of_order_cost_nothing_else(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"step": step, "reward": step / 10, "note": "text"} for step in (1, 2, 3)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "rew')
+    curves = read_curves(path)
+    assert curves.steps.tolist() == [1, 2, 3]
+    assert curves.values["reward"].tolist() == [0.1, 0.2, 0.3]
+    again = [{"step": 2, "reward": 9.0}, {"step": 2, "entropy": 1.0}, {"step": 1, "reward": None}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *again]))
+    curves = read_curves(path)
+    assert curves.steps.tolist() == [1, 2, 3]
+    assert curves.values["reward"].tolist() == [0.1, 9.0, 0.3]
+    assert curves.values["entropy"][1] == 1.0
+    path.write_text('{"step": 1, "reward": NaN}\n{"step": 2, "reward": Infinity}\n{"step": 3, "reward": 0.5}\n')
+    assert read_curves(path).not_finite == {"reward": 2}
+    path.write_text("")
+    assert read_curves(path).steps.size == 0
+    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(ValueError, match="line 2: not JSON"):
+        read_curves(path)
 
 
 def test_directories_that_begin_with_a_dot_are_left_out(lab, tmp_path):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +7,7 @@ from made_up_runs import BASE, make_scores, write_run
 
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.metrics.bootstrap import crossed
+from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.reporting.write import build_report
 
@@ -131,7 +134,7 @@ def test_five_seeds_of_test_need_no_caveat(tmp_path):
     [
         ({"n": 8}, "different n .*16 in first; 8 in second"),
         ({"temperature": 0.7}, "different temperature .*1.0 in first; 0.7 in second"),
-        ({"top_p": 0.9}, "different top_p"),
+        ({"top_p": 0.9}, "different top-p"),
         ({"problems": 30}, "different problems .*40 problems in first; 30 problems in second"),
     ],
 )
@@ -242,10 +245,130 @@ def test_a_metric_that_was_not_measured_is_empty_not_zero(tmp_path):
     result = _report(runs, tmp_path / "out")
     assert result.main.frame["distinct_correct"].isna().tolist() == [False, True]
     line = (tmp_path / "out" / "main.csv").read_text().splitlines()[2]
-    assert line.endswith(",,,,,,")
+    assert line.endswith("," * 8)
 
 
 def test_runs_without_any_scores_are_no_report(tmp_path):
     _run(tmp_path / "runs", "r", "method=grpo")
     with pytest.raises(RequestError, match=r"no evaluated runs under .*1 runs without scores"):
         _report(tmp_path / "runs", tmp_path / "out")
+
+
+def test_one_run_measured_twice_is_reported_the_way_that_all_share(tmp_path):
+    runs = tmp_path / "runs"
+    twice = [make_scores(seed=1, rate=0.5), make_scores(seed=1, rate=0.5, n=32)]
+    _run(runs, "twice", "method=grpo", scores=twice)
+    _run(runs, "once", "method=progrpo", scores=_scored(seed=2))
+    result = _report(runs, tmp_path / "out")
+    assert result.main.frame["n"].tolist() == [16, 16]
+    assert [note for note in result.notes if "left out, measured otherwise: twice: countdown-test1" in note]
+    alone = _report(runs / "twice", tmp_path / "alone")
+    assert alone.main.frame["n"].tolist() == [32]  # of two ways that all share, the one of the most samples
+
+
+def test_what_was_measured_differently_is_footnoted_when_asked_for(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "first", "method=grpo", scores=_scored())
+    _run(runs, "more", "method=progrpo", scores=_scored(seed=2, n=32))
+    _run(runs, "fewer", "method=gspo", scores=_scored(seed=3, problems=30))
+    with pytest.raises(WorkError, match=r"different n .*--mixed"):
+        _report(runs, tmp_path / "out")
+    result = build_report([str(runs)], out=tmp_path / "out", formats=["csv", "md"], mixed=True)
+    frame = result.main.frame.set_index("n")
+    assert frame["method"].to_dict().keys() == {16, 32}
+    names = result.main.frame["method"].tolist()
+    assert names == [
+        "grpo [n = 16, 40 problems]",
+        "gspo [n = 16, 30 problems]",
+        "progrpo [n = 32, 40 problems]",
+    ]
+    differences = result.main.frame["pass@1_diff"].notna().tolist()
+    assert differences == [False, False, True]  # over other problems nothing can be paired
+    assert any("NOT measured alike" in sentence for sentence in result.main.caption)
+    assert "n = 32, 40 problems" in (tmp_path / "out" / "main.md").read_text()
+
+
+def test_another_version_of_a_task_is_another_measurement(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "old", "method=grpo", scores=_scored(task_version="a"))
+    _run(runs, "new", "method=progrpo", scores=_scored(task_version="b"))
+    with pytest.raises(WorkError, match=r"different task version .*: (a in old; b in new|b in new; a in old);"):
+        _report(runs, tmp_path / "out")
+
+
+def test_arm_on_another_base_has_a_name_of_its_own(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "plain", "method=dr_grpo", scores=_scored())
+    _run(runs, "with", "method=dr_grpo", "method.arm.alpha=0.3", scores=_scored(seed=2))
+    _run(runs, "pro", "method=progrpo", scores=_scored(seed=3))
+    assert _report(runs, tmp_path / "out").main.frame["method"].tolist() == ["dr_grpo", "dr_grpo+arm", "progrpo"]
+
+
+def test_only_a_lead_beyond_doubt_is_bold(tmp_path):
+    runs = tmp_path / "runs"
+    for seed in (0, 1):
+        _run(runs, f"low{seed}", "method=grpo", f"seed={seed}", scores=_scored(seed=seed, rate=0.2))
+        _run(runs, f"high{seed}", "method=progrpo", f"seed={seed}", scores=_scored(seed=seed + 5, rate=0.7))
+    result = build_report([str(runs)], out=tmp_path / "out", formats=["md", "tex"])
+    assert (1, "pass@1") in result.main.best
+    assert not any(metric == "entropy" for _, metric in result.main.best)
+    value = result.main.frame["pass@1"][1]
+    assert f"**{value:.3f} " in (tmp_path / "out" / "main.md").read_text()
+    assert rf"\textbf{{{value:.3f} " in (tmp_path / "out" / "main.tex").read_text()
+    for seed in (0, 1):  # a third that is as good as the second
+        _run(runs, f"same{seed}", "method=gspo", f"seed={seed}", scores=_scored(seed=seed + 7, rate=0.7))
+    assert not any(metric == "pass@1" for _, metric in _report(runs, tmp_path / "out").main.best)
+
+
+def test_differences_are_tested_and_corrected_over_the_stated_family(lab, tmp_path):
+    result = _report(lab, tmp_path)
+    frame = result.main.frame.set_index("method")
+    tested = [metric for metric in result.main.metrics if metric != "entropy"]
+    p = {(name, m): frame.loc[name, f"{m}_diff_p"] for name in frame.index for m in tested if name != "grpo"}
+    adjusted = {(name, m): frame.loc[name, f"{m}_diff_p_holm"] for name, m in p}
+    assert len(p) == 9
+    assert adjusted == pytest.approx(holm(p))
+    assert all(adjusted[key] >= p[key] for key in p)
+    assert frame.loc["grpo", [f"{m}_diff_p" for m in tested]].isna().all()
+    assert frame["entropy_diff_p"].isna().all()
+    for name, metric in p:  # test and interval agree, but for the one more resample
+        low, high = frame.loc[name, f"{metric}_diff_low"], frame.loc[name, f"{metric}_diff_high"]
+        assert (p[name, metric] > 0.051) <= (low <= 0 <= high)
+        assert (p[name, metric] < 0.049) <= (not low <= 0 <= high)
+    said = " ".join(result.main.caption)
+    assert "crossed-bootstrap test" in said
+    assert "Holm over the family of all rows x pass@1, pass@8, distinct_correct of a task and split" in said
+
+
+def test_published_figures_stand_beside_and_never_in_main_csv(lab, tmp_path):
+    result = build_report([str(lab)], out=tmp_path, formats=["csv", "md", "tex", "term"])
+    assert "published" not in (tmp_path / "main.csv").read_text()
+    for name in ("main.md", "main.tex"):
+        assert "ProGRPO (published)" in (tmp_path / name).read_text()
+    published = pd.read_csv(tmp_path / "published.csv").set_index(["method", "model"])
+    assert published.loc[("ProGRPO (published)", "Qwen2.5-7B"), "pass@32"] == 0.685
+    assert published.loc[("GRPO (published)", "Qwen2.5-7B"), "pass@1"] == 0.376
+    assert set(published["source"]) == {"arXiv 2602.05281"}
+    assert "not measured here" in " ".join(result.published.caption)
+
+
+def test_the_tidy_frame_has_a_row_a_run_task_and_metric(lab, tmp_path):
+    _report(lab, tmp_path)
+    frame = pd.read_csv(tmp_path / "frame.csv")
+    assert len(frame) == 7 * 4
+    assert not frame.duplicated(["run", "task", "split", "metric"]).any()
+    row = frame.query("run == 'a0.3-s1' and metric == 'pass@8'").iloc[0]
+    scores = make_scores(seed=31, rate=0.39)
+    assert row["value"] == pytest.approx(np.mean(_per_problem(scores, 8)), abs=1e-6)
+    assert (row["samples"], row["correct"]) == (40 * 16, sum(right for _, _, right in scores["counts"]))
+    assert (row["seed"], row["n"], row["source"]) == (1, 16, f"{lab} (run directories)")
+    assert json.loads(row["parameters"])["method.arm.alpha"] == 0.3
+
+
+def test_runs_of_different_versions_are_said(lab, tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "a", "method=grpo", scores=_scored())
+    other = _run(runs, "b", "method=progrpo", scores=_scored(seed=2))
+    other.update(progrpo="0.0.1")
+    notes = _report(runs, tmp_path / "out").notes
+    assert len([note for note in notes if "different versions of progrpo: 0.0.1 (1 runs)" in note]) == 1
