@@ -182,13 +182,18 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
 
     def _with_the_methods_terms(self, loss: torch.Tensor, terms: LossTerms, inputs: Batch) -> torch.Tensor:
         accumulated = self.current_gradient_accumulation_steps if self.model.training else 1
+        # (B, 1), with vLLM: the policy's probability over the sampler's. TRL has weighed its surrogate by it.
+        of_sampler = inputs.get("importance_sampling_ratio")
         of_tokens = self._method.token_loss(terms)
-        if of_tokens is not None:  # normalised as the surrogate: over the tokens of the whole batch on all processes
+        if of_tokens is not None:
+            of_tokens = of_tokens if of_sampler is None else of_tokens * of_sampler
+            # Normalised as the surrogate: over the tokens of the whole batch on all processes.
             tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
             tokens = tokens * accumulated / self.args.steps_per_generation
             loss = loss + (of_tokens * terms.mask).sum() / tokens
         of_sequences = self._method.sequence_loss(terms)
         if of_sequences is not None:
+            of_sequences = of_sequences if of_sampler is None else of_sequences * of_sampler.squeeze(1)
             loss = loss + of_sequences.mean() / accumulated
         mode = "train" if self.model.training else "eval"
         for name, value in self._method.metrics(terms).items():

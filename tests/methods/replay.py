@@ -8,12 +8,14 @@ import copy
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 import yaml
+from accelerate.utils import is_peft_model
 from datasets import Dataset
 from trl.trainer.utils import split_tensor_dict
 
@@ -22,6 +24,7 @@ from progrpo_cli.config import paths
 from progrpo_cli.config.compose import compose, validate
 from progrpo_cli.config.schema import Config
 from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.data import reward_functions
 from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
@@ -29,6 +32,7 @@ from progrpo_cli.training.trainer import LabTrainer
 RECORDED = json.loads((Path(__file__).parent / "recorded_rollouts.json").read_text())
 GROUPS = SIZE = 4
 LIMIT = 24  # task.max_new_tokens
+Told = Callable[[str, list[float]], list[float | None]]
 MIXED_AT_FIRST = 2  # groups of the first rollout that are right and wrong
 
 
@@ -79,8 +83,8 @@ class Replayed:
 
     @property
     def gradient(self) -> torch.Tensor:
-        """Of the loss by all weights of the policy, flat."""
-        return torch.cat([p.grad.flatten() for p in self.trainer.model.parameters()])
+        """Of the loss by all weights that are trained, flat."""
+        return torch.cat([p.grad.flatten() for p in self.trainer.model.parameters() if p.requires_grad])
 
 
 @cache
@@ -141,9 +145,29 @@ def lab(directory: Path, *overrides: str, refill: list[str] | None = None) -> tu
         reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=Dataset.from_list(first),
+        peft_config=lora_config(config.model.lora, model),
     )
     trainer.model.train()
     return config, trainer
+
+
+def sampled_by_vllm(trainer: Watched, sampler: torch.nn.Module, told: Told) -> None:
+    """From now on the recorded rollout comes with log-probabilities, as from a vLLM that has the current weights.
+
+    The correction for them is TRL's own. An engine is not needed: it would only be asked for what is recorded.
+    """
+    recorded, decode = trainer.rollout_func, trainer.processing_class.decode
+
+    def with_logprobs(prompts, trainer):
+        output = recorded(prompts, trainer)
+        output["logprobs"] = [
+            told(decode(ids, skip_special_tokens=True), scores(sampler, torch.tensor(prompt), torch.tensor(ids))[0])
+            for prompt, ids in zip(output["prompt_ids"], output["completion_ids"], strict=True)
+        ]
+        return output
+
+    trainer.rollout_func = with_logprobs
+    trainer.use_vllm, trainer._last_loaded_step = True, trainer.state.global_step
 
 
 def sample(trainer: Watched) -> dict:
@@ -153,19 +177,25 @@ def sample(trainer: Watched) -> dict:
 
 
 def drift(model: torch.nn.Module, seed: int, scale: float = 0.12) -> None:
-    """Move every weight a little: the model of some updates later."""
+    """Move every weight that is trained a little: the model of some updates later."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(scale * parameter.std() * torch.randn(parameter.shape, generator=generator))
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
+            size = parameter.std() or 0.1  # half of LoRA's matrices begin at 0
+            parameter.add_(scale * size * torch.randn(parameter.shape, generator=generator))
 
 
-def replay(directory: Path, *overrides: str) -> Replayed:
-    """Sample, drift, and take the loss and its gradient."""
+def replay(directory: Path, *overrides: str, told: Told | None = None) -> Replayed:
+    """Sample, drift, and take the loss and its gradient.
+
+    ``told``: what a vLLM that samples says of a completion's tokens, from its text and its log-probabilities.
+    """
     config, trainer = lab(directory, *overrides)
     policies = {"base": frozen(trainer.model)}
     drift(trainer.model, seed=1)
     policies["sampler"] = frozen(trainer.model)
+    if told is not None:
+        sampled_by_vllm(trainer, policies["sampler"], told)
     output = sample(trainer)
     drift(trainer.model, seed=2)
     policies["current"] = frozen(trainer.model)
@@ -184,6 +214,8 @@ def replay(directory: Path, *overrides: str) -> Replayed:
 def frozen(model: torch.nn.Module) -> torch.nn.Module:
     """A policy of its own with the weights of now; a copy of ``model`` would still call it: TRL patches its forward."""
     other, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
+    if is_peft_model(model):
+        model = copy.deepcopy(model).merge_and_unload()
     other.load_state_dict(model.state_dict())
     return other.eval()
 

@@ -77,6 +77,9 @@ DEFINITIONS = {
     "method=unlikeliness": lambda r: by.token_level(r.rows, by.unlikeliness_advantages(r.rows, 0.25)),
     "method=w_reinforce": lambda r: by.token_level(r.rows, [0.1 if row.correct else -1.0 for row in r.rows]),
 }
+# Where adapters are trained: one that is plain, and those with a head or a policy that training started from.
+UNDER_LORA = ("method=progrpo", "method=flowrl", "method=grpo_classic")
+DEFINITIONS |= {f"{overrides} model.lora.rank=2": DEFINITIONS[overrides] for overrides in UNDER_LORA}
 
 
 @pytest.mark.parametrize("overrides", DEFINITIONS)
@@ -127,9 +130,11 @@ def test_clip_cov_takes_the_gradient_of_some_candidates_away_and_of_nothing_else
     assert candidates > removed == int(0.02 * sum(len(row.logps) for row in result.rows))
 
 
-def test_progrpo_at_alpha_zero_has_grpos_gradient_to_the_last_bit(replayed) -> None:
-    zero, grpo = replayed("method=progrpo method.arm.alpha=0"), replayed("method=grpo")
+@pytest.mark.parametrize("lora", ["", " model.lora.rank=2"])
+def test_progrpo_at_alpha_zero_has_grpos_gradient_to_the_last_bit(replayed, lora: str) -> None:
+    zero, grpo = replayed(f"method=progrpo method.arm.alpha=0{lora}"), replayed(f"method=grpo{lora}")
     assert zero.loss == grpo.loss
+    assert zero.gradient.any()
     assert torch.equal(zero.gradient, grpo.gradient)
 
 
@@ -148,6 +153,21 @@ def test_no_two_methods_have_the_same_gradient(replayed) -> None:
     ]
     assert len(names) >= 13
     assert not alike
+
+
+def test_under_lora_the_adapters_alone_have_a_gradient_and_the_reference_is_the_policy_without_them(replayed) -> None:
+    for method in ("flowrl", "grpo_classic"):
+        result = replayed(f"method={method} model.lora.rank=2")
+        trained = [name for name, p in result.trainer.model.named_parameters() if p.grad is not None]
+        assert trained
+        assert all("lora_" in name for name in trained)
+        away = [abs(old - base) for row in result.rows for old, base in zip(row.old, row.base, strict=True)]
+        assert max(away) > 0.1, "the adapters have moved the policy away from the base"
+        reference = result.output["reference_logps" if method == "flowrl" else "ref_per_token_logps"]
+        for index, row in enumerate(result.rows):
+            assert reference[index, : len(row.base)].tolist() == pytest.approx(row.base, abs=1e-5)
+    head = list(replayed("method=flowrl model.lora.rank=2").trainer._head.module.parameters())
+    assert all(p.grad is not None for p in head)
 
 
 def test_dapo_trains_on_mixed_groups_of_both_rollouts(replayed) -> None:

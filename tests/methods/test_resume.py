@@ -14,17 +14,19 @@ from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.records.rundir import RunDirectory
 
+LORA = "model.lora.rank=2 train.learning_rate=1e-3 train.micro_batch_size=4 train.gradient_checkpointing=true"
 Resumed = Callable[[str], tuple[Path, Path]]
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
-    """By a method's name: four updates without a break, and with a kill after the third, a checkpoint at the second."""
+    """By a method's name and options: four updates without a break, and with a kill after the third, which goes back to
+    a checkpoint at the second."""
 
     @cache
     def runs(method: str) -> tuple[Path, Path]:
-        config = compose([f"method={method}", *TINY, "tracking.wandb.mode=disabled"])
-        directory = tmp_path_factory.mktemp(method)
+        config = compose([*f"method={method}".split(), *TINY, "tracking.wandb.mode=disabled"])
+        directory = tmp_path_factory.mktemp("runs")
         straight, killed = RunDirectory(directory / "straight"), RunDirectory(directory / "killed")
         train_in(straight, config)
         shutil.copytree(straight.path, killed.path)
@@ -43,6 +45,8 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     ("method", "measured"),
     [
         ("flowrl", "flowrl/log_partition"),
+        (f"flowrl {LORA}", "flowrl/log_partition"),
+        (f"grpo_classic {LORA}", "kl"),
         ("dapo", "dapo/mixed_fraction"),
         ("grpo_classic", "kl"),
         ("clip_cov", "clip_cov/candidate_fraction"),
@@ -60,8 +64,9 @@ def test_a_resumed_run_has_the_same_metrics_and_policy(resumed: Resumed, method:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_grpo_classic_is_held_to_the_base_after_a_resume_too(resumed: Resumed) -> None:
-    kl = [record["kl"] for record in read_metrics(resumed("grpo_classic")[1])]
+@pytest.mark.parametrize("options", ["", f" {LORA}"])
+def test_grpo_classic_is_held_to_the_base_after_a_resume_too(resumed: Resumed, options: str) -> None:
+    kl = [record["kl"] for record in read_metrics(resumed(f"grpo_classic{options}")[1])]
     assert kl[0] == pytest.approx(0, abs=1e-6)  # the base itself
     assert kl[2] > 1e-5  # update 3 is the first after the resume: not held to the policy that it began with
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import TINY
+from command_line import TINY, CommandLine, kill, read_metrics, wait_for
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.llama.modeling_llama import LlamaMLP
@@ -21,8 +21,14 @@ from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import longest_prompt, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
 
-LORA = ["model.lora.rank=2", "model.lora.target_modules=[q_proj,v_proj]", "train.learning_rate=1e-3"]
-ALL_AT_ONCE = [*LORA, "train.gradient_checkpointing=true", "train.micro_batch_size=4"]
+ALL_AT_ONCE = [
+    "model.lora.rank=2",
+    "model.lora.target_modules=[q_proj,v_proj]",
+    "train.learning_rate=1e-3",
+    "train.gradient_checkpointing=true",
+    "train.micro_batch_size=4",
+    "train.updates_per_rollout=2",
+]
 # TRL takes these over the tokens of each micro-batch and then averages over micro-batches, whatever their lengths.
 MEANS_OF_MEANS = {"entropy", "clip_fraction", "clip_fraction_low", "clip_fraction_high"}
 
@@ -43,7 +49,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
 @pytest.fixture(scope="module")
 def lora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     directory = tmp_path_factory.mktemp("lora") / "run"
-    return directory, trained(directory, *LORA)
+    return directory, trained(directory, *ALL_AT_ONCE)
 
 
 def test_gradient_accumulation_is_the_one_big_batch(plain: tuple[Path, list[dict]], tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_lora_trains_low_rank_updates_and_saves_a_plain_policy(lora: tuple[Path,
 
 def test_lora_is_drawn_from_the_seed(lora: tuple[Path, list[dict]], tmp_path: Path) -> None:
     torch.manual_seed(123)  # as a worker's earlier run would leave it
-    assert trained(tmp_path / "run", *LORA) == lora[1]
+    assert trained(tmp_path / "run", *ALL_AT_ONCE) == lora[1]
 
 
 def test_lora_resumes_from_its_adapters(lora: tuple[Path, list[dict]], tmp_path: Path) -> None:
@@ -108,12 +114,27 @@ def test_lora_resumes_from_its_adapters(lora: tuple[Path, list[dict]], tmp_path:
     shutil.copytree(lora[0], stopped)
     shutil.rmtree(stopped / "policy")
     RunDirectory(stopped).update(status="interrupted")
-    resumed = trained(stopped, *LORA)
+    assert trained(stopped, *ALL_AT_ONCE) == lora[1]  # bit for bit
     assert len(RunDirectory(stopped).manifest()["resumed_at"]) == 1
-    for ours, theirs in zip(resumed, lora[1], strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
     one, other = (load_file(run / "policy" / "model.safetensors") for run in (stopped, lora[0]))
-    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.long
+def test_lora_goes_on_after_a_kill_as_if_there_had_been_none(progrpo: CommandLine) -> None:
+    command = ["train", *TINY, *ALL_AT_ONCE, "train.steps=8", "tracking.wandb.mode=disabled", "--run-dir"]
+    straight = progrpo(*command, "straight")
+    assert straight.returncode == 0, straight.stderr
+    process = progrpo.start(*command, "killed")
+    lines = progrpo.directory / "killed" / "metrics.jsonl"
+    wait_for(lambda: lines.exists() and len(lines.read_text().splitlines()) >= 5, process)
+    kill(process)
+    again = progrpo(*command, "killed", "--resume")
+    assert "continuing killed after update 4" in again.stderr
+    one, other = (read_metrics(progrpo.directory / run) for run in ("straight", "killed"))
+    for line in [*one, *other]:
+        del line["step_seconds"]
+    assert one == other  # bit for bit
 
 
 def test_progrpo_at_alpha_zero_is_grpo_on_these_paths_too(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def test_vllm_has_lora_merged_in_single_precision(progrpo: CommandLine) -> None:
     assert max(line["clip_fraction"] for line in metrics) > 0.05, "the adapters hardly moved the policy"
 
 
+def test_dynamic_sampling_asks_the_engine_again_with_the_same_weights(progrpo: CommandLine) -> None:
+    result = progrpo.json("train", "method=dapo", *COLOCATED, "train.steps=4", **ENVIRONMENT)
+    metrics = read_metrics(progrpo.directory / result["run_dir"])
+    assert max(line["dapo/rollouts_sampled"] for line in metrics) > 1
+    assert max(line["sampling_logp_difference"] for line in metrics) < LIVE
+
+
 def test_arms_confidences_are_those_of_an_unpadded_forward_pass(forgetful: Path) -> None:
     c_prompt, c_answer = confidences_of_the_base_policy(forgetful / "completions.jsonl", 16)
     first = read_metrics(forgetful)[0]  # sampled by the base policy

@@ -4,6 +4,7 @@
 and TRL's client are the real ones.
 """
 
+import math
 import os
 import socket
 import subprocess
@@ -18,11 +19,13 @@ import pytest
 from command_line import CommandLine, read_metrics
 from real_vllm import ENVIRONMENT, LIVE, ON_CPU, SHORT, confidences_of_the_base_policy, needs_vllm
 
-from progrpo_cli.config.paths import ASSETS
+from progrpo_cli.config.paths import ASSETS, EXPERIMENTS, names
 from progrpo_cli.studies.plan import make_plan
-from progrpo_cli.studies.space import load_space
+from progrpo_cli.studies.space import Objective, Space
 
 pytestmark = [pytest.mark.long, needs_vllm]
+
+METHODS = names(EXPERIMENTS / "method")
 
 
 def free_port() -> int:
@@ -102,14 +105,17 @@ def test_the_control_a_server_that_gets_no_weights_is_seen(over_gloo: CommandLin
 def test_the_server_has_the_weights_of_each_update_of_each_run_of_a_worker(
     over_gloo: CommandLine, server: list[str]
 ) -> None:
-    """Two runs in one process: the second takes the server over and opens its connection on the same port."""
+    """Every method, one after the other in one process: each run takes the server over, on the same port."""
     study = over_gloo.directory / "study"
-    plan = make_plan(load_space("demo"), [*server, "task.validation_problems=4"], study, workers=1)
+    space = Space(parameters={"method": METHODS}, seeds=[0], objective=Objective(metric="pass@4"), k=[1, 4])
+    plan = make_plan(space, [*server, "train.group_size=8", "task.validation_problems=4"], study, workers=1)
     plan.freeze()
     done = over_gloo("sweep", "--worker", "--study", str(study))
     assert done.returncode == 0, done.stderr
-    for trial in plan.runs():
-        assert trial.validation is not None, done.stderr
-        metrics = read_metrics(trial.directory.path)
+    for run in plan.runs():
+        name = run.config.method.name
+        assert run.validation is not None, (name, done.stderr)
+        metrics = read_metrics(run.directory.path)
         assert len(metrics) == 6
-        assert max(line["sampling_logp_difference"] for line in metrics) < LIVE
+        assert all(value is None or math.isfinite(value) for line in metrics for value in line.values()), name
+        assert max(line["sampling_logp_difference"] for line in metrics) < LIVE, name

@@ -5,6 +5,7 @@ FORGET_TO_SYNC=1   vLLM gets no new weights: the control of the tests that say t
 OVER_GLOO=1        weights go to a server over gloo, not over NCCL, which needs a GPU
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -15,23 +16,24 @@ from trl.generation.vllm_generation import VLLMGeneration
 from progrpo_cli.main import run
 from progrpo_cli.training import run as training
 
-make_reward = training.correctness_reward
+make_rewards = training.reward_functions
 
 
-def recording_reward(*args):
-    reward = make_reward(*args)
+def recording_rewards(*args):
+    correctness, *others = make_rewards(*args)
 
-    def correctness(prompts, completion_ids, **columns):
+    @functools.wraps(correctness)  # TRL calls a reward by the function's name
+    def recorded(prompts, completion_ids, **columns):
         with Path(os.environ["RECORD"]).open("a") as file:
             for prompt, ids in zip(prompts, completion_ids, strict=True):
                 file.write(json.dumps({"prompt": prompt, "completion_ids": list(ids)}) + "\n")
-        return reward(completion_ids=completion_ids, **columns)
+        return correctness(completion_ids=completion_ids, **columns)
 
-    return correctness
+    return [recorded, *others]
 
 
 if "RECORD" in os.environ:
-    training.correctness_reward = recording_reward
+    training.reward_functions = recording_rewards
 if "FORGET_TO_SYNC" in os.environ:
     VLLMGeneration.sync_weights = lambda self: None
 if "OVER_GLOO" in os.environ:

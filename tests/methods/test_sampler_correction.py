@@ -1,0 +1,66 @@
+"""Methods on rollouts of a sampler whose log-probabilities are not quite the policy's, or not there: vLLM's.
+
+TRL weighs a completion by the ratio of the two policies' probabilities, leaves it out above 3, and takes the ratio for
+1 where the sampler's log-probability is NaN, which vLLM sends as null.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from replay import RECORDED, drift, frozen, lab, replay, sample, sampled_by_vllm, scores
+
+NAN_FIRST, NAN_ALL = "the first is NaN", "all are NaN"
+TEXTS = sorted(text for rollout in ("first", "second") for texts in RECORDED[rollout].values() for text in texts)
+OF_SAMPLER = {text: (1.0, 1.5, 4.0, NAN_FIRST, NAN_ALL)[index % 5] for index, text in enumerate(TEXTS)}
+WEIGHT = {text: {1.5: 1.5, 4.0: 0.0}.get(ratio, 1.0) for text, ratio in OF_SAMPLER.items()}
+
+
+def told(text: str, logps: list[float]) -> list[float | None]:
+    ratio = OF_SAMPLER[text]
+    if ratio == NAN_ALL:
+        return [None] * len(logps)
+    return [None if ratio == NAN_FIRST else logps[0] - math.log(ratio), *logps[1:]]
+
+
+METHODS = ["grpo", "progrpo", "dapo", "dr_grpo", "gspo", "flowrl", "kl_cov", "passk method.k=2", "unlikeliness"]
+
+
+@pytest.mark.parametrize("overrides", METHODS)
+def test_every_part_of_the_loss_is_weighed_and_nothing_else_changes(tmp_path: Path, overrides: str) -> None:
+    plain = replay(tmp_path / "plain", *f"method={overrides}".split())
+    corrected = replay(tmp_path / "corrected", *f"method={overrides}".split(), told=told)
+    assert [row.advantage for row in corrected.rows] == pytest.approx([row.advantage for row in plain.rows], abs=1e-6)
+    moved = 0
+    for before, after in zip(plain.rows, corrected.rows, strict=True):
+        assert before.text == after.text
+        expected = [WEIGHT[after.text] * slope for slope in before.gradient]
+        assert after.gradient == pytest.approx(expected, rel=1e-4, abs=1e-7), after.text
+        moved += WEIGHT[after.text] != 1 and any(before.gradient)
+    assert moved >= 2, "no completion with a gradient was weighed: not exercised"
+    assert math.isfinite(corrected.loss)
+    measured = corrected.trainer._metrics["train"]
+    assert math.isfinite(measured["sampling/sampling_logp_difference/mean"][-1])
+    assert measured["sampling/importance_sampling_ratio/min"][-1] == 0
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_arms_confidences_are_the_trained_policys_whatever_the_sampler_says(tmp_path: Path, updates: int) -> None:
+    """With one update a rollout too, where TRL scores no rollout that transformers sampled."""
+    _, trainer = lab(tmp_path, "method=progrpo", f"train.updates_per_rollout={updates}")
+    drift(trainer.model, seed=1)
+    policy = frozen(trainer.model)
+    sampled_by_vllm(trainer, policy, told)
+    output = sample(trainer)
+    metrics = trainer.rollout_metrics  # complete at once: no forward pass of the loss is waited for
+    expected = []
+    for prompt, prompt_mask, ids, mask in zip(
+        *(output[f"{part}_{kind}"] for part in ("prompt", "completion") for kind in ("ids", "mask")), strict=True
+    ):
+        logps, _ = scores(policy, prompt[prompt_mask.bool()], ids[mask.bool()])
+        lowest = sorted(logps)[: math.ceil(round(0.2 * len(logps), 9))]
+        expected.append(math.exp(sum(lowest) / len(lowest)))
+    assert list(trainer._logs["extra"]["c(o|q)"]) == pytest.approx(expected, abs=1e-5)
+    assert metrics["arm/answer_confidence"] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    assert torch.isfinite(output["advantages"]).all()
