@@ -1,4 +1,7 @@
-"""Finding and loading a policy: a model directory, a hub name, or the base policy that the package ships."""
+"""Finding and loading a policy: a model directory, a hub name, or one of the two that packages carry.
+
+``progrpo/lab-base`` ships with this package, ``progrpo/smollm2-135m`` with the extra ``smollm``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progrpo_cli import smollm2
 from progrpo_cli.config import paths
 from progrpo_cli.errors import RequestError
 
@@ -27,6 +31,11 @@ class Source:
     """A directory or a hub name."""
 
     @property
+    def from_a_package(self) -> bool:
+        """Whether the label is the same everywhere and says which weights are meant, wherever they lie."""
+        return self.label in (paths.LAB_BASE, paths.SMOLLM2)
+
+    @property
     def directory(self) -> Path | None:
         """The directory, or None for a hub name."""
         path = Path(self.location)
@@ -34,6 +43,8 @@ class Source:
 
     def fingerprint(self) -> str:
         """Changes when the weights on disk do (names, sizes and times of the weight files); empty for a hub name."""
+        if self.label == paths.SMOLLM2:
+            return smollm2.identity()
         if self.directory is None:
             return ""
         if self.label == paths.LAB_BASE:  # ships with the package: installing it must not change its identity
@@ -47,10 +58,14 @@ def resolve(target: str) -> Source:
     """Find a policy without loading anything.
 
     Raises:
-        RequestError: neither the shipped base policy, nor an existing model directory, nor a name ``owner/name``.
+        RequestError: neither a package's policy, nor an existing model directory, nor a name ``owner/name``; or a
+            package's policy that is not installed.
     """
     if target == paths.LAB_BASE:
         return Source(target, str(paths.ASSETS / "lab-base"))
+    if target == paths.SMOLLM2:
+        smollm2.require()
+        return Source(target, str(smollm2.directory()))
     path = Path(target)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -82,6 +97,8 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
+    if source.label == paths.SMOLLM2:
+        smollm2.ensure()
     transformers_logging.disable_progress_bar()  # a bar a file is noise beside our own progress
     if source.directory is not None:
         _refuse_pickled_adapter(source.directory)

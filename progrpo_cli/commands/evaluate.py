@@ -24,6 +24,8 @@ from progrpo_cli.tracking.wandb_run import Tracker, tracker, wandb_mode
 
 RUNS = Path("runs")
 BACKENDS = ("hf",)
+PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
+"""The policies that packages carry, and how they are asked unless the request says otherwise."""
 
 
 def targets(target: str | None) -> list[RunDirectory | policy.Source]:
@@ -96,7 +98,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     if isinstance(target, RunDirectory):
         with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
-    config = compose([f"model.path={json.dumps(target.location)}"] if target.label != paths.LAB_BASE else [])
+    config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location)}"]))
     run = RunDirectory(RUNS / f"eval-{_directory_name(target)}")
     with run.lock(), run.nothing_left_of_a_wrong_request():
         if not run.exists:
@@ -186,7 +188,7 @@ def _sampler_maker(
 
 def _directory_name(source: policy.Source) -> str:
     """``owner--name`` for a hub name (and ours); for a directory its name and a few digits of its place and content."""
-    if source.directory is None or source.label == paths.LAB_BASE:
+    if source.directory is None or source.from_a_package:
         return source.label.replace("/", "--")
     place = source.directory.resolve()
     return f"{place.name}-{digest([str(place), source.fingerprint()])[:6]}"

@@ -13,6 +13,7 @@ SWEEPS = CONFIGURATIONS / "sweeps"
 ASSETS = _PACKAGE / "assets"
 
 LAB_BASE = "progrpo/lab-base"
+SMOLLM2 = "progrpo/smollm2-135m"
 
 
 def names(group: Path) -> list[str]:

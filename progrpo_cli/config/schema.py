@@ -50,7 +50,8 @@ class ModelConfig(Section):
 
     name: str
     path: Annotated[str, Field(min_length=1)]
-    """A model directory, a hub name (`owner/name`), or `progrpo/lab-base`, the policy that the package ships."""
+    """A model directory, a hub name (`owner/name`), `progrpo/lab-base`, the policy that the package ships, or
+    `progrpo/smollm2-135m` (the extra `smollm`)."""
     dtype: Literal["float32", "bfloat16"]
     """Precision of the arithmetic on a GPU and of evaluation; trained weights are kept in single precision."""
     lora: LoraConfig | None = None

@@ -1,0 +1,25 @@
+"""``python tests/bench NAME...`` measures and prints Markdown on stdout; without a name it lists what there is.
+
+A benchmark is a file of this folder with a ``main()``; files that begin with ``_`` or ``test_`` are none.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith(("_", "test_")))
+
+
+def main(wanted: list[str]) -> int:
+    if unknown := [name for name in wanted if name not in NAMES] or not wanted:
+        if wanted:
+            print(f"no benchmark {unknown[0]!r}", file=sys.stderr)
+        print(f"there are: {' '.join(NAMES)}", file=sys.stderr)
+        return 2
+    for name in wanted:
+        importlib.import_module(name).main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

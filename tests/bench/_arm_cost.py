@@ -1,0 +1,162 @@
+"""Time and memory of ``progrpo`` over ``grpo``, on the same work and at the same time.
+
+Two processes run the real command line, one a method, and take turns: an update of the one, then the same update of the
+other, while the first one waits (grpo first, then progrpo first, and so on). Whatever else the machine does falls on
+both. Both draw from the same seed with a learning rate that changes no weight, so that both sample the very same
+completions all along (which is checked): else the ratio would say whose policy has learnt to write shorter answers.
+
+Time: of the turns of one rollout (sampling, scores, updates, metrics), the first rollout of a process left out; the
+ratio of a pair, its median over all pairs, and a bootstrap interval over pairs. Wall-clock time is what counts; the
+processor's stands beside it, which other processes on the machine disturb less.
+
+Memory: the largest resident set of the whole process while it trains (VmHWM, set back when training starts), the ratio
+of each pair of processes. What was resident at the start (interpreter, libraries, weights) is in it, and named.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+METHODS = ("grpo", "progrpo")
+WANTED = {"time": 1.03, "memory": 1.02}
+SAME = ("reward", "completion_length", "entropy", "pass@1")
+OPTIONS = ["train.learning_rate=1e-30", "train.save_every=1000000", "tracking.wandb.mode=disabled"]
+
+
+@dataclass
+class Cost:
+    """What was measured: a row a pair, grpo then progrpo."""
+
+    wall: list[list[float]] = field(default_factory=list)
+    """Seconds a rollout, with all that is done on it."""
+    cpu: list[list[float]] = field(default_factory=list)
+    """The same in seconds of the processor."""
+    peak: list[list[float]] = field(default_factory=list)
+    """Largest resident set of a process while it trains, MiB."""
+    at_start: list[list[float]] = field(default_factory=list)
+    """Resident when training starts, MiB."""
+
+
+class Process:
+    """``progrpo train`` that makes an update when it is told to."""
+
+    def __init__(self, method: str, overrides: list[str], directory: Path) -> None:
+        self.run = directory / method
+        reports, told = os.pipe()
+        command = [sys.executable, Path(__file__).with_name("_train_in_turns.py"), str(told), "train", "-q"]
+        self._process = subprocess.Popen(
+            [*command, "--run-dir", self.run, f"method={method}", *overrides, *OPTIONS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[told],
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )
+        os.close(told)
+        self._reports = os.fdopen(reports)
+        self.ready = self._report()
+
+    def _report(self) -> dict[str, float]:
+        line = self._reports.readline()
+        if not line:
+            raise RuntimeError(f"{self.run.name} ended with {self._process.wait()}")
+        return json.loads(line)
+
+    def turn(self) -> dict[str, float]:
+        """One update: seconds of the clock and of the processor, MiB at most so far."""
+        print(file=self._process.stdin, flush=True)
+        return self._report()
+
+    def finish(self) -> list[tuple[float, ...]]:
+        """What the updates were made on, to be compared with the other's."""
+        self._process.stdin.close()
+        assert self._process.wait() == 0
+        lines = map(json.loads, (self.run / "metrics.jsonl").read_text().splitlines())
+        return [tuple(line[name] for name in SAME) for line in lines]
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def measure(overrides: list[str], *, updates: int, rounds: int, rollouts: int) -> Cost:
+    """Both methods in turns.
+
+    Args:
+        overrides: the recipe, for both.
+        updates: its updates a rollout.
+        rounds: pairs of processes, one pair after the other, each with a seed of its own.
+        rollouts: of each process; the first is not counted.
+    """
+    cost = Cost()
+    for seed in range(rounds):
+        with tempfile.TemporaryDirectory() as directory:
+            processes: list[Process] = []
+            try:
+                for method in METHODS:
+                    every = [*overrides, f"seed={seed}", f"train.steps={updates * rollouts}"]
+                    processes.append(Process(method, every, Path(directory)))
+                for rollout in range(rollouts):
+                    of_rollout = np.zeros((len(METHODS), 2))
+                    for _ in range(updates):
+                        for which in (0, 1) if (rollout + seed) % 2 == 0 else (1, 0):
+                            last = processes[which].turn()
+                            of_rollout[which] += (last["wall"], last["cpu"])
+                            processes[which].ready["peak"] = last["peak"]
+                    if rollout:
+                        cost.wall.append(of_rollout[:, 0].tolist())
+                        cost.cpu.append(of_rollout[:, 1].tolist())
+                cost.at_start.append([process.ready["at_start"] for process in processes])
+                cost.peak.append([process.ready["peak"] for process in processes])
+                grpo, progrpo = (process.finish() for process in processes)
+                if grpo != progrpo:
+                    raise RuntimeError(f"the two did not train on the same rollouts: {grpo} and {progrpo}")
+            finally:
+                for process in processes:
+                    process.stop()
+    return cost
+
+
+def ratio(pairs: list[list[float]]) -> tuple[float, float, float]:
+    """progrpo over grpo: the median over pairs, and its 95 % interval by percentile bootstrap over pairs."""
+    ratios = np.array([after / before for before, after in pairs])
+    drawn = np.random.default_rng(0).choice(ratios, size=(10_000, len(ratios)))
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def shown(title: str, cost: Cost) -> str:
+    """The figures as Markdown."""
+    rows = [
+        ("seconds a rollout", cost.wall, WANTED["time"], ".3f"),
+        ("the same, of the processor", cost.cpu, WANTED["time"], ".3f"),
+        ("peak memory while training, MiB", cost.peak, WANTED["memory"], ".0f"),
+    ]
+    lines = [f"**{title}**", "", "| | pairs | grpo | progrpo | ratio | wanted |", "|---|---|---|---|---|---|"]
+    for name, pairs, wanted, form in rows:
+        value, low, high = ratio(pairs)
+        grpo, progrpo = np.median(pairs, axis=0)
+        verdict = "yes" if high <= wanted else "no" if low > wanted else "not decided"
+        lines.append(
+            f"| {name} | {len(pairs)} | {grpo:{form}} | {progrpo:{form}} | {value:.4f} [{low:.4f}, {high:.4f}] "
+            f"| at most {wanted}: {verdict} |"
+        )
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
+    resident = np.median(cost.at_start, axis=0)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Resident when training starts: {resident[0]:.0f} and {resident[1]:.0f} MiB. Medians; Python "
+            f"{sys.version.split()[0]}, {packages}; {datetime.now(UTC):%Y-%m-%d}.",
+            "",
+        ]
+    )

@@ -1,0 +1,65 @@
+"""The real command line, whose updates wait for their turn: ``_train_in_turns.py FD ARGUMENT...``, see `_arm_cost`.
+
+A line on stdin is a turn; a line of JSON to the file descriptor says what the last one took. A turn lasts until the
+trainer asks for the next update: what is done after the optimiser's step (metrics) is in it.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from progrpo_cli import main
+from progrpo_cli.training.trainer import LabTrainer
+
+MEMORY = Path("/proc/self/status")
+MIB = 1024  # the kernel's figures are in KiB
+
+
+def mib(field: str) -> float:
+    (line,) = [line for line in MEMORY.read_text().splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) / MIB
+
+
+class InTurns(TrainerCallback):
+    def __init__(self, told: int) -> None:
+        self._told = os.fdopen(told, "w", buffering=1)
+        self._began: tuple[float, float] | None = None
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: loading is not training
+        self._say(at_start=mib("VmRSS"))
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        self._end_of_turn()
+        sys.stdin.readline()
+        self._began = time.perf_counter(), time.process_time()
+
+    def on_train_end(self, *_: object, **__: object) -> None:
+        self._end_of_turn()
+        sys.stdin.readline()  # what comes after training would be done during the other's last turn
+
+    def _end_of_turn(self) -> None:
+        if self._began is not None:
+            now = time.perf_counter(), time.process_time()
+            wall, cpu = (end - began for end, began in zip(now, self._began, strict=True))
+            self._say(wall=wall, cpu=cpu, peak=mib("VmHWM"))
+
+    def _say(self, **values: float) -> None:
+        print(json.dumps(values), file=self._told)
+
+
+if __name__ == "__main__":
+    in_turns = InTurns(int(sys.argv[1]))
+    sys.argv[1:2] = []
+    train = LabTrainer.train
+
+    def train_in_turns(self: LabTrainer, *args: object, **kwargs: object) -> object:
+        self.add_callback(in_turns)
+        return train(self, *args, **kwargs)
+
+    LabTrainer.train = train_in_turns
+    main.run()
