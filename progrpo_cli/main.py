@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from progrpo_cli import __version__
+from progrpo_cli import __version__, processes
 from progrpo_cli.errors import Interrupted, ProgrpoError, RequestError
 
 app = typer.Typer(
@@ -58,10 +58,12 @@ def _root(
 
 
 @contextmanager
-def _command(verbose: bool, quiet: bool) -> Iterator[None]:
+def _command(name: str, verbose: bool, quiet: bool) -> Iterator[None]:
     from progrpo_cli.console import set_up_logging
 
-    set_up_logging(-1 if quiet else int(verbose))
+    set_up_logging(-1 if quiet or not processes.is_main() else int(verbose))
+    if name != "train":
+        processes.require_one(name)
     try:
         yield
     except KeyboardInterrupt:  # Typer would make it a silent return value
@@ -84,10 +86,12 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a policy; without arguments ProGRPO on the embedded lab. The same command again goes on."""
-    with _command(verbose, quiet):
+    with _command("train", verbose, quiet):
         from progrpo_cli.commands import train as command
 
         if dry_run:
+            if not processes.is_main():
+                return
             resolved = command.dry_run(overrides or [], experiment)
             import yaml
 
@@ -95,6 +99,8 @@ def train(
             _print(resolved, as_json, f"{shown}# config_hash: {resolved['config_hash']}")
             return
         result = command.train(overrides or [], experiment=experiment, run_dir=run_dir, fresh=fresh)
+        if result is None:  # the main process says how it went
+            return
         last = result["last"]
         _print(
             result,
@@ -125,7 +131,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Sample and score: unbiased Pass@k, entropy and diversity on the test split, with 95 % intervals."""
-    with _command(verbose, quiet):
+    with _command("eval", verbose, quiet):
         from progrpo_cli.commands import evaluate as command
 
         request = command.Request(
@@ -161,7 +167,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Study a space of configurations over seeds; the same command again runs only what is missing."""
-    with _command(verbose, quiet):
+    with _command("sweep", verbose, quiet):
         from progrpo_cli.commands import sweep as command
 
         if worker:
@@ -201,7 +207,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Tables and figures from what was logged to W&B."""
-    with _command(verbose, quiet):
+    with _command("report", verbose, quiet):
         from progrpo_cli.commands import report as command
 
         command.report(
@@ -223,7 +229,7 @@ def list_(
     quiet: Quiet = False,
 ) -> None:
     """List what there is."""
-    with _command(verbose, quiet):
+    with _command("list", verbose, quiet):
         from progrpo_cli.commands import listing as command
 
         rows = command.rows(what)
@@ -258,7 +264,8 @@ def run() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    if "--json" in sys.argv:  # a complaint of the parser comes before the option was read
+    if "--json" in sys.argv and processes.is_main():  # a complaint of the parser comes before the option was read
         typer.echo(json.dumps({"error": message, "exit_code": code}))
-    typer.echo(f"progrpo: {' '.join(message.split())}", err=True)
+    who = "progrpo" if processes.is_main() else f"progrpo, process {processes.rank()}"
+    typer.echo(f"{who}: {' '.join(message.split())}", err=True)
     sys.exit(code)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli import policy
+from progrpo_cli import policy, processes
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
@@ -15,6 +14,7 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.tracking.wandb_run import wandb_mode
+from progrpo_cli.training.batches import micro_batches
 
 RUNS = Path("runs")
 
@@ -31,8 +31,11 @@ def dry_run(overrides: list[str], experiment: str | None) -> dict[str, Any]:
     return {"config_hash": config_hash(config), "config": config.model_dump(mode="json")}
 
 
-def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None, fresh: bool) -> dict[str, Any]:
+def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None, fresh: bool) -> dict[str, Any] | None:
     """Train in a new run directory, or go on in one; a finished run is left as it is.
+
+    Returns:
+        What is printed; None on the processes of a launcher that are not the main one.
 
     Raises:
         RequestError: the configuration is wrong, or the directory is in use or holds another configuration.
@@ -41,11 +44,32 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
     require_generation(config.train.generation)
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise RequestError("several processes (WORLD_SIZE > 1) are not supported in this version; start one")
+    require_division(config)
     run = RunDirectory(run_dir or RUNS / default_run_name(config))
+    if processes.world() > 1:
+        processes.join(policy.choose_device(config.device))
+    if not processes.is_main():
+        from progrpo_cli.training.run import follow
+
+        follow(config, run)
+        return None
     train_in(run, config, fresh=fresh)
     return summary(run)
+
+
+def require_division(config: Config) -> None:
+    """Refuse what cannot be trained by as many processes as the launcher has started.
+
+    Raises:
+        RequestError: as described.
+    """
+    processes.require_whole_weights()
+    micro_batches(config, processes.world())
+    if processes.world() > 1 and config.train.generation.backend == "vllm":
+        raise RequestError(
+            f"train.generation.backend=vllm was not tried with {processes.world()} processes and is refused; try "
+            f"train.generation.backend=hf, or one process"
+        )
 
 
 def train_in(run: RunDirectory, config: Config, *, fresh: bool = False, study: str | None = None) -> None:
@@ -64,6 +88,7 @@ def train_locked(run: RunDirectory, config: Config, *, study: str | None = None)
     """The same in a directory that the caller holds."""
     if run.finished:
         log.info(f"{run.path} is finished already; --fresh trains it again")
+        processes.tell(None)  # the others wait to hear where training begins
         return
     with run.nothing_left_of_a_wrong_request():
         if not run.exists:

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from progrpo_cli import processes
 from progrpo_cli.console import Progress, log
 from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.records import files
@@ -138,8 +139,46 @@ def _named(logs: dict[str, Any], first_parts: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in logs.items() if name.partition("/")[0] in first_parts}
 
 
+class TakePart(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """What :class:`MetricsWriter` does with all processes at once, on those that write nothing."""
+
+    def __init__(
+        self, *, rollout_metrics: Callable[[], object], validate: Callable[[], object], eval_every: int
+    ) -> None:
+        self._rollout_metrics = rollout_metrics
+        self._validate = validate
+        self._eval_every = eval_every
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        if self._eval_every and state.global_step % self._eval_every == 0:
+            self._validate()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None and "loss" in logs:
+            self._rollout_metrics()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Checkpoints on rollout boundaries only: TRL does not save its rollout buffer."""
+    """Checkpoints on rollout boundaries only: TRL does not save its rollout buffer.
+
+    A signal to any process stops all of them, at the same boundary.
+    """
 
     def __init__(self, save_every: int, updates_per_rollout: int, resumed_at: int) -> None:
         self._save_every = save_every
@@ -156,10 +195,11 @@ class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers i
     ) -> None:
         if state.global_step % self._updates_per_rollout or state.global_step >= state.max_steps:
             return
-        if self.stop_requested or state.global_step - self._saved_at >= self._save_every:
+        stop = any(processes.of_all(self.stop_requested))
+        if stop or state.global_step - self._saved_at >= self._save_every:
             control.should_save = True
             self._saved_at = state.global_step
-        if self.stop_requested:
+        if stop:
             control.should_training_stop = True
 
 

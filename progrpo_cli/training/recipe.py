@@ -7,7 +7,9 @@ from typing import Any
 
 from trl import GRPOConfig
 
+from progrpo_cli import processes
 from progrpo_cli.config.schema import Config, GenerationConfig
+from progrpo_cli.training.batches import micro_batches
 from progrpo_cli.training.data import reward_weights
 
 NO_CLIP = 1e9  # a ratio that no update reaches: TRL has no way to say none
@@ -24,8 +26,7 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
             to be ready for; None: as long as the model can take, which may need more memory than it is given.
     """
     train, method = config.train, config.method
-    rollout = train.prompts_per_rollout * train.group_size
-    micro_batch = min(train.micro_batch_size, rollout)
+    micro_batch, accumulated = micro_batches(config, processes.world())
     longest_sequence = None if longest_prompt is None else longest_prompt + config.task.max_new_tokens
     shared: dict[str, Any] = {
         # Rollouts
@@ -33,7 +34,7 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
         "max_completion_length": config.task.max_new_tokens,
         "temperature": train.temperature,
         "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": rollout // micro_batch,
+        "gradient_accumulation_steps": accumulated,
         "num_iterations": train.updates_per_rollout,
         "shuffle_dataset": False,  # `rollout_prompts` has the order
         "remove_unused_columns": False,

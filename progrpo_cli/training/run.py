@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from accelerate.utils import set_seed
 from transformers import PrinterCallback
 
-from progrpo_cli import policy
+from progrpo_cli import policy, processes
 from progrpo_cli.config.schema import Config
-from progrpo_cli.console import Progress, log, progress
+from progrpo_cli.console import log, progress
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tracking.wandb_run import Tracker, tracker
+from progrpo_cli.tracking.wandb_run import tracker
 from progrpo_cli.training.adapters import lora_config
-from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop
+from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop, TakePart
 from progrpo_cli.training.checkpoints import last_checkpoint, save_policy
 from progrpo_cli.training.data import longest_prompt, refill_prompts, reward_functions, rollout_prompts
 from progrpo_cli.training.pickles import refuse_unsafe
@@ -39,17 +42,25 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
     resumed_at = last_checkpoint(run.checkpoints)
     if resumed_at:
         refuse_unsafe(run.checkpoints / f"checkpoint-{resumed_at}")
-    run.update(status="running", device=policy.choose_device(config.device), error=None, finished_at=None)
+    processes.tell(resumed_at)
+    world = processes.world()
     if resumed_at:
         log.info(f"continuing {run.path} after update {resumed_at}")
+        if (before := run.manifest()["processes"]) != world:
+            log.warning(
+                f"it was {before} process{'es' * (before > 1)}, now {world}: other random numbers, other samples"
+            )
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
+    device = policy.choose_device(config.device)
+    run.update(status="running", device=device, processes=world, error=None, finished_at=None)
     try:
         with (
             taken_away_after(config.train.generation),
             tracker(run, config, study=study) as tracked,
             progress(config.train.steps, run.name) as shown,
         ):
-            finished, stop_requested = _train(config, run, resumed_at, tracked, shown)
+            writer = partial(MetricsWriter, run.metrics_path, tracker=tracked, progress=shown, resumed_at=resumed_at)
+            finished, stop_requested = _train(config, run, resumed_at, writer)
     except KeyboardInterrupt:
         run.update(status="interrupted", finished_at=now())
         raise
@@ -65,8 +76,28 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
         raise Interrupted(f"{run.path} was just finished when the interrupt came")
 
 
-def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker, shown: Progress) -> tuple[bool, bool]:
-    """Whether the run is finished, and whether a signal asked to stop."""
+def follow(config: Config, run: RunDirectory) -> None:
+    """Train with the main process, which is in :func:`train`, and write nothing but this process's random state.
+
+    Raises:
+        Interrupted: a signal ended the run.
+    """
+    resumed_at = processes.hear()
+    if resumed_at is None:  # the main process has seen that there is nothing to do
+        return
+    finished, stop_requested = _train(config, run, resumed_at, TakePart)
+    if stop_requested or not finished:
+        raise Interrupted("interrupted with the main process")
+
+
+def _train(
+    config: Config, run: RunDirectory, resumed_at: int, watcher: Callable[..., MetricsWriter | TakePart]
+) -> tuple[bool, bool]:
+    """Whether the run is finished, and whether a signal asked to stop.
+
+    Args:
+        watcher: makes the callback that sees each update, of what it shall measure then.
+    """
     device = policy.choose_device(config.device)
     task = make_task(config.task)
     # Weights and optimiser in single precision whatever model.dtype says: at RL's learning rates most updates are
@@ -102,14 +133,10 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
     if trainer.use_vllm:
         set_seed(config.seed, device_specific=True)  # a colocated vLLM has just seeded this process with its rank
     trainer.remove_callback(PrinterCallback)  # prints every log to stdout, which belongs to the command's result
-    metrics = MetricsWriter(
-        run.metrics_path,
-        tracker=tracked,
-        progress=shown,
+    metrics = watcher(
         rollout_metrics=lambda: trainer.rollout_metrics,
         validate=validator(config, task, model, tokenizer),
         eval_every=config.train.eval_every,
-        resumed_at=resumed_at,
     )
     checkpoints = CheckpointPolicy(config.train.save_every, config.train.updates_per_rollout, resumed_at)
     trainer.add_callback(metrics)
@@ -121,7 +148,9 @@ def _train(config: Config, run: RunDirectory, resumed_at: int, tracked: Tracker,
     finally:
         metrics.close()
         leave_server(trainer)
+    stop_requested = any(processes.of_all(checkpoints.stop_requested))
     if trainer.state.global_step < config.train.steps:
         return False, True
-    save_policy(trainer, tokenizer, run.policy)
-    return True, checkpoints.stop_requested
+    if processes.is_main():
+        save_policy(trainer, tokenizer, run.policy)
+    return True, stop_requested

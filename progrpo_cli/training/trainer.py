@@ -24,6 +24,8 @@ from progrpo_cli.training.rollout_metrics import pass_at_k
 
 Batch = dict[str, Any]
 
+CLIP_FRACTIONS = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
+
 
 class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
     """GRPO in the shared recipe, changed where ``method`` says so.
@@ -59,6 +61,8 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
         self._loss_inputs: Batch | None = None
         self._loss_terms: LossTerms | None = None
         self._of_the_rollout: dict[str, float | None] = {}
+        self._tokens: list[torch.Tensor] = []
+        self._of_completions: set[str] = set()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card: the run directory's manifest says more, and TRL's names a hub repository that does not exist."""
@@ -150,6 +154,8 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
         try:
             loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
             assert self._loss_terms is not None
+            if self.model.training:
+                self._tokens.append(self._loss_terms.mask.sum())
             return self._with_the_methods_terms(loss, self._loss_terms, inputs)
         finally:
             self._loss_inputs = self._loss_terms = None
@@ -200,9 +206,22 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
             mean = self.accelerator.gather(value.detach().float().reshape(1)).mean().item()
             if name in self._metrics[mode]:  # TRL's own, which it has just taken from a surrogate that is not used
                 self._metrics[mode][name][-1] = mean
+                self._of_completions.add(name)
             else:
                 self._metrics[mode][f"{self._method.name}/{name}"].append(mean)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's; what is a mean over tokens is pooled over those of all micro-batches, which TRL weighs alike."""
+        if self._tokens:
+            tokens = self.accelerator.reduce(torch.stack(self._tokens)).tolist()  # sums over the processes
+            self._tokens.clear()
+            per_sequence = CLIP_FRACTIONS if self.importance_sampling_level == "sequence" else ()
+            for name in {"entropy", "kl", *CLIP_FRACTIONS} - {*per_sequence, *self._of_completions}:
+                if means := self._metrics["train"].get(name):
+                    total = sum(mean * count for mean, count in zip(means, tokens, strict=True))
+                    self._metrics["train"][name] = [total / sum(tokens)]
+        super().log(logs, start_time)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The policy's groups, and one of its own for the method's head."""
@@ -218,6 +237,10 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
         if self._head is not None and self.accelerator.sync_gradients:
             self._head.average_gradients(self.accelerator)
         return loss
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # what comes next says that the checkpoint is complete
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from progrpo_cli import processes
 from progrpo_cli.config.schema import Config
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.sampling.base import derived_seed
@@ -13,7 +14,11 @@ from progrpo_cli.tasks.base import Task
 
 
 def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callable[[], dict[str, float]]:
-    """Held-out Pass@1 and Pass@G on the validation split, G samples a problem, as ``validation/...``."""
+    """Held-out Pass@1 and Pass@G on the validation split, G samples a problem, as ``validation/...``.
+
+    What it returns is collective: every process samples its part of the batches, which are the same for any number of
+    processes, as are their seeds.
+    """
     group_size = config.train.group_size
     sampler = HfSampler(
         model,
@@ -29,14 +34,15 @@ def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callabl
         rows = [problem for problem in problems for _ in range(group_size)]
         counts = dict.fromkeys((problem.id for problem in problems), 0)
         size = max(1, config.train.micro_batch_size)
-        for start in range(0, len(rows), size):
+        for start in range(processes.rank() * size, len(rows), processes.world() * size):
             batch = rows[start : start + size]
             seed = derived_seed(f"validation-{config.seed}-{start}")
             samples = sampler.sample([problem.prompt for problem in batch], seed)
             for problem, sample in zip(batch, samples, strict=True):
                 counts[problem.id] += task.verdict(problem, sample.text, finished=sample.finished) == "correct"
+        right = [sum(of_process[problem.id] for of_process in processes.of_all(counts)) for problem in problems]
         return {
-            f"validation/pass@{k}": sum(pass_at_k(group_size, right, k) for right in counts.values()) / len(counts)
+            f"validation/pass@{k}": sum(pass_at_k(group_size, count, k) for count in right) / len(right)
             for k in (1, group_size)
         }
 
