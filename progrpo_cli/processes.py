@@ -17,11 +17,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: the slowest thing that one does alone is to write a checkpoint."""
 
-SHARDING = {
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron",
-}
+SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 
 def world() -> int:

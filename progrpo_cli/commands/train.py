@@ -43,8 +43,8 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     config = compose(overrides, experiment)
     wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
-    require_generation(config.train.generation)
     require_division(config)
+    require_generation(config.train.generation)
     run = RunDirectory(run_dir or RUNS / default_run_name(config))
     if processes.world() > 1:
         processes.join(policy.choose_device(config.device))

@@ -159,6 +159,9 @@ class TrackingConfig(Section):
     """Trackers; a run directory holds everything without any."""
 
     wandb: WandbConfig
+    completions: bool = False
+    """Write TRL's table of completions after each update to `checkpoints/completions/`; with ARM it has c(q), c(o|q), A
+    and A~ of each sample."""
 
 
 class Config(Section):

@@ -61,6 +61,8 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "report_to": "none",
+        "log_completions": config.tracking.completions,
+        "num_completions_to_print": 0,  # stdout belongs to the command's result
         "disable_tqdm": True,
         "save_strategy": "no",
         **_generation(train.generation, longest_sequence),

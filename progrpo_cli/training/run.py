@@ -46,10 +46,9 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
     world = processes.world()
     if resumed_at:
         log.info(f"continuing {run.path} after update {resumed_at}")
-        if (before := run.manifest()["processes"]) != world:
-            log.warning(
-                f"it was {before} process{'es' * (before > 1)}, now {world}: other random numbers, other samples"
-            )
+        before = run.manifest().get("processes", 1)
+        if before != world:
+            log.warning(f"processes: {before} until now, {world} from here on: the samples are not what they had been")
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
     device = policy.choose_device(config.device)
     run.update(status="running", device=device, processes=world, error=None, finished_at=None)
