@@ -251,7 +251,7 @@ def scores(model: torch.nn.Module, prompt: torch.Tensor, completion: torch.Tenso
     return logps.gather(1, completion[:, None]).squeeze(1).tolist(), entropy.tolist()
 
 
-def _is_right(prompt: str, text: str) -> bool:
+def is_right(prompt: str, text: str) -> bool:
     numbers, target = prompt.removesuffix(":").split("=")
     used = sorted(int(part) for part in "".join(c if c.isdigit() else " " for c in text).split())
     try:
@@ -266,5 +266,5 @@ RIGHT = {
     for rollout in ("first", "second")
     for prompt, texts in RECORDED[rollout].items()
     for text in texts
-    if _is_right(prompt, text)
+    if is_right(prompt, text)
 }

@@ -18,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 from command_line import CommandLine, read_metrics, wait_for
+from replay import is_right
 from test_train_cli import assert_same_metrics
 
 from progrpo_cli import policy
@@ -301,13 +302,3 @@ def test_what_several_processes_cannot_do_is_refused_in_a_line(
     (line,) = refused.stderr.splitlines()
     assert said in line
     assert progrpo.written() == []
-
-
-def is_right(prompt: str, text: str) -> bool:
-    """Python's own arithmetic decides, not the task's parser."""
-    numbers, target = prompt.removesuffix(":").split("=")
-    used = sorted(int(part) for part in "".join(c if c.isdigit() else " " for c in text).split())
-    try:
-        return used == sorted(map(int, numbers.split())) and eval(text) == int(target)
-    except SyntaxError:
-        return False
