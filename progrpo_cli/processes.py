@@ -64,6 +64,8 @@ def join(device: str) -> None:
     """Find the others, and take this process's own GPU where ``device`` is cuda; before anything collective."""
     from accelerate import PartialState
 
+    if device == "cpu":  # accelerate would say cpu:0, a name by which torch.load does not know where to put anything
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState(cpu=device == "cpu", timeout=PATIENCE)
 
 

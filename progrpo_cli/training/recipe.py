@@ -45,6 +45,7 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
         "epsilon_high": NO_CLIP if method.clip_high is None else method.clip_high,
         "beta": 0.0,
         "reward_weights": list(reward_weights(config).values()),
+        "ddp_find_unused_parameters": False,  # every weight is in every loss: no search for others each time
         # Optimisation
         "max_steps": train.steps,
         "learning_rate": train.learning_rate,

@@ -238,10 +238,6 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
             self._head.average_gradients(self.accelerator)
         return loss
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # what comes next says that the checkpoint is complete
-
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self._head is not None and self.args.should_save:
