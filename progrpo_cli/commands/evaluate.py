@@ -154,7 +154,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
                 "config_hash": manifest["config_hash"],
                 "eval_dir": str(root / settings.directory_name()),
             },
-            title=f"{run.name} on {task.name} ({request.split})",
+            title=f"{run.name} on {task.label} ({request.split})",
         )
         tracked.scores(done.directory.name, done.scores, done.samples if config.tracking.wandb.log_samples else None)
         all_scores.append(done.scores)

@@ -13,6 +13,7 @@ from progrpo_cli.config.plain_yaml import refuse_what_is_not_data
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.methods.registry import method_classes
+from progrpo_cli.tasks.sections import KINDS
 
 GROUPS = ("experiment", "method", "model", "task")
 
@@ -65,8 +66,9 @@ def validate(resolved: Any) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = list(first["loc"])
-        if where[:1] == ["method"] and where[1:2] != [] and where[1] in method_classes():
-            del where[1]  # which class of methods pydantic took is not part of the key
+        tags = {"method": method_classes(), "task": KINDS}.get(str(where[0]) if where else "", {})
+        if where[1:2] != [] and where[1] in tags:
+            del where[1]  # which class of methods or tasks pydantic took is not part of the key
         key = ".".join(str(part) for part in where) or "configuration"
         given = first["input"]
         expected = first.get("ctx", {}).get("expected", "")
@@ -83,7 +85,7 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Every configuration key that holds a value in some configuration, e.g. ``method.arm.alpha``."""
     found: dict[str, None] = {}
     for name, field in model.model_fields.items():
-        sections = [part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)]
+        sections = _sections(field.annotation)
         if not sections or (not field.is_required() and field.default is None):  # a section left out unless asked for
             found[prefix + name] = None
         for section in sections:
@@ -92,9 +94,12 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 
 def _who_has(key: str) -> str:
-    """The methods whose option the key is, or the nearest key there is."""
-    having = [name for name, cls in method_classes().items() if key in keys(cls, "method.")]
-    return f"; it belongs to method={' and method='.join(having)}" if having else nearest(key, keys())
+    """The methods or kinds of tasks whose option the key is, or the nearest key there is."""
+    methods = [name for name, cls in method_classes().items() if key in keys(cls, "method.")]
+    if methods:
+        return f"; it belongs to method={' and method='.join(methods)}"
+    kinds = [kind for kind, section in KINDS.items() if key in keys(section, "task.")]
+    return f"; it belongs to tasks of kind {' and '.join(kinds)}" if kinds else nearest(key, keys())
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -110,8 +115,11 @@ def _flat(section: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
             yield prefix + name, value
 
 
-def _is_section(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    """The sections that an annotation allows: itself, or the parts of a union, tagged or not."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
 
 
 def _checked(override: str) -> tuple[str, str]:
@@ -137,8 +145,8 @@ def _checked(override: str) -> tuple[str, str]:
         if value not in valid:
             raise RequestError(f"unknown {key} {value!r}{nearest(value, valid)}")
         return f"{key}={value}", key
-    if key == "method.name":
-        raise RequestError(f"{override!r}: a method is chosen with method=NAME")
+    if key in ("method.name", "task.kind"):
+        raise RequestError(f"{override!r}: a {key.split('.')[0]} is chosen with {key.split('.')[0]}=NAME")
     if key not in (valid := keys()):
         raise RequestError(f"unknown key {key!r}{nearest(key, [*valid, *GROUPS])}")
     return f"++{override.lstrip('+')}", key

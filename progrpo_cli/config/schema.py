@@ -7,30 +7,21 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.section import Fraction, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+from progrpo_cli.tasks.sections import KINDS, TaskConfig, kind_of
 
 if TYPE_CHECKING:
     AnyMethod = Method
-else:  # each method's own class validates its section, chosen by the name
+    AnyTask = TaskConfig
+else:  # each method's own class validates its section, chosen by the name; each task's by its kind
     AnyMethod = Annotated[reduce(or_, method_classes().values()), Field(discriminator="name")]
-
-
-class TaskConfig(Section):
-    """Problems, their verdicts, and how many of each split are used."""
-
-    name: Literal["countdown"]
-    prompt: Literal["plain", "chat"]
-    """`plain` text that the policy continues, or a question through the tokenizer's `chat` template."""
-    max_new_tokens: Positive
-    """Completion limit in tokens, the end-of-sequence token included; a longer completion is `truncated`."""
-    rl_problems: Positive | None
-    """Problems for training; null: the whole split."""
-    validation_problems: Positive | None
-    test_problems: Positive | None
+    AnyTask = Annotated[
+        reduce(or_, (Annotated[section, Tag(kind)] for kind, section in KINDS.items())), Discriminator(kind_of)
+    ]
 
 
 class LoraConfig(Section):
@@ -169,7 +160,7 @@ class Config(Section):
 
     experiment: str
     method: AnyMethod
-    task: TaskConfig
+    task: AnyTask
     model: ModelConfig
     train: TrainConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]

@@ -17,7 +17,7 @@ from progrpo_cli.evaluation.settings import ROWS_PER_BATCH, EvalSettings
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Sampler, derived_seed
-from progrpo_cli.tasks.base import Problem, Task
+from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.registry import make_task
 
 
@@ -67,7 +67,7 @@ def evaluate(
     if scores_path.exists():
         ks = [*ks, *json.loads(scores_path.read_text(encoding="utf-8"))["k"]]
     scores = {
-        "task": settings.task.name,
+        "task": settings.task.label,
         "split": settings.split,
         "task_version": digest([[problem.id, problem.prompt] for problem in problems]),
         **score(samples, problems, task, n=settings.n, ks=sorted(set(ks))),
@@ -119,17 +119,23 @@ def _complete(
             drawn = sampler.sample(
                 [problem.prompt for problem, _ in batch], derived_seed(f"eval-{settings.seed}-{start}")
             )
+            verdicts = task.verdicts(
+                [
+                    Attempt(problem, sample.text, sample.finished)
+                    for (problem, _), sample in zip(batch, drawn, strict=True)
+                ]
+            )
             lines = [
                 {
                     "problem_id": problem.id,
                     "sample_index": index,
                     "text": sample.text,
-                    "verdict": task.verdict(problem, sample.text, finished=sample.finished),
+                    "verdict": verdict,
                     "tokens": sample.tokens,
                     "entropy": sample.entropy,
                     "logprob": sample.logprob,
                 }
-                for (problem, index), sample in zip(batch, drawn, strict=True)
+                for (problem, index), sample, verdict in zip(batch, drawn, verdicts, strict=True)
             ]
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()

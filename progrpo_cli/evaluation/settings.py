@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from progrpo_cli.config.hashing import digest
-from progrpo_cli.config.schema import TaskConfig
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Split
+from progrpo_cli.tasks.sections import TaskConfig
 
 ROWS_PER_BATCH = 256
 """Completions sampled at once. Part of the settings: with a seed a batch, another size draws other samples."""
@@ -32,8 +32,11 @@ class EvalSettings:
 
     def directory_name(self) -> str:
         """``<task>-<hash of the sampling settings>``."""
-        described = asdict(self) | {"task": self.task.model_dump(mode="json"), "rows_per_batch": ROWS_PER_BATCH}
-        return f"{self.task.name}-{digest(described)[:8]}"
+        task = self.task.model_dump(
+            mode="json", exclude_defaults=True
+        )  # a key that was added later: as for config_hash
+        described = asdict(self) | {"task": task, "rows_per_batch": ROWS_PER_BATCH}
+        return f"{self.task.label}-{digest(described)[:8]}"
 
 
 def samples_needed(ks: list[int], n: int | None) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 Split = Literal["rl", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Verdict = Literal["correct", "wrong", "unparseable", "timeout", "truncated"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -20,6 +21,16 @@ class Problem:
     """The text that the policy continues; for a task with ``chat``, what the user says."""
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A completion to be judged."""
+
+    problem: Problem
+    text: str
+    finished: bool
+    """Whether the policy ended it (end-of-sequence); false: the token limit did."""
+
+
 class Task(Protocol):
     """A set of problems with checkable answers."""
 
@@ -29,10 +40,18 @@ class Task(Protocol):
     """Whether prompts go through the tokenizer's chat template."""
 
     def problems(self, split: Split) -> Sequence[Problem]:
-        """The problems of a split in a fixed, documented order (the splits share no id)."""
+        """The problems of a split in a fixed, documented order (the splits share no id).
 
-    def verdict(self, problem: Problem, text: str, *, finished: bool) -> Verdict:
-        """Judge a completion. ``finished`` says that the policy ended it (end-of-sequence), not the token limit."""
+        Raises:
+            RequestError: the data cannot be read; names the file and line, or the row.
+        """
+
+    def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
+        """Judge completions, in their order; a task that judges in other processes does so side by side.
+
+        ``truncated`` is whatever the policy did not end. An answer never raises: it is wrong, ``unparseable``, or a
+        ``timeout`` if judging it ran out of its limits of time or memory.
+        """
 
     def canonical(self, problem: Problem, text: str) -> str | None:
         """The canonical form of a CORRECT solution, or None where the task has no such form."""

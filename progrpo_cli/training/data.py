@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from progrpo_cli.config.schema import Config
 from progrpo_cli.sampling.hf import as_chat
-from progrpo_cli.tasks.base import Problem, Task, Verdict
+from progrpo_cli.tasks.base import Attempt, Problem, Task, Verdict
 
 
 def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) -> Dataset:
@@ -77,11 +77,12 @@ def reward_functions(
     def verdicts(completions: list[Any], completion_ids: list[list[int]], problem: list[int]) -> list[Verdict]:
         """Each completion is judged once, whatever the number of functions that ask."""
         if not judged or judged[0][0] is not completion_ids:
-            found = []
-            for completion, ids, index in zip(completions, completion_ids, problem, strict=True):
-                text = completion[0]["content"] if task.chat else completion
-                found.append(task.verdict(problems[index], text, finished=bool(ids) and ids[-1] == eos_token_id))
-            judged[:] = [(completion_ids, found)]
+            texts = [completion[0]["content"] if task.chat else completion for completion in completions]
+            finished = [bool(ids) and ids[-1] == eos_token_id for ids in completion_ids]
+            attempts = [
+                Attempt(problems[i], text, ended) for i, text, ended in zip(problem, texts, finished, strict=True)
+            ]
+            judged[:] = [(completion_ids, task.verdicts(attempts))]
         return judged[0][1]
 
     def correctness(

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judged import judge
 
 from progrpo_cli.tasks.base import Problem
 from progrpo_cli.tasks.countdown import expression, problems
@@ -33,7 +34,7 @@ def test_what_the_base_policy_is_trained_on_is_in_no_other_split() -> None:
     pairs = [random_pair(rng) for _ in range(500)]
     assert {problems.split_of(key) for key, _ in pairs} == {"base"}
     for key, text in pairs:
-        assert TASK.verdict(Problem(problems.problem_id(key), prompt_of(key)), text, finished=True) == "correct"
+        assert judge(TASK, Problem(problems.problem_id(key), prompt_of(key)), text) == "correct"
 
 
 def test_a_prefix_of_a_split_never_changes() -> None:
@@ -139,7 +140,7 @@ def test_canonical_examples(one: str, other: str, same: bool) -> None:
     ],
 )
 def test_verdicts(text: str, verdict: str) -> None:
-    assert TASK.verdict(PROBLEM, text, finished=True) == verdict
+    assert judge(TASK, PROBLEM, text) == verdict
 
 
 def test_a_correct_expression_is_correct_and_a_cut_one_truncated() -> None:
@@ -147,9 +148,9 @@ def test_a_correct_expression_is_correct_and_a_cut_one_truncated() -> None:
     key = ((3, 5, 7, 12), 10)
     problem = Problem(problems.problem_id(key), prompt_of(key))
     assert problem.prompt == "3 5 7 12=10:"
-    assert TASK.verdict(problem, solution, finished=True) == "correct"
-    assert TASK.verdict(problem, " ( 12 - 3 - 7 ) * 5 ", finished=True) == "correct"
-    assert TASK.verdict(problem, solution, finished=False) == "truncated"
+    assert judge(TASK, problem, solution) == "correct"
+    assert judge(TASK, problem, " ( 12 - 3 - 7 ) * 5 ") == "correct"
+    assert judge(TASK, problem, solution, finished=False) == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -165,4 +166,4 @@ def test_in_words_the_answer_is_the_last_line(text: str, verdict: str) -> None:
     task = Countdown(256, {"rl": None, "validation": 5, "test": 5}, chat=True)
     key = ((3, 5, 7, 12), 10)
     assert "3, 5, 7 and 12" in question_of(key)
-    assert task.verdict(Problem(problems.problem_id(key), question_of(key)), text, finished=True) == verdict
+    assert judge(task, Problem(problems.problem_id(key), question_of(key)), text) == verdict

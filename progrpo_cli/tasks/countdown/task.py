@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from progrpo_cli.tasks.base import Problem, Split, Verdict
+from collections.abc import Sequence
+
+from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.countdown import expression, problems
 
 
@@ -51,13 +53,16 @@ class Countdown:
         chosen = problems.keys_of(split)[: self._limits[split]]
         return [Problem(problems.problem_id(key), worded(key)) for key in chosen]
 
-    def verdict(self, problem: Problem, text: str, *, finished: bool) -> Verdict:
+    def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """``truncated`` without an end-of-sequence, else whether the expression parses, fits the numbers and hits."""
-        if not finished:
+        return [self._verdict(attempt) for attempt in attempts]
+
+    def _verdict(self, attempt: Attempt) -> Verdict:
+        if not attempt.finished:
             return "truncated"
-        chosen, target = _key(problem.id)
+        chosen, target = _key(attempt.problem.id)
         try:
-            parsed = self._parse(text)
+            parsed = self._parse(attempt.text)
         except expression.ParseError:
             return "unparseable"
         right = expression.numbers(parsed) == list(chosen) and expression.value(parsed) == target

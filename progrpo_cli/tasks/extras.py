@@ -1,0 +1,17 @@
+"""Packages that only some tasks need."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from progrpo_cli.errors import RequestError
+
+
+def require(module: str, package: str, task: str) -> None:
+    """Refuse a task whose package is not installed.
+
+    Raises:
+        RequestError: naming the package and how to install it.
+    """
+    if find_spec(module) is None:
+        raise RequestError(f"task {task} needs {package}: pip install 'progrpo[tasks]'")

@@ -1,0 +1,231 @@
+"""Judging answers in processes that can be killed: a hard limit of time and memory on each, whatever the answer is.
+
+One process imports what judging needs and forks the workers, so that a killed worker is replaced in milliseconds.
+``signal.alarm`` would not do: it fails off the main thread, and a computation inside C code does not notice it.
+
+An answer that is not judged within ``SOON`` is put aside until the others are done and only then gets its whole limit:
+a few hostile answers take time from each other, hardly from the ordinary ones.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from progrpo_cli.errors import WorkError
+
+SOON = 0.05
+"""Seconds after which an answer has to wait for the others."""
+LIMIT = 3.0
+"""Seconds (wall-clock) after which judging an answer is given up."""
+MEMORY = 1 << 30
+"""Bytes of address space that one worker may use."""
+_START = 60.0  # seconds for the imports, on a loaded machine
+_RESTARTS = 3
+
+
+class _ParentDied(Exception):
+    """The process that forks the workers is gone, and its workers with it."""
+
+
+@dataclass
+class _Worker:
+    pid: int
+    channel: socket.socket
+
+
+@dataclass
+class _Running:
+    worker: _Worker
+    index: int
+    deadline: float
+    last_chance: bool
+
+
+class JudgePool:
+    """Workers that judge by one module's ``judge``; started at first use, usable from any thread, one at a time."""
+
+    def __init__(self, module: str, workers: int, *, limit: float = LIMIT, memory: int = MEMORY) -> None:
+        """Make a pool.
+
+        Args:
+            module: a module with ``judge(request) -> str``, imported in the workers.
+            workers: how many answers are judged side by side.
+            limit: seconds (wall-clock) for one answer.
+            memory: bytes of address space for one worker.
+        """
+        self._module, self._size, self._limit, self._memory = module, workers, limit, memory
+        self._parent: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def judge(self, requests: Sequence[Mapping[str, Any]], done: Callable[[int, str], None] | None = None) -> list[str]:
+        """What ``judge`` says of each request (JSON), in order; ``timeout`` where it ran out of time or memory, or died.
+
+        Args:
+            requests: what the module's ``judge`` takes.
+            done: told each index and answer as soon as it is known.
+
+        Raises:
+            WorkError: the workers cannot be started.
+        """
+        answers: list[str | None] = [None] * len(requests)
+
+        def known(index: int, answer: str) -> None:
+            answers[index] = answer
+            if done is not None:
+                done(index, answer)
+
+        with self._lock:
+            for attempt in range(_RESTARTS + 1):
+                waiting = deque(index for index, answer in enumerate(answers) if answer is None)
+                try:
+                    self._judge_all(requests, waiting, known)
+                    break
+                except _ParentDied as error:
+                    self._stop()
+                    if attempt == _RESTARTS:
+                        raise WorkError(f"the processes that judge answers ({self._module}) keep dying") from error
+        return [answer for answer in answers if answer is not None]
+
+    def close(self) -> None:
+        """End the processes; the next call of ``judge`` starts them again."""
+        with self._lock:
+            self._stop()
+
+    def pids(self) -> list[int]:
+        """The processes there are: the one that forks, and its idle workers."""
+        return [*([self._parent.pid] if self._parent else []), *(worker.pid for worker in self._idle)]
+
+    def _judge_all(
+        self, requests: Sequence[Mapping[str, Any]], soon: deque[int], known: Callable[[int, str], None]
+    ) -> None:
+        later: deque[int] = deque()
+        running: dict[socket.socket, _Running] = {}
+        with selectors.DefaultSelector() as selector:
+            while soon or later or running:
+                while (soon or later) and len(running) < self._size:
+                    last_chance = not soon
+                    index = (soon or later).popleft()
+                    worker = self._idle.pop() if self._idle else self._fork()
+                    deadline = time.monotonic() + (self._limit if last_chance else min(SOON, self._limit))
+                    running[worker.channel] = _Running(worker, index, deadline, last_chance)
+                    selector.register(worker.channel, selectors.EVENT_READ)
+                    _send(worker.channel, requests[index])
+                nearest = min(run.deadline for run in running.values())
+                ready = {key.fileobj for key, _ in selector.select(max(0.0, nearest - time.monotonic()))}
+                now = time.monotonic()
+                for channel, run in list(running.items()):
+                    if channel in ready:
+                        answer = _receive(channel)
+                    elif now >= run.deadline:
+                        answer = None
+                    else:
+                        continue
+                    selector.unregister(channel)
+                    del running[channel]
+                    if answer is not None:
+                        self._idle.append(run.worker)
+                        known(run.index, answer)
+                        continue
+                    self._kill(run.worker)
+                    if run.last_chance or channel in ready:  # a worker that died would die again
+                        known(run.index, "timeout")
+                    else:
+                        later.append(run.index)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = ("-m", "progrpo_cli.tasks.judging.worker", self._module, str(theirs.fileno()), str(self._memory))
+            self._parent = subprocess.Popen(
+                [sys.executable, *command],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is ours to handle: the workers end with us
+            )
+        ours.settimeout(_START)
+        self._control = ours
+        if self._answer() != b"ready":
+            self._stop()
+            raise WorkError(f"the process that judges answers ({self._module}) does not start")
+        return ours
+
+    def _answer(self) -> bytes:
+        assert self._control is not None
+        try:
+            return self._control.recv(64)
+        except OSError:
+            return b""
+
+    def _command(self, text: bytes, descriptors: list[int]) -> bytes:
+        control = self._control or self._start()
+        try:
+            socket.send_fds(control, [text], descriptors)
+        except OSError as error:
+            raise _ParentDied from error
+        answer = self._answer()
+        if not answer:
+            raise _ParentDied
+        return answer
+
+    def _fork(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            pid = int(self._command(b"fork", [theirs.fileno()]))
+        return _Worker(pid, ours)
+
+    def _kill(self, worker: _Worker) -> None:
+        worker.channel.close()
+        self._command(b"kill %d" % worker.pid, [])
+
+    def _stop(self) -> None:
+        for worker in self._idle:
+            worker.channel.close()
+        self._idle.clear()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._parent is not None:
+            self._parent.kill()  # its workers die with it
+            self._parent.wait()
+            self._parent = None
+
+
+def _send(channel: socket.socket, request: Mapping[str, Any]) -> None:
+    encoded = json.dumps(request).encode()
+    with suppress(OSError):  # a worker that died while it was idle: reading finds the end of file
+        channel.sendall(struct.pack("!I", len(encoded)) + encoded)
+
+
+def _receive(channel: socket.socket) -> str | None:
+    """The answer, or None from a worker that died. Answers are short: one packet."""
+    try:
+        return channel.recv(4096).decode() or None
+    except OSError:
+        return None
+
+
+@cache
+def shared_pool(module: str) -> JudgePool:
+    """The pool of this process for a module, as wide as the cores that the process may use."""
+    pool = JudgePool(module, workers=len(os.sched_getaffinity(0)))
+    atexit.register(pool.close)
+    return pool

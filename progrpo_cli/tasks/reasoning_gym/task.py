@@ -1,0 +1,109 @@
+"""Any of reasoning-gym's generators: problems made offline from a seed, judged by its own scoring."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import pickle
+import re
+from collections.abc import Sequence
+
+from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.tasks.base import SPLITS, Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.extras import require
+from progrpo_cli.tasks.judging.pool import shared_pool
+from progrpo_cli.tasks.sections import ReasoningGymConfig
+from progrpo_cli.tasks.splits import split_by_hash
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_JUDGE = "progrpo_cli.tasks.reasoning_gym.judge"
+_SHARES = {"rl": 80, "validation": 10, "test": 10}
+_PATIENCE = 500  # entries without a new problem after which a generator, one of the small ones, has no more
+MAX_CHARACTERS = 4000
+
+
+def answer_in(text: str) -> str:
+    """What stands between the last ``<answer>`` and ``</answer>``; without them the whole text."""
+    tagged = _ANSWER.findall(text)
+    return (tagged[-1] if tagged else text).strip()
+
+
+class ReasoningGym:
+    """One generator. A question's hash decides its split, so that the splits are disjoint whatever their sizes."""
+
+    def __init__(self, config: ReasoningGymConfig) -> None:
+        """Take a generator; its extra has to be installed.
+
+        Raises:
+            RequestError: reasoning-gym is missing, or has no such generator.
+        """
+        require("reasoning_gym", "reasoning-gym", config.label)
+        from reasoning_gym.factory import DATASETS
+
+        if config.generator not in DATASETS:
+            raise RequestError(f"task.generator={config.generator}: no such{nearest(config.generator, DATASETS)}")
+        self.name = config.label
+        self.max_new_tokens = config.max_new_tokens
+        self.chat = config.chat
+        self._config = config
+        self._wanted: dict[Split, int] = {
+            "rl": config.rl_problems,
+            "validation": config.validation_problems,
+            "test": config.test_problems,
+        }
+        self._found: dict[Split, list[Problem]] = {}
+        self._entries: dict[str, str] = {}
+
+    def problems(self, split: Split) -> list[Problem]:
+        """The first so many different questions of the split in the generator's order; a small generator has fewer."""
+        if not self._found:
+            self._generate()
+        return self._found[split]
+
+    def _generate(self) -> None:
+        from progrpo_cli.tasks.reasoning_gym.judge import SIZE, generator
+
+        config = self._config
+        try:
+            dataset = generator(config.generator, config.generator_seed)
+        except (AssertionError, ValueError, TypeError) as error:
+            raise RequestError(f"task.generator={config.generator} cannot be used as it is: {error}") from error
+        found: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
+        seen: set[str] = set()
+        index = last_new = 0
+        while any(len(found[split]) < self._wanted[split] for split in SPLITS):
+            if index == SIZE or index - last_new == _PATIENCE:
+                break
+            entry = dataset[index]
+            question = entry["question"]
+            digest = hashlib.sha256(f"{config.generator}:{question}".encode()).hexdigest()[:16]
+            split = split_by_hash(f"reasoning-gym:{digest}", _SHARES)
+            if digest not in seen and len(found[split]) < self._wanted[split]:
+                seen.add(digest)
+                identifier = f"{config.generator}-{digest}"
+                self._entries[identifier] = base64.b64encode(pickle.dumps(entry)).decode()
+                found[split].append(Problem(identifier, config.template.replace("{question}", question)))
+                last_new = index
+            index += 1
+        self._found = found
+
+    def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
+        """``correct`` for reasoning-gym's full score; what is empty or longer than 4,000 characters is unparseable."""
+        verdicts: list[Verdict] = ["truncated" if not attempt.finished else "unparseable" for attempt in attempts]
+        answers = [answer_in(attempt.text) for attempt in attempts]
+        judged = [i for i, attempt in enumerate(attempts) if attempt.finished and 0 < len(answers[i]) <= MAX_CHARACTERS]
+        requests = [
+            {
+                "generator": self._config.generator,
+                "seed": self._config.generator_seed,
+                "entry": self._entries[attempts[i].problem.id],
+                "answer": answers[i],
+            }
+            for i in judged
+        ]
+        for i, verdict in zip(judged, shared_pool(_JUDGE).judge(requests), strict=True):
+            verdicts[i] = verdict  # type: ignore[call-overload]
+        return verdicts
+
+    def canonical(self, problem: Problem, text: str) -> None:
+        """None: the generators' answers have no common canonical form."""

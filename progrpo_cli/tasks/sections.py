@@ -1,0 +1,69 @@
+"""The section ``task`` of a configuration: one class a kind of task. What a kind does is in its own package."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from progrpo_cli.section import Natural, Positive, Section
+
+
+class TaskConfig(Section):
+    """What every task has: a name, a limit on completions, and how many problems of each split are used."""
+
+    kind: str
+    """Which implementation reads the rest; several tasks (files in `experiments/task/`) share one."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    max_new_tokens: Positive
+    """Completion limit in tokens, the end-of-sequence token included; a longer completion is `truncated`."""
+    rl_problems: Positive | None
+    """Problems for training; null: the whole split."""
+    validation_problems: Positive | None
+    test_problems: Positive | None
+
+    @property
+    def label(self) -> str:
+        """How results name the task: directories, scores, tables."""
+        return self.name
+
+
+class CountdownConfig(TaskConfig):
+    """The lab's task."""
+
+    kind: Literal["countdown"] = "countdown"
+    name: Literal["countdown"]
+    prompt: Literal["plain", "chat"]
+    """`plain` text that the policy continues, or a question through the tokenizer's `chat` template."""
+
+
+class ReasoningGymConfig(TaskConfig):
+    """Any generator of reasoning-gym (the extra `tasks`)."""
+
+    kind: Literal["reasoning_gym"]
+    name: Literal["reasoning_gym"]
+    generator: Annotated[str, Field(min_length=1)]
+    """reasoning-gym's name of a generator, e.g. `gsm_symbolic`."""
+    generator_seed: Natural
+    chat: bool
+    """Ask through the tokenizer's chat template."""
+    template: str
+    """The prompt; `{question}` is the problem."""
+    rl_problems: Positive
+    validation_problems: Positive
+    test_problems: Positive
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.generator}"
+
+
+KINDS: dict[str, type[TaskConfig]] = {
+    "countdown": CountdownConfig,
+    "reasoning_gym": ReasoningGymConfig,
+}
+
+
+def kind_of(section: Any) -> str | None:
+    """The kind of a section, typed or not; configurations frozen before there were kinds are of countdown."""
+    return section.get("kind", "countdown") if isinstance(section, dict) else getattr(section, "kind", None)
