@@ -66,8 +66,8 @@ def validate(resolved: Any) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = list(first["loc"])
-        tags = {"method": method_classes(), "task": KINDS}.get(str(where[0]) if where else "", {})
-        if where[1:2] != [] and where[1] in tags:
+        tags = {"method": [*method_classes()], "task": [*KINDS]}
+        if where[1:2] != [] and where[1] in tags.get(str(where[0]), []):
             del where[1]  # which class of methods or tasks pydantic took is not part of the key
         key = ".".join(str(part) for part in where) or "configuration"
         given = first["input"]

@@ -75,7 +75,7 @@ class JudgePool:
         self._lock = threading.Lock()
 
     def judge(self, requests: Sequence[Mapping[str, Any]], done: Callable[[int, str], None] | None = None) -> list[str]:
-        """What ``judge`` says of each request (JSON), in order; ``timeout`` where it ran out of time or memory, or died.
+        """What ``judge`` says of each request, in order; ``timeout`` where it ran out of time or memory, or died.
 
         Args:
             requests: what the module's ``judge`` takes.

@@ -21,7 +21,7 @@ def generator(name: str, seed: int) -> Any:
 
 
 def judge(request: Mapping[str, Any]) -> str:
-    """``correct`` for the full score of 1, else ``wrong``: partial credit would not be a verifiable reward of 0 or 1."""
+    """``correct`` for the full score of 1, else ``wrong``: partial credit is no verifiable reward of 0 or 1."""
     entry = pickle.loads(base64.b64decode(request["entry"]))  # ours: what the task made, never what a policy wrote
     score = generator(request["generator"], request["seed"]).score_answer(request["answer"], entry)
     return "correct" if score >= 1.0 else "wrong"

@@ -17,7 +17,7 @@ from progrpo_cli.tasks.splits import split_by_hash
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _JUDGE = "progrpo_cli.tasks.reasoning_gym.judge"
-_SHARES = {"rl": 80, "validation": 10, "test": 10}
+_SHARES: dict[Split, int] = {"rl": 80, "validation": 10, "test": 10}
 _PATIENCE = 500  # entries without a new problem after which a generator, one of the small ones, has no more
 MAX_CHARACTERS = 4000
 
