@@ -32,9 +32,7 @@ class EvalSettings:
 
     def directory_name(self) -> str:
         """``<task>-<hash of the sampling settings>``."""
-        task = self.task.model_dump(
-            mode="json", exclude_defaults=True
-        )  # a key that was added later: as for config_hash
+        task = self.task.model_dump(mode="json", exclude_defaults=True)  # keys added later: see config_hash
         described = asdict(self) | {"task": task, "rows_per_batch": ROWS_PER_BATCH}
         return f"{self.task.label}-{digest(described)[:8]}"
 

@@ -38,15 +38,10 @@ def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callabl
             batch = rows[start : start + size]
             seed = derived_seed(f"validation-{config.seed}-{start}")
             samples = sampler.sample([problem.prompt for problem in batch], seed)
-<<<<<<< HEAD
-            for problem, sample in zip(batch, samples, strict=True):
-                counts[problem.id] += task.verdict(problem, sample.text, finished=sample.finished) == "correct"
-        right = [sum(of_process[problem.id] for of_process in processes.of_all(counts)) for problem in problems]
-=======
             attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(batch, samples, strict=True)]
             for problem, verdict in zip(batch, task.verdicts(attempts), strict=True):
                 counts[problem.id] += verdict == "correct"
->>>>>>> ee61f1c (Tasks have kinds: a union of sections, batches of verdicts, reasoning-gym judged in processes that can be killed)
+        right = [sum(of_process[problem.id] for of_process in processes.of_all(counts)) for problem in problems]
         return {
             f"validation/pass@{k}": sum(pass_at_k(group_size, count, k) for count in right) / len(right)
             for k in (1, group_size)

@@ -149,14 +149,9 @@ def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_d
     config = compose()
     frozen = config.model_dump(mode="json")
     added = {
-<<<<<<< HEAD
+        "task": ("kind",),
         "model": ("lora", "trust_remote_code"),
         "train": ("gradient_checkpointing", "generation", "rewards", "correctness_reward", "keep_checkpoints"),
-=======
-        "task": ("kind",),
-        "model": ("lora",),
-        "train": ("gradient_checkpointing", "generation", "rewards", "correctness_reward"),
->>>>>>> ee61f1c (Tasks have kinds: a union of sections, batches of verdicts, reasoning-gym judged in processes that can be killed)
     }
     for section, names in added.items():
         for name in names:
