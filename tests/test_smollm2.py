@@ -117,7 +117,7 @@ def test_two_updates_of_progrpo_and_an_evaluation(command: CommandLine, lora: li
     assert "model.layers.0.self_attn.q_proj.weight" in moved
     assert ("model.embed_tokens.weight" in moved) == (not lora)  # adapters sit on linear layers alone
 
-    (scores,) = command.json("eval", str(run), "--k", "1,2", "--n", "4", "--limit", "3")
+    scores = command.json("eval", str(run), "--k", "1,2", "--n", "4", "--limit", "3")
     assert scores["problems"] == 3
     assert sum(scores["verdicts"].values()) == 12
     assert scores["entropy"]["value"] > 0
