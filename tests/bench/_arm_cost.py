@@ -7,7 +7,8 @@ completions all along (which is checked): else the ratio would say whose policy 
 
 Time: of the turns of one rollout (sampling, scores, updates, metrics), the first rollout of a process left out; the
 ratio of a pair, its median over all pairs, and a bootstrap interval over pairs. Wall-clock time is what counts; the
-processor's stands beside it, which other processes on the machine disturb less.
+processor's stands beside it, which other processes on the machine disturb less, and so does its part inside ARM's own
+calls, which needs no comparison.
 
 Memory: the largest resident set of the whole process while it trains (VmHWM, set back when training starts), the ratio
 of each pair of processes. What was resident at the start (interpreter, libraries, weights) is in it, and named.
@@ -39,6 +40,8 @@ class Cost:
     """Seconds a rollout, with all that is done on it."""
     cpu: list[list[float]] = field(default_factory=list)
     """The same in seconds of the processor."""
+    in_arm: list[list[float]] = field(default_factory=list)
+    """Of these, inside ARM's own calls."""
     peak: list[list[float]] = field(default_factory=list)
     """Largest resident set of a process while it trains, MiB."""
     at_start: list[list[float]] = field(default_factory=list)
@@ -105,15 +108,16 @@ def measure(overrides: list[str], *, updates: int, rounds: int, rollouts: int) -
                     every = [*overrides, f"seed={seed}", f"train.steps={updates * rollouts}"]
                     processes.append(Process(method, every, Path(directory)))
                 for rollout in range(rollouts):
-                    of_rollout = np.zeros((len(METHODS), 2))
+                    of_rollout = np.zeros((len(METHODS), 3))
                     for _ in range(updates):
                         for which in (0, 1) if (rollout + seed) % 2 == 0 else (1, 0):
                             last = processes[which].turn()
-                            of_rollout[which] += (last["wall"], last["cpu"])
+                            of_rollout[which] += (last["wall"], last["cpu"], last["in_arm"])
                             processes[which].ready["peak"] = last["peak"]
                     if rollout:
                         cost.wall.append(of_rollout[:, 0].tolist())
                         cost.cpu.append(of_rollout[:, 1].tolist())
+                        cost.in_arm.append(of_rollout[:, 2].tolist())
                 cost.at_start.append([process.ready["at_start"] for process in processes])
                 cost.peak.append([process.ready["peak"] for process in processes])
                 grpo, progrpo = (process.finish() for process in processes)
@@ -151,10 +155,13 @@ def shown(title: str, cost: Cost) -> str:
         )
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     resident = np.median(cost.at_start, axis=0)
+    share = np.array(cost.in_arm)[:, 1] / np.array(cost.cpu)[:, 1]
     return "\n".join(
         [
             *lines,
             "",
+            f"Inside ARM's own calls: {100 * np.median(share):.2f} % of progrpo's processor time "
+            f"({100 * share.min():.2f} to {100 * share.max():.2f} % over rollouts).",
             f"Resident when training starts: {resident[0]:.0f} and {resident[1]:.0f} MiB. Medians; Python "
             f"{sys.version.split()[0]}, {packages}; {datetime.now(UTC):%Y-%m-%d}.",
             "",

@@ -19,7 +19,7 @@ def test_a_ratio_is_taken_within_pairs_and_its_interval_over_them() -> None:
 @pytest.mark.parametrize(("after", "verdict"), [(1.01, "yes"), (1.2, "no")])
 def test_the_verdict_is_of_the_interval(after: float, verdict: str) -> None:
     pairs = [[1.0, after]] * 3
-    cost = _arm_cost.Cost(wall=pairs, cpu=pairs, peak=pairs, at_start=pairs)
+    cost = _arm_cost.Cost(wall=pairs, cpu=pairs, in_arm=pairs, peak=pairs, at_start=pairs)
     assert _arm_cost.shown("title", cost).count(f": {verdict} |") == 3
 
 
@@ -29,6 +29,7 @@ def test_both_methods_take_turns_on_the_same_rollouts() -> None:
     assert [len(cost.wall), len(cost.cpu), len(cost.peak)] == [2, 2, 1]
     for pair in cost.wall + cost.cpu:
         assert all(seconds > 0 for seconds in pair)
+    assert all(grpo == 0 < progrpo for grpo, progrpo in cost.in_arm)
     for peak, at_start in zip(cost.peak[0], cost.at_start[0], strict=True):
         assert 200 < at_start <= peak < 4000
 
