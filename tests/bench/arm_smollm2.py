@@ -16,5 +16,5 @@ RECIPE = [
 
 
 def main() -> None:
-    cost = _arm_cost.measure(RECIPE, updates=1, rounds=2, rollouts=7)
+    cost = _arm_cost.measure(RECIPE, updates=1, rounds=2, rollouts=6)
     print(_arm_cost.shown("SmolLM2-135M, groups of 4, updates_per_rollout=1", cost), flush=True)
