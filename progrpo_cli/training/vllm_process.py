@@ -49,7 +49,7 @@ def require_new_weights_to_fit(trainer: Any) -> None:
 
 def leave_server(trainer: Any) -> None:
     """Close the group through which weights went to a server: a worker's next run opens one on the same port."""
-    if trainer.use_vllm and trainer.vllm_mode == "server":
+    if trainer.use_vllm and trainer.vllm_mode == "server" and trainer.accelerator.is_main_process:  # which holds it
         trainer.vllm_generation.vllm_client.close_communicator()
 
 

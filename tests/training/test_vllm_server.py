@@ -118,4 +118,5 @@ def test_the_server_has_the_weights_of_each_update_of_each_run_of_a_worker(
         metrics = read_metrics(run.directory.path)
         assert len(metrics) == 6
         assert all(value is None or math.isfinite(value) for line in metrics for value in line.values()), name
+        assert any(line["grad_norm"] for line in metrics[:2]), f"{name}: the first rollout changed no weight"
         assert max(line["sampling_logp_difference"] for line in metrics) < LIVE, name
