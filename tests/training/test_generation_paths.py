@@ -27,7 +27,6 @@ ALL_AT_ONCE = [
     "train.learning_rate=1e-3",
     "train.gradient_checkpointing=true",
     "train.micro_batch_size=4",
-    "train.updates_per_rollout=2",
 ]
 # TRL takes these over the tokens of each micro-batch and then averages over micro-batches, whatever their lengths.
 MEANS_OF_MEANS = {"entropy", "clip_fraction", "clip_fraction_low", "clip_fraction_high"}
@@ -52,15 +51,21 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     return directory, trained(directory, *ALL_AT_ONCE)
 
 
-def test_gradient_accumulation_is_the_one_big_batch(plain: tuple[Path, list[dict]], tmp_path: Path) -> None:
-    accumulated = trained(tmp_path / "run", "train.micro_batch_size=4")
-    for small, big in zip(accumulated, plain[1], strict=True):
+@pytest.mark.parametrize("updates", [1, 2])
+def test_gradient_accumulation_is_the_one_big_batch(
+    plain: tuple[Path, list[dict]], tmp_path: Path, updates: int
+) -> None:
+    """With one update a rollout ARM waits for the forward pass of each micro-batch's loss."""
+    on_policy = f"train.updates_per_rollout={updates}"
+    whole = plain if updates == 2 else (tmp_path / "whole", trained(tmp_path / "whole", on_policy))
+    accumulated = trained(tmp_path / "run", "train.micro_batch_size=4", on_policy)
+    for small, big in zip(accumulated, whole[1], strict=True):
         assert set(small) == set(big)
         for key in big:
             exact = key not in MEANS_OF_MEANS
             tolerance = {"rel": 1e-4, "abs": 1e-6} if exact else {"rel": 0.2, "abs": 0.01}
             assert small[key] == pytest.approx(big[key], **tolerance), (big["step"], key)
-    weights = [load_file(run / "policy" / "model.safetensors") for run in (tmp_path / "run", plain[0])]
+    weights = [load_file(run / "policy" / "model.safetensors") for run in (tmp_path / "run", whole[0])]
     for name, weight in weights[0].items():
         # Adam divides by the gradient's size: where that is near 0, the order of a sum decides the step.
         assert (weight - weights[1][name]).abs().mean() < 1e-6, name
@@ -137,9 +142,11 @@ def test_lora_goes_on_after_a_kill_as_if_there_had_been_none(progrpo: CommandLin
     assert one == other  # bit for bit
 
 
-def test_progrpo_at_alpha_zero_is_grpo_on_these_paths_too(tmp_path: Path) -> None:
-    zero = trained(tmp_path / "zero", "method=progrpo", "method.arm.alpha=0", *ALL_AT_ONCE)
-    grpo = trained(tmp_path / "grpo", "method=grpo", *ALL_AT_ONCE)
+@pytest.mark.parametrize("updates", [1, 2])
+def test_progrpo_at_alpha_zero_is_grpo_on_these_paths_too(tmp_path: Path, updates: int) -> None:
+    options = [*ALL_AT_ONCE, f"train.updates_per_rollout={updates}"]
+    zero = trained(tmp_path / "zero", "method=progrpo", "method.arm.alpha=0", *options)
+    grpo = trained(tmp_path / "grpo", "method=grpo", *options)
     for ours, theirs in zip(zero, grpo, strict=True):
         assert {key: ours[key] for key in theirs} == theirs  # bit for bit
     one, other = (load_file(tmp_path / name / "policy" / "model.safetensors") for name in ("zero", "grpo"))
