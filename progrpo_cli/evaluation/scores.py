@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from progrpo_cli.metrics.bootstrap import over_problems, problems_method
-from progrpo_cli.metrics.passk import pass_at_k_per_problem
+from progrpo_cli.metrics.bootstrap import PROBABILITY, Bounds, over_problems, problems_method
+from progrpo_cli.metrics.passk import Floats, pass_at_k_per_problem
 from progrpo_cli.tasks.base import VERDICTS, Problem, Task
 
 
@@ -45,9 +45,9 @@ def score(
         "k": sorted(ks),
         "problems": len(problems),
         "counts": [[p.id, n, int(right)] for p, right in zip(problems, correct, strict=True)],
-        **{f"pass@{k}": _interval(pass_at_k_per_problem(drawn, correct, k)) for k in sorted(ks)},
+        **{f"pass@{k}": _interval(pass_at_k_per_problem(drawn, correct, k), PROBABILITY) for k in sorted(ks)},
         "entropy": _interval(entropy),
-        "distinct_correct": None if distinct is None else _interval(distinct),
+        "distinct_correct": None if distinct is None else _interval(distinct, (0.0, float(n))),
         "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "per_problem": {
             "problem_id": [p.id for p in problems],
@@ -60,7 +60,7 @@ def score(
 
 def _distinct_correct(
     task: Task, problems: Sequence[Problem], of_problem: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+) -> Floats | None:
     forms = [
         {task.canonical(problem, s["text"]) for s in of_problem[problem.id] if s["verdict"] == "correct"}
         for problem in problems
@@ -70,6 +70,6 @@ def _distinct_correct(
     return np.array([len(found) for found in forms], dtype=np.float64)
 
 
-def _interval(per_problem: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
-    interval = over_problems(per_problem)
+def _interval(per_problem: Floats, bounds: Bounds | None = None) -> dict[str, float]:
+    interval = over_problems(per_problem, bounds=bounds)
     return {"value": interval.value, "low": interval.low, "high": interval.high}

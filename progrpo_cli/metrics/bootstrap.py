@@ -1,13 +1,18 @@
-"""95 % percentile bootstrap intervals: over problems for one run, crossed over seeds and problems for several.
+"""95 % bootstrap intervals: over problems for one run, crossed over seeds and problems for several.
 
 Seeds and problems are crossed: every seed answers the same problems. Resampling problems within each seed would treat
-one hard problem as many, and measured coverage was 74 to 80 %; one draw of problems for all seeds (and for all methods,
-which pairs their differences) times a draw of seeds covers 85, 90, 93 and 95 % at 2, 3, 5 and 10 seeds. With few seeds
-the interval is therefore too narrow: say so wherever it is shown.
+one hard problem as many, and measured coverage was 74 to 80 %; so one draw of problems serves all seeds and all
+methods, which pairs their differences, and seeds are drawn on their own.
+
+Plain percentiles of such draws are too narrow where seeds are few and differ, and where a few problems carry the mean.
+So the draws of problems are studentised, and a draw of seeds is one of Student's t: see :func:`crossed`. Where nearly
+all problems have the same value the draws know nothing of what was not seen, and Gaffke's interval for bounded values
+takes over: see :func:`_unseen`. docs/statistics.md has the measured coverage.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +25,16 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES = 10_000
 SEED = 0
 _CHUNK_VALUES = 2_000_000  # 16 MB of weights at a time, however many problems there are
-_PERCENTILES = (2.5, 97.5)
+_QUANTILES = (0.025, 0.975)
+_FEW_PROBLEMS = 5
+"""With fewer problems than this off the commonest value, draws say too little: the rule "n p at least 5"."""
+
+_LONGEST = 12.706
+"""The longest studentised deviation that counts, in standard errors: Student's t for two values."""
+
+Bounds = tuple[float, float]
+PROBABILITY: Bounds = (0.0, 1.0)
+"""The bounds of Pass@k and of every share."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +54,18 @@ class Crossed:
     difference: Interval | None
     """Group minus baseline, paired; None for the baseline itself and where there is no baseline."""
     p: float | None
-    """Two-sided crossed-bootstrap p of no difference, see :func:`p_method`; None where there is no difference."""
+    """Two-sided p of no difference, see :func:`p_method`; None where there is no difference."""
 
 
 def problems_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
     """How :func:`over_problems` made an interval, for the files that hold it."""
-    return f"percentile bootstrap over problems, 95 %, {resamples} resamples, seed {seed}"
+    return f"studentised bootstrap over problems, 95 %, {resamples} resamples, seed {seed}"
 
 
 def crossed_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
     """How :func:`crossed` made an interval, for the files that hold it."""
     return (
-        "percentile bootstrap, crossed (one draw of problems for all rows x a draw of seeds for each row), "
+        "studentised bootstrap, crossed (one draw of problems for all rows x a draw of seeds for each row), "
         f"95 %, {resamples} resamples, seed {seed}"
     )
 
@@ -59,60 +73,89 @@ def crossed_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
 def p_method(resamples: int = RESAMPLES) -> str:
     """How :func:`crossed` made a p, for the files that hold it."""
     return (
-        "crossed-bootstrap test: twice the smaller share of resampled paired differences on one side of 0, "
+        "crossed-bootstrap test: the level at which the interval of the paired difference would just touch 0, "
         f"at least {2 / (resamples + 1):.1g}"
     )
 
 
-def over_problems(per_problem: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
+def over_problems(
+    per_problem: Floats, *, bounds: Bounds | None = None, resamples: int = RESAMPLES, seed: int = SEED
+) -> Interval:
     """The mean over problems with its interval.
 
     Args:
         per_problem: (P,) one value a problem, finite.
+        bounds: what a problem's value cannot leave, e.g. :data:`PROBABILITY`; with them an interval is sensible at its
+            edges: 0 of 100 problems solved gives [0, 0.036], not [0, 0].
 
     Raises:
-        ValueError: no problems, another shape, or values that are not finite.
+        ValueError: no problems, another shape, values that are not finite or out of bounds.
     """
     if per_problem.ndim != 1:
         raise ValueError(f"one value a problem is needed, (P,), not {per_problem.shape}")
-    return crossed({"": per_problem[None, :]}, resamples=resamples, seed=seed)[""].mean
+    return crossed({"": per_problem[None, :]}, bounds=bounds, resamples=resamples, seed=seed)[""].mean
 
 
 def crossed(
-    groups: Mapping[str, Floats], *, resamples: int = RESAMPLES, seed: int = SEED, baseline: str | None = None
+    groups: Mapping[str, Floats],
+    *,
+    bounds: Bounds | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    baseline: str | None = None,
 ) -> dict[str, Crossed]:
     """Means over seeds and problems with their intervals, and paired differences to a baseline.
 
-    Each resample draws the problems once for all groups, and for each group its seeds on its own (different methods
-    share problems, not training randomness). With one seed only problems are resampled.
+    The error of a mean is taken to be two independent parts, each drawn with its own standard error:
+
+    - problems: for each resample of the P problems (the same for all groups, which pairs them) the studentised
+      deviation of the mean over seeds (Efron & Tibshirani 1993, section 12.5: it knows the skew of few hard problems);
+    - seeds: Student's t with S - 1 degrees of freedom, for each group on its own (methods share problems, not training
+      randomness). Its squared standard error is that of the S seeds' means, less the part of the interaction of seeds
+      and problems, which the first part holds already (the unbiased estimate for two crossed random factors: Searle,
+      Casella & McCulloch 1992, section 4.3).
+
+    With one seed only problems are resampled, and the interval is about that policy.
 
     Args:
         groups: for each name (S, P), a row a seed and a column a problem: the same problems in the same order in all
             groups, while S may differ.
+        bounds: what a value cannot leave; without them nothing is known of values that were not seen.
         baseline: the group that differences are taken to.
 
     Returns:
         For each name its mean with interval and, if there is a baseline, the difference to it.
 
     Raises:
-        ValueError: no groups, shapes that differ in P or are empty, values that are not finite, unknown baseline.
+        ValueError: no groups, shapes that differ in P or are empty, values that are not finite or out of bounds,
+            unknown baseline.
     """
-    _check(groups, baseline)
-    problems = next(iter(groups.values())).shape[1]
+    _check(groups, baseline, bounds)
+    averaged = {name: values.mean(axis=0) for name, values in groups.items()}
     # A stream for the problems and one for each group: a group's interval does not depend on what it is compared with.
-    drawing_seeds = {name: np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in groups}
-    means: dict[str, list[Floats]] = {name: [] for name in groups}
-    for weights in _problem_weights(np.random.default_rng(seed), problems, resamples):
-        for name, values in groups.items():
-            means[name].append(_resampled_means(drawing_seeds[name], values, weights))
-    resampled = {name: np.concatenate(chunks) for name, chunks in means.items()}
-    return {
-        name: Crossed(_mean(groups, resampled, name), *_difference(groups, resampled, name, baseline))
-        for name in groups
+    by_seeds = {
+        name: _drawn_seeds(np.random.default_rng([seed, zlib.crc32(name.encode())]), values, resamples)
+        for name, values in groups.items()
     }
+    of_problems = dict(averaged)
+    differing = [name for name in groups if baseline is not None and name != baseline]
+    if baseline is not None:
+        of_problems |= {f"{name} - ": averaged[name] - averaged[baseline] for name in differing}
+    by_problems = _drawn_problems(np.random.default_rng(seed), np.stack(list(of_problems.values())), resamples)
+    drawn = dict(zip(of_problems, by_problems, strict=True))
+    widest = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    found: dict[str, Crossed] = {}
+    for name in groups:
+        mean, _ = _interval(averaged[name], drawn[name] + by_seeds[name], bounds, seed)
+        difference, p = None, None
+        if baseline is not None and name != baseline:
+            errors = drawn[f"{name} - "] + by_seeds[name] - by_seeds[baseline]
+            difference, p = _interval(of_problems[f"{name} - "], errors, widest, seed)
+        found[name] = Crossed(mean, difference, p)
+    return found
 
 
-def _check(groups: Mapping[str, Floats], baseline: str | None) -> None:
+def _check(groups: Mapping[str, Floats], baseline: str | None, bounds: Bounds | None) -> None:
     if not groups:
         raise ValueError("no groups to compare")
     for name, values in groups.items():
@@ -120,6 +163,8 @@ def _check(groups: Mapping[str, Floats], baseline: str | None) -> None:
             raise ValueError(f"{name!r}: values must be (S, P) with S, P >= 1, not {values.shape}")
         if not np.isfinite(values).all():
             raise ValueError(f"{name!r}: values must be finite")
+        if bounds is not None and (values.min() < bounds[0] or values.max() > bounds[1]):
+            raise ValueError(f"{name!r}: values must lie from {bounds[0]} to {bounds[1]}")
     if len({values.shape[1] for values in groups.values()}) > 1:
         raise ValueError("all groups must have the same problems")
     if baseline is not None and baseline not in groups:
@@ -136,38 +181,76 @@ def _problem_weights(random: np.random.Generator, problems: int, resamples: int)
         yield np.bincount(drawn.ravel(), minlength=count * problems).reshape(count, problems).astype(np.float64)
 
 
-def _resampled_means(random: np.random.Generator, values: Floats, problem_weights: Floats) -> Floats:
-    """(B,) means of ``values`` (S, P) under the problem weights (B, P) and freshly drawn seeds."""
+def _drawn_problems(random: np.random.Generator, values: Floats, resamples: int) -> Floats:
+    """Errors of the means of ``values`` (R, P) by the draw of problems: (R, resamples), in the data's unit."""
+    problems = values.shape[1]
+    longest = _LONGEST / math.sqrt(max(1, problems - 1))
+    drawn = np.empty((len(values), resamples))
+    done = 0
+    for weights in _problem_weights(random, problems, resamples):
+        for row, of_problems in zip(drawn, values, strict=True):
+            centred = of_problems - of_problems.mean()
+            deviation = weights @ centred / problems
+            spread = np.sqrt(np.maximum(weights @ centred**2 / problems - deviation**2, 0.0))
+            # Standard errors are these spreads over sqrt(P - 1). Resamples of equal values have none to divide by.
+            usual = np.abs(deviation) < longest * spread
+            studentised = np.divide(deviation, spread, out=longest * np.sign(deviation), where=usual)
+            row[done : done + len(weights)] = studentised * centred.std()
+        done += len(weights)
+    return drawn
+
+
+def _drawn_seeds(random: np.random.Generator, values: Floats, resamples: int) -> Floats:
+    """(resamples,) errors of the mean of ``values`` (S, P) by the draw of seeds; 0 with one seed."""
     seeds, problems = values.shape
-    of_seeds = problem_weights @ values.T / problems
     if seeds == 1:
-        only: Floats = of_seeds[:, 0]
-        return only
-    seed_weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(problem_weights))
-    means: Floats = (seed_weights * of_seeds).sum(axis=1) / seeds
-    return means
+        return np.zeros(resamples)
+    of_seeds = values.mean(axis=1)
+    residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
+    interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1)) / values.size
+    variance = float(of_seeds.var(ddof=1)) / seeds - interaction
+    return math.sqrt(max(0.0, variance)) * random.standard_t(seeds - 1, size=resamples)
 
 
-def _mean(groups: Mapping[str, Floats], resampled: Mapping[str, Floats], name: str) -> Interval:
-    return _interval(float(groups[name].mean()), resampled[name])
+def _interval(of_problems: Floats, errors: Floats, bounds: Bounds | None, seed: int) -> tuple[Interval, float]:
+    """The interval of the mean of ``of_problems`` (P,) from draws of its error, and the level at which it touches 0."""
+    value = float(of_problems.mean())
+    draws = [(value - errors, value - errors)]  # for the lower end and for the upper
+    if bounds is not None and _off_the_commonest(of_problems) < _FEW_PROBLEMS:
+        draws.append(_unseen(of_problems, bounds, len(errors), seed))
+    low = min(float(np.quantile(lows, _QUANTILES[0])) for lows, _ in draws)
+    high = max(float(np.quantile(highs, _QUANTILES[1])) for _, highs in draws)
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    return Interval(value, low, high), max(_two_sided(lows, highs) for lows, highs in draws)
 
 
-def _difference(
-    groups: Mapping[str, Floats], resampled: Mapping[str, Floats], name: str, baseline: str | None
-) -> tuple[Interval | None, float | None]:
-    if baseline is None or name == baseline:
-        return None, None
-    value = float(groups[name].mean() - groups[baseline].mean())
-    differences = resampled[name] - resampled[baseline]
-    return _interval(value, differences), _two_sided(differences)
+def _two_sided(lows: Floats, highs: Floats) -> float:
+    """One more resample than drawn, so never 0."""
+    smaller = min(int((lows <= 0).sum()), int((highs >= 0).sum()))
+    return min(1.0, 2 * (smaller + 1) / (len(lows) + 1))
 
 
-def _two_sided(differences: Floats) -> float:
-    """The level at which a percentile interval would just touch 0; one more resample than drawn, so never 0."""
-    smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return min(1.0, 2 * (smaller + 1) / (len(differences) + 1))
+def _off_the_commonest(values: Floats) -> int:
+    """How many problems do not have the commonest value."""
+    return len(values) - int(np.unique(values, return_counts=True)[1].max())
 
 
-def _interval(value: float, resampled: Floats) -> Interval:
-    low, high = np.percentile(resampled, _PERCENTILES)
-    return Interval(value, float(low), float(high))
+def _unseen(values: Floats, bounds: Bounds, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Draws of both ends of Gaffke's interval for the mean of bounded values (P,), each (resamples,).
+
+    Bayesian bootstrap (Dirichlet weights) with one more problem that was not seen and has the worst value: the lower
+    bound for the lower end, the upper bound for the upper. On values of 0 and 1 it is Clopper and Pearson's exact
+    interval, so that 0 of P gives [0, 1 - 0.025 ** (1 / P)]. Gaffke 2005; Learned-Miller & Thomas, arXiv 1905.06208,
+    who found no distribution for which it covers less than 95 %.
+    """
+    random = np.random.default_rng([seed, len(values)])
+    lows, highs = [], []
+    size = max(1, _CHUNK_VALUES // (len(values) + 1))
+    for start in range(0, resamples, size):
+        weights = random.standard_exponential((min(size, resamples - start), len(values) + 1))
+        weights /= weights.sum(axis=1, keepdims=True)
+        seen = weights[:, :-1] @ values
+        lows.append(seen + weights[:, -1] * bounds[0])
+        highs.append(seen + weights[:, -1] * bounds[1])
+    return np.concatenate(lows), np.concatenate(highs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from progrpo_cli.metrics.bootstrap import Crossed, Interval, crossed
+from progrpo_cli.metrics.bootstrap import PROBABILITY, Bounds, Crossed, Interval, crossed
 from progrpo_cli.metrics.passk import Floats
 from progrpo_cli.reporting.frame import Row
 
@@ -39,7 +39,7 @@ def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str,
         groups = {row.name: values for row in same if (values := row.values(metric)) is not None}
         if groups:
             base = next((row.name for row in same if row.label == baseline and row.name in groups), None)
-            found.update(crossed(groups, baseline=base))
+            found.update(crossed(groups, bounds=_bounds(same, metric), baseline=base))
     return {row.name: found[row.name] for row in rows if row.name in found}
 
 
@@ -58,8 +58,17 @@ def clearly_best(rows: Sequence[Row], metric: str) -> str | None:
     if first.evaluations[0].problem_ids != second.evaluations[0].problem_ids:
         return None
     groups: dict[str, Floats] = {second.name: of_second, first.name: of_first}
-    lead = crossed(groups, baseline=second.name)[first.name].difference
+    lead = crossed(groups, bounds=_bounds([of_row for of_row, _ in values.values()], metric), baseline=second.name)[
+        first.name
+    ].difference
     return first.name if lead is not None and lead.low > 0 else None
+
+
+def _bounds(rows: Sequence[Row], metric: str) -> Bounds | None:
+    """What a problem's value cannot leave."""
+    if metric == "distinct_correct":
+        return 0.0, float(max(e.n for row in rows for e in row.evaluations))
+    return PROBABILITY if metric.startswith("pass@") else None
 
 
 def _by_problems(rows: Sequence[Row]) -> list[list[Row]]:

@@ -66,7 +66,7 @@ def trial_table(plan: Plan) -> list[dict[str, Any]]:
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import crossed
+    from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
     from progrpo_cli.metrics.passk import pass_at_k_per_problem
 
     done = [trial for trial in plan.trials if all(run.validation is not None for run in plan.runs_of(trial))]
@@ -78,7 +78,7 @@ def trial_table(plan: Plan) -> list[dict[str, Any]]:
         for trial in done:
             counts = [np.array([[n, c] for _, n, c in (r.validation or {})["counts"]]) for r in plan.runs_of(trial)]
             groups[trial.config_hash] = np.stack([pass_at_k_per_problem(c[:, 0], c[:, 1], k) for c in counts])
-        intervals = crossed(groups)
+        intervals = crossed(groups, bounds=PROBABILITY)
         for row in table:
             mean = intervals[str(row["config_hash"])].mean
             row[f"pass@{k}"] = {"value": mean.value, "low": mean.low, "high": mean.high}

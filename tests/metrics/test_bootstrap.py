@@ -1,8 +1,10 @@
+from math import comb
+
 import numpy as np
 import pytest
 
 from progrpo_cli.metrics import bootstrap
-from progrpo_cli.metrics.bootstrap import crossed, over_problems
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed, over_problems
 
 
 def test_interval_of_a_mean_agrees_with_the_normal_approximation():
@@ -36,18 +38,86 @@ def test_coverage_over_problems_is_about_95_percent():
     assert 0.90 <= hit / 300 <= 0.98
 
 
-def test_crossed_covers_what_resampling_problems_alone_does_not():
-    """Ten seeds whose true levels differ: an interval over problems only is about these seeds, not about the method."""
-    random = np.random.default_rng(11)
-    crossed_hits = problems_hits = 0
-    for number in range(150):
-        values = random.normal(0, 1.0, (10, 1)) + random.normal(0, 1.0, (1, 40)) + random.normal(0, 0.5, (10, 40))
-        pooled = crossed({"a": values}, resamples=400, seed=number)["a"].mean
-        only_problems = over_problems(values.mean(axis=0), resamples=400, seed=number)
-        crossed_hits += pooled.low <= 0 <= pooled.high
-        problems_hits += only_problems.low <= 0 <= only_problems.high
-    assert crossed_hits / 150 >= 0.87
-    assert problems_hits / 150 <= 0.70
+@pytest.mark.parametrize("problems", [30, 100])
+def test_coverage_is_95_percent_from_ten_seeds_on(problems):
+    """Skewed values, seeds that differ and an interaction; resampling problems alone covers half of it."""
+    random = np.random.default_rng(problems)
+    hits = np.zeros(3)
+    studies = 800
+    for number in range(studies):
+        problem = random.exponential(1.0, problems)
+        one, other = (
+            problem + random.normal(0, 0.3, (10, 1)) + random.normal(0, 0.5, (10, problems)) for _ in range(2)
+        )
+        found = crossed({"one": one, "other": other}, baseline="one", resamples=300, seed=number)
+        only_problems = over_problems(other.mean(axis=0), resamples=300, seed=number)
+        for place, (interval, truth) in enumerate(
+            [(found["one"].mean, 1.0), (found["other"].difference, 0.0), (only_problems, 1.0)]
+        ):
+            hits[place] += interval.low <= truth <= interval.high
+    mean, difference, over_problems_only = hits / studies
+    assert mean == pytest.approx(0.95, abs=0.02)
+    assert difference == pytest.approx(0.95, abs=0.02)
+    assert over_problems_only < 0.93
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_few_seeds_that_differ_are_not_hidden(seeds):
+    """Plain percentiles cover 70 to 87 % here."""
+    random = np.random.default_rng(seeds)
+    hits = 0
+    for number in range(400):
+        values = random.normal(0, 1.0, (seeds, 1)) + random.normal(0, 1.0, (1, 40))
+        interval = crossed({"": values}, resamples=300, seed=number)[""].mean
+        hits += interval.low <= 0 <= interval.high
+    assert hits / 400 >= 0.93
+
+
+@pytest.mark.parametrize(("right", "problems"), [(0, 100), (1, 100), (3, 40), (40, 40), (38, 40), (0, 1), (1, 1)])
+def test_at_the_edges_the_interval_is_clopper_and_pearsons(right, problems):
+    values = np.array([1.0] * right + [0.0] * (problems - right))
+    interval = over_problems(values, bounds=PROBABILITY)
+    low, high = _clopper_pearson(right, problems)
+    assert interval.low <= low + 0.004
+    assert interval.high >= high - 0.004
+    if right in (0, problems):
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.004)
+
+
+def _clopper_pearson(right, problems):
+    """By definition: the chances at which so many or more, and so few or fewer, are still 2.5 % likely."""
+    chances = np.linspace(0, 1, 20_001)
+
+    def at_most(count):
+        return sum(comb(problems, c) * chances**c * (1 - chances) ** (problems - c) for c in range(count + 1))
+
+    low = chances[np.argmax(1 - at_most(right - 1) >= 0.025)] if right else 0.0
+    high = chances[len(chances) - 1 - np.argmax(at_most(right)[::-1] >= 0.025)] if right < problems else 1.0
+    return low, high
+
+
+@pytest.mark.parametrize("chance", [0.002, 0.02, 0.98, 0.998])
+def test_coverage_near_the_edges_is_not_below_95_percent(chance):
+    random = np.random.default_rng(5)
+    hits = 0
+    for number in range(400):
+        values = (random.random((1, 100)) < chance).astype(float)
+        interval = crossed({"": values}, bounds=PROBABILITY, resamples=400, seed=number)[""].mean
+        assert 0 <= interval.low <= interval.high <= 1
+        hits += interval.low <= chance <= interval.high
+    assert hits / 400 >= 0.93
+
+
+def test_a_difference_that_was_never_seen_is_not_ruled_out():
+    nothing = np.zeros((3, 100))
+    found = crossed({"grpo": nothing, "other": nothing}, bounds=PROBABILITY, baseline="grpo")["other"].difference
+    assert found.value == 0
+    assert (found.low, found.high) == pytest.approx((-0.036, 0.036), abs=0.004)
+
+
+def test_values_out_of_bounds_are_refused():
+    with pytest.raises(ValueError, match="must lie from 0"):
+        over_problems(np.array([0.5, 1.5]), bounds=PROBABILITY)
 
 
 def test_identical_groups_of_one_seed_differ_by_exactly_nothing():
@@ -70,8 +140,10 @@ def test_seeds_are_drawn_for_each_group_on_its_own():
     levels = np.arange(4.0)[:, None] + np.zeros((1, 30))  # all variation is between seeds
     difference = crossed({"grpo": levels, "copy": levels.copy()}, baseline="grpo")["copy"].difference
     assert difference.value == 0.0
-    # Var(mean of 4 draws) = 1.25 / 4 for each group, twice that for the difference of two independent ones.
-    assert difference.high == pytest.approx(1.96 * np.sqrt(2 * 1.25 / 4), rel=0.1)
+    # Each group's mean has the squared error (5/3) / 4, known from four seeds: between the normal and t with 3 degrees.
+    error = np.sqrt(2 * (5 / 3) / 4)
+    assert 1.96 * error < difference.high < 3.182 * error
+    assert difference.low == pytest.approx(-difference.high, rel=0.1)
 
 
 def test_groups_may_have_different_numbers_of_seeds_and_do_not_disturb_each_other():
@@ -99,7 +171,7 @@ def test_what_cannot_be_compared_is_refused(groups, baseline, message):
 
 
 def test_the_methods_say_what_was_done():
-    assert bootstrap.problems_method() == "percentile bootstrap over problems, 95 %, 10000 resamples, seed 0"
+    assert bootstrap.problems_method() == "studentised bootstrap over problems, 95 %, 10000 resamples, seed 0"
     assert "crossed" in bootstrap.crossed_method(resamples=7, seed=5)
     assert "7 resamples, seed 5" in bootstrap.crossed_method(resamples=7, seed=5)
 

@@ -1,4 +1,6 @@
+from fractions import Fraction
 from itertools import combinations
+from math import prod
 
 import numpy as np
 import pytest
@@ -17,6 +19,29 @@ def test_equals_the_enumeration_of_all_subsets(n):
     for correct in range(n + 1):
         for k in range(1, n + 1):
             assert pass_at_k(n, correct, k) == pytest.approx(_by_enumeration(n, correct, k), abs=1e-15)
+
+
+def test_random_tables_agree_with_an_independent_product_of_fractions():
+    """Drawing k without replacement and missing each time: (n - c) / n, then (n - c - 1) / (n - 1), and so on."""
+    random = np.random.default_rng(3)
+    for _ in range(40):
+        n = random.integers(1, 300, size=20)
+        correct = np.array([random.integers(0, most + 1) for most in n])
+        k = int(random.integers(1, n.min() + 1))
+        missed = [
+            prod((Fraction(max(0, int(a - c) - i), int(a) - i) for i in range(k)), start=Fraction(1))
+            for a, c in zip(n, correct, strict=True)
+        ]
+        assert pass_at_k_per_problem(n, correct, k).tolist() == [float(1 - each) for each in missed]
+
+
+def test_it_is_unbiased_where_the_plug_in_estimate_is_not():
+    """The mean over many tables of n = 8 samples with chance 0.2 is 1 - 0.8 ** 4."""
+    correct = np.random.default_rng(1).binomial(8, 0.2, size=200_000)
+    unbiased = pass_at_k_per_problem(np.full(200_000, 8), correct, 4).mean()
+    plugged_in = (1 - (1 - correct / 8) ** 4).mean()
+    assert unbiased == pytest.approx(1 - 0.8**4, abs=0.003)
+    assert plugged_in < 1 - 0.8**4 - 0.03
 
 
 def test_no_correct_sample_is_zero_and_all_correct_is_one():
