@@ -26,8 +26,8 @@ RESAMPLES = 10_000
 SEED = 0
 _CHUNK_VALUES = 2_000_000  # 16 MB of weights at a time, however many problems there are
 _QUANTILES = (0.025, 0.975)
-_FEW_PROBLEMS = 5
-"""With fewer problems than this off the commonest value, draws say too little: the rule "n p at least 5"."""
+_FEW_PROBLEMS = 10
+"""With fewer problems than this off the commonest value, draws say too little: the rule "n p at least 10"."""
 
 _LONGEST = 12.706
 """The longest studentised deviation that counts, in standard errors: Student's t for two values."""
@@ -146,11 +146,12 @@ def crossed(
     widest = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     found: dict[str, Crossed] = {}
     for name in groups:
-        mean, _ = _interval(averaged[name], drawn[name] + by_seeds[name], bounds, seed)
+        mean, _ = _interval(averaged[name], drawn[name], by_seeds[name], bounds, seed)
         difference, p = None, None
         if baseline is not None and name != baseline:
-            errors = drawn[f"{name} - "] + by_seeds[name] - by_seeds[baseline]
-            difference, p = _interval(of_problems[f"{name} - "], errors, widest, seed)
+            paired = f"{name} - "
+            seeds = by_seeds[name] - by_seeds[baseline]
+            difference, p = _interval(of_problems[paired], drawn[paired], seeds, widest, seed)
         found[name] = Crossed(mean, difference, p)
     return found
 
@@ -212,17 +213,19 @@ def _drawn_seeds(random: np.random.Generator, values: Floats, resamples: int) ->
     return math.sqrt(max(0.0, variance)) * random.standard_t(seeds - 1, size=resamples)
 
 
-def _interval(of_problems: Floats, errors: Floats, bounds: Bounds | None, seed: int) -> tuple[Interval, float]:
+def _interval(
+    of_problems: Floats, by_problems: Floats, by_seeds: Floats, bounds: Bounds | None, seed: int
+) -> tuple[Interval, float]:
     """The interval of the mean of ``of_problems`` (P,) from draws of its error, and the level at which it touches 0."""
     value = float(of_problems.mean())
-    draws = [(value - errors, value - errors)]  # for the lower end and for the upper
+    lows = highs = value - by_problems
     if bounds is not None and _off_the_commonest(of_problems) < _FEW_PROBLEMS:
-        draws.append(_unseen(of_problems, bounds, len(errors), seed))
-    low = min(float(np.quantile(lows, _QUANTILES[0])) for lows, _ in draws)
-    high = max(float(np.quantile(highs, _QUANTILES[1])) for _, highs in draws)
+        lows, highs = _unseen(of_problems, bounds, len(by_problems), seed)
+    lows, highs = lows - by_seeds, highs - by_seeds
+    low, high = float(np.quantile(lows, _QUANTILES[0])), float(np.quantile(highs, _QUANTILES[1]))
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
-    return Interval(value, low, high), max(_two_sided(lows, highs) for lows, highs in draws)
+    return Interval(value, low, high), _two_sided(lows, highs)
 
 
 def _two_sided(lows: Floats, highs: Floats) -> float:
