@@ -114,6 +114,7 @@ def measure(overrides: list[str], *, updates: int, rounds: int, rollouts: int) -
                             last = processes[which].turn()
                             of_rollout[which] += (last["wall"], last["cpu"], last["in_arm"])
                             processes[which].ready["peak"] = last["peak"]
+                    print(f"seed {seed}, rollout {rollout + 1}/{rollouts}: {of_rollout[:, 0]} s", file=sys.stderr)
                     if rollout:
                         cost.wall.append(of_rollout[:, 0].tolist())
                         cost.cpu.append(of_rollout[:, 1].tolist())
