@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.sections import CountdownConfig, ReasoningGymConfig, TaskConfig
+from progrpo_cli.tasks.sections import CountdownConfig, MathsConfig, ReasoningGymConfig, TaskConfig
 
 
 def make_task(config: TaskConfig) -> Task:
@@ -25,6 +25,10 @@ def make_task(config: TaskConfig) -> Task:
                     "test": config.test_problems,
                 },
             )
+        case MathsConfig():
+            from progrpo_cli.tasks.maths.task import Maths
+
+            return Maths(config)
         case ReasoningGymConfig():
             from progrpo_cli.tasks.reasoning_gym.task import ReasoningGym
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from progrpo_cli.section import Natural, Positive, Section
 
@@ -58,8 +58,62 @@ class ReasoningGymConfig(TaskConfig):
         return f"{self.name}-{self.generator}"
 
 
+class SharesConfig(Section):
+    """Per cent of a dataset's problems in each split, by a hash of their ids."""
+
+    rl: Annotated[int, Field(ge=0, le=100)]
+    validation: Annotated[int, Field(ge=0, le=100)]
+    test: Annotated[int, Field(ge=0, le=100)]
+
+    @model_validator(mode="after")
+    def _are_all(self) -> SharesConfig:
+        if self.rl + self.validation + self.test != 100:
+            raise ValueError("rl, validation and test have to add up to 100")
+        return self
+
+
+class FieldsConfig(Section):
+    """How the dataset calls what the task needs; dots lead into nested values: `reward_model.ground_truth`."""
+
+    id: str | None
+    """null: a hash of the question."""
+    question: str
+
+
+class AnswerFieldsConfig(FieldsConfig):
+    """With a reference answer."""
+
+    answer: str
+
+
+class DatasetConfig(TaskConfig):
+    """A task whose problems come from a dataset."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    """A hub's name (`owner/name`), or a local .jsonl or .parquet file of the same schema."""
+    subset: str | None
+    revision: str | None
+    """The commit on the hub; null: its newest."""
+    dataset_split: str
+    """Which of the dataset's own splits is read."""
+    fields: FieldsConfig
+    shares: SharesConfig
+    chat: bool
+    """Ask through the tokenizer's chat template."""
+    template: str
+    """The prompt; `{question}` is the problem."""
+
+
+class MathsConfig(DatasetConfig):
+    """Mathematics by exact answer (the extra `tasks`)."""
+
+    kind: Literal["maths"]
+    fields: AnswerFieldsConfig
+
+
 KINDS: dict[str, type[TaskConfig]] = {
     "countdown": CountdownConfig,
+    "maths": MathsConfig,
     "reasoning_gym": ReasoningGymConfig,
 }
 

@@ -1,0 +1,128 @@
+"""Which part of a completion is the answer, and whether a parser may see it. Linear in the length of the text.
+
+Everything here runs in our own process on whatever a policy wrote, so it searches and counts, and computes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_ANSWER = 500
+"""Characters of an answer."""
+MAX_TAIL = 1_000
+"""Characters at the end of a completion that are searched for an answer without ``\\boxed{}``."""
+MAX_DIGITS = 60
+"""Digits in a row."""
+MAX_DEPTH = 20
+"""Nesting of brackets."""
+MAX_POWERS = 12
+"""Powers in one answer."""
+MAX_TOWER = 2
+"""Powers above one another: ``x^{y^z}`` is 2."""
+MAX_EXPONENT = 4
+"""Digits of an exponent; half as many where a power stands in a power."""
+
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_ANSWER_IS = re.compile(r"(?:answer|result)\**\s*(?:is|:|=)\**:?\s*", re.IGNORECASE)
+_OPEN, _CLOSE = "{[(", "}])"
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_DIGITS = re.compile(r"\d+")
+_EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*(\d+)")
+_POWER_IN_POWER = re.compile(r"\^\{[^{}]*\^")
+_FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!|\)\s*!")
+_INTEGER = re.compile(r"[+-]?\d+")
+_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d+)")
+
+
+def answer_in(text: str) -> str | None:
+    r"""The content of the last ``\boxed{...}``, else what follows the last "answer is" or "answer:", to the line's end.
+
+    None where there is neither, or where the last box is not closed within the limit on answers.
+    """
+    boxes = list(_BOXED.finditer(text[-2_000_000:]))
+    if boxes:
+        return _balanced(text[-2_000_000:], boxes[-1].end())
+    tail = text[-MAX_TAIL:]
+    stated = list(_ANSWER_IS.finditer(tail))
+    if not stated:
+        return None
+    line = tail[stated[-1].end() :].split("\n", 1)[0].strip()
+    return line.rstrip(". ").strip("*") or None
+
+
+def _balanced(text: str, start: int) -> str | None:
+    depth = 1
+    for position in range(start, min(len(text), start + MAX_ANSWER + 1)):
+        if text[position] == "{":
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start:position].strip() or None
+    return None
+
+
+def may_be_parsed(answer: str) -> bool:
+    """Whether an answer is within the caps on length, digits, nesting and powers, and free of control characters."""
+    if len(answer) > MAX_ANSWER or _UNPRINTABLE.search(answer):
+        return False
+    if any(len(run) > MAX_DIGITS for run in _DIGITS.findall(answer)):
+        return False
+    if answer.count("^") + answer.count("**") > MAX_POWERS or not _nesting_is_shallow(answer):
+        return False
+    powers = answer.replace("**", "^").replace(" ", "")
+    digits = MAX_EXPONENT // 2 if _POWER_IN_POWER.search(powers) else MAX_EXPONENT
+    if any(len(exponent) > digits for exponent in _EXPONENT.findall(powers)):
+        return False
+    return not any(digits == "" or len(digits) > MAX_EXPONENT - 1 for digits in _FACTORIAL.findall(answer))
+
+
+def _nesting_is_shallow(answer: str) -> bool:
+    """Brackets at most ``MAX_DEPTH`` deep and powers at most ``MAX_TOWER`` high, whether or not they are balanced."""
+    text = answer.replace("**", "^").replace(" ", "")
+    depth = 0
+    powers_around = [0]  # how many powers each open bracket stands in
+    tower = 0
+    for previous, character in zip(" " + text, text, strict=False):
+        if character in _OPEN:
+            depth += 1
+            powers_around.append(tower if previous == "^" else powers_around[-1])
+            tower = powers_around[-1]
+            if depth > MAX_DEPTH:
+                return False
+        elif character in _CLOSE:
+            depth = max(0, depth - 1)
+            if len(powers_around) > 1:
+                powers_around.pop()
+        elif character == "^":
+            tower = (tower if previous not in _CLOSE and _continues(previous) else powers_around[-1]) + 1
+            if tower > MAX_TOWER:
+                return False
+        elif not character.isalnum():
+            tower = powers_around[-1]
+    return True
+
+
+def _continues(previous: str) -> bool:
+    """Whether ``a^b^c`` goes on here: the character before this power is part of the exponent of the last one."""
+    return previous.isalnum()
+
+
+def normal(answer: str) -> str:
+    """The answer without dollar signs, thousands separators of plain numbers and spaces at its ends."""
+    stripped = answer.strip().strip("$").strip().removeprefix("\\(").removesuffix("\\)").strip()
+    plain = stripped.replace("{,}", "").replace(",\\!", "")
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", plain):
+        plain = plain.replace(",", "")
+    if scientific := _SCIENTIFIC.fullmatch(plain):
+        return f"{scientific[1]} \\times 10^{{{int(scientific[2])}}}" if len(scientific[2]) < MAX_EXPONENT else plain
+    return plain
+
+
+def verdict_without_parsing(gold: str, answer: str) -> bool | None:
+    """Equal texts are right and different whole numbers wrong; None where that does not decide it. Both are normal."""
+    if gold == answer:
+        return True
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer) and len(answer) <= MAX_DIGITS:
+        return int(gold) == int(answer)
+    return None

@@ -1,0 +1,144 @@
+"""Twenty problems of our own in the schema of each dataset, as its rows would be."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+SIZE = 20
+
+
+def aime2024() -> list[dict]:
+    """Remainders of powers."""
+    return [
+        {
+            "id": 60 + i,
+            "problem": f"Find the remainder when $3^{{{20 + i}}}$ is divided by $1000$.",
+            "solution": "Repeated squaring.",
+            "answer": str(pow(3, 20 + i, 1000)),
+            "url": "",
+            "year": "2024",
+        }
+        for i in range(SIZE)
+    ]
+
+
+def aime2025() -> list[dict]:
+    """Sums of divisors; the answer comes as text and the id as a text of digits."""
+    return [
+        {
+            "problem": f"Find the sum of all positive divisors of ${60 + 12 * i}$.",
+            "answer": str(sum(d for d in range(1, 61 + 12 * i) if (60 + 12 * i) % d == 0)),
+            "id": str(i),
+        }
+        for i in range(SIZE)
+    ]
+
+
+def amc2023() -> list[dict]:
+    """Whole numbers that the dataset writes as floats."""
+    return [
+        {
+            "id": i,
+            "answer": float(7 * i + 3),
+            "url": "",
+            "question": f"What is term ${i + 1}$ of $3, 10, 17, \\ldots$?",
+        }
+        for i in range(SIZE)
+    ]
+
+
+MATH500_ANSWERS = [
+    ("\\frac{3}{56}", "3/56"),
+    ("3\\sqrt{13}", "\\sqrt{117}"),
+    ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3, \\pi/2)"),
+    ("x^2+2x+1", "(x+1)^2"),
+    ("[0,\\infty)", "[0, \\infty)"),
+    ("(-\\infty,3)\\cup(3,\\infty)", "(3,\\infty)\\cup(-\\infty,3)"),
+    ("\\{1,2,5\\}", "\\{5,2,1\\}"),
+    ("\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}", "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"),
+    ("90^\\circ", "90"),
+    ("11,111,111,100", "11111111100"),
+    ("\\$36", "36"),
+    ("\\text{Evelyn}", "\\text{Evelyn}"),
+    ("2\\pi", "2 \\cdot \\pi"),
+    ("-\\frac{1}{2}", "-0.5"),
+    ("1.25", "\\frac{5}{4}"),
+    ("\\dfrac{7}{8}", "\\tfrac78"),
+    ("e^{2}", "e^2"),
+    ("10\\%", "10\\%"),
+    ("x=5", "5"),
+    ("6+9i", "9i+6"),
+]
+"""References, each with another way to write it."""
+
+
+def math500() -> list[dict]:
+    return [
+        {
+            "problem": f"Write down expression number {i} of the table.",
+            "solution": "It stands there.",
+            "answer": answer,
+            "subject": "Algebra",
+            "level": 1 + i % 5,
+            "unique_id": f"test/algebra/{i}.json",
+        }
+        for i, (answer, _) in enumerate(MATH500_ANSWERS)
+    ]
+
+
+def minerva() -> list[dict]:
+    """Powers of ten."""
+    return [
+        {
+            "question": f"How many hertz are ${i + 1}$ petahertz?",
+            "answer": f"{i + 1}e15",
+        }
+        for i in range(SIZE)
+    ]
+
+
+def olympiadbench() -> list[dict]:
+    """Answers in a list, in dollars."""
+    return [
+        {
+            "id": 1600 + i,
+            "question": f"Determine $\\sum_{{k=1}}^{{{i + 1}}} \\frac{{1}}{{k(k+1)}}$.",
+            "solution": ["It telescopes."],
+            "final_answer": [f"$\\frac{{{Fraction(i + 1, i + 2).numerator}}}{{{Fraction(i + 1, i + 2).denominator}}}$"],
+            "context": None,
+            "is_multiple_answer": False,
+            "answer_type": "Numerical",
+        }
+        for i in range(SIZE)
+    ]
+
+
+def dapo_math() -> list[dict]:
+    return [
+        {
+            "prompt": f"Compute $\\binom{{{i + 4}}}{{2}}$.",
+            "solution": str((i + 4) * (i + 3) // 2),
+            "data_source": "math_dapo",
+            "ability": "MATH",
+            "reward_model": {"ground_truth": str((i + 4) * (i + 3) // 2), "style": "rule"},
+            "extra_info": {"index": f"00{i}"},
+        }
+        for i in range(SIZE)
+    ]
+
+
+SCHEMAS = {made.__name__: made for made in (aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math)}
+
+
+def write(name: str, directory: Path, suffix: str = ".jsonl") -> Path:
+    """The rows of a schema as a file."""
+    path = directory / f"{name}{suffix}"
+    rows = SCHEMAS[name]()
+    if suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

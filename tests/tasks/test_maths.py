@@ -1,0 +1,125 @@
+"""The mathematics tasks on twenty problems in each dataset's schema."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import schemas
+from judged import judge
+
+from progrpo_cli.config.compose import compose
+from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.errors import RequestError
+from progrpo_cli.tasks.base import SPLITS, Attempt
+from progrpo_cli.tasks.maths.task import Maths
+from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.tasks.sections import MathsConfig, SharesConfig
+
+MATHS = ["aime2024", "aime2025", "amc2023", "math500", "minerva", "olympiadbench", "dapo_math"]
+
+
+@cache
+def shipped(name: str) -> MathsConfig:
+    return compose([f"task={name}"]).task
+
+
+def task_of(name: str, path: Path, **changes: object) -> Maths:
+    return make_task(shipped(name).model_copy(update={"dataset": str(path), **changes}))
+
+
+def reference(name: str, row: dict) -> str:
+    for field in shipped(name).fields.answer.split("."):
+        row = row[int(field) if field.isdigit() else field]
+    return str(row)
+
+
+@pytest.mark.parametrize("name", MATHS)
+def test_references_are_right_in_jsonl_and_parquet_and_others_wrong(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    task = task_of(name, schemas.write(name, tmp_path))
+    problems = [problem for split in SPLITS for problem in task.problems(split)]
+    assert len(problems) == schemas.SIZE
+    by_question = {problem.prompt: problem for problem in problems}
+    attempts = []
+    for row in schemas.SCHEMAS[name]():
+        question = str(row[shipped(name).fields.question])
+        (problem,) = [problem for prompt, problem in by_question.items() if prompt.startswith(question)]
+        answer = reference(name, row).strip("$")
+        attempts += [Attempt(problem, f"\\boxed{{{answer}}}", True), Attempt(problem, "\\boxed{-123454321}", True)]
+    assert task.verdicts(attempts) == ["correct", "wrong"] * schemas.SIZE
+    parquet = task_of(name, schemas.write(name, tmp_path, ".parquet"))
+    assert [parquet.problems(split) for split in SPLITS] == [task.problems(split) for split in SPLITS]
+    assert parquet.verdicts(attempts[:4]) == ["correct", "wrong"] * 2
+
+
+def test_another_way_to_write_the_answer_is_right(tmp_path: Path) -> None:
+    task = task_of("math500", schemas.write("math500", tmp_path))
+    problems = task.problems("test")
+    attempts = [
+        Attempt(problem, f"Thus \\boxed{{{other}}}.", True)
+        for problem, (_, other) in zip(problems, schemas.MATH500_ANSWERS, strict=True)
+    ]
+    verdicts = task.verdicts(attempts)
+    assert [a.text for a, verdict in zip(attempts, verdicts, strict=True) if verdict != "correct"] == []
+
+
+def test_the_benchmarks_are_for_testing_and_dapo_for_training() -> None:
+    assert {shipped(name).shares.test for name in MATHS[:-1]} == {100}
+    assert shipped("dapo_math").shares.rl == 98
+
+
+def test_splits_are_disjoint_and_do_not_move_when_rows_are_added(tmp_path: Path) -> None:
+    shares = SharesConfig(rl=50, validation=25, test=25)
+    path = schemas.write("dapo_math", tmp_path)
+    before = [{p.id for p in task_of("dapo_math", path, shares=shares).problems(split)} for split in SPLITS]
+    assert all(before)
+    assert sum(map(len, before)) == len(set.union(*before)) == schemas.SIZE
+    path.write_text(json.dumps({"prompt": "What is $1+1$?", "solution": "2"}) + "\n" + path.read_text())
+    after = [{p.id for p in task_of("dapo_math", path, shares=shares).problems(split)} for split in SPLITS]
+    assert all(old <= new for old, new in zip(before, after, strict=True))
+
+
+def test_what_the_data_are_is_hashed() -> None:
+    overrides = [
+        "task.dataset=a/b",
+        "task.revision=abc",
+        "task.subset=x",
+        "task.fields.answer=x",
+        "seed=4",
+    ]
+    hashes = [config_hash(compose(["task=aime2024", override])) for override in overrides]
+    assert len(set(hashes)) == len(overrides)
+    assert hashes[-1] == config_hash(compose(["task=aime2024"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": 3, "problem": "x"', "line 3: not JSON"),
+        ("[1]", "line 3: a JSON object is needed"),
+        ('{"id": 3, "problem": "x", "anwser": "1"}', "line 3: no field 'answer' .*did you mean 'anwser'"),
+        ('{"id": 3, "problem": "x", "answer": [1]}', "line 3: answer holds list"),
+        ('{"id": 60, "problem": "x", "answer": "1"}', "line 3: a second problem with the id '60'"),
+        ('{"id": 3, "problem": "x", "answer": "9^{9^{9^9}}"}', "line 3: the reference answer cannot be read"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, message: str, tmp_path: Path) -> None:
+    path = schemas.write("aime2024", tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
+    with pytest.raises(RequestError, match=message):
+        task_of("aime2024", path).problems("test")
+
+
+def test_a_missing_file_and_an_unreachable_hub_are_one_line(tmp_path: Path, monkeypatch) -> None:
+    for name, message in [("none.jsonl", "cannot read"), ("none.parquet", "no such file")]:
+        with pytest.raises(RequestError, match=message):
+            task_of("aime2024", tmp_path / name).problems("test")
+
+
+def test_a_truncated_answer_is_truncated(tmp_path: Path) -> None:
+    task = task_of("aime2024", schemas.write("aime2024", tmp_path))
+    problem = task.problems("test")[0]
+    assert judge(task, problem, "\\boxed{401}", finished=False) == "truncated"
+    assert judge(task, problem, "no box") == "unparseable"
