@@ -87,6 +87,7 @@ class DatasetProblems:
         config = self._config
         fields = config.fields.model_dump()
         found: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
+        shares: dict[Split, int] = {split: getattr(config.shares, split) for split in SPLITS}
         seen: set[str] = set()
         repeated = 0
         for place, values in _rows(config):
@@ -100,7 +101,7 @@ class DatasetProblems:
                 continue
             seen.add(identifier)
             prompt = config.template.replace("{question}", self._read(row, identifier))
-            split = split_by_hash(f"{config.name}:{identifier}", config.shares.model_dump())
+            split = split_by_hash(f"{config.name}:{identifier}", shares)
             found[split].append(Problem(identifier, prompt))
         if repeated:
             log.warning(f"task {config.label}: {repeated} rows repeat the question of an earlier row and are left out")

@@ -16,7 +16,8 @@ logging.disable(logging.CRITICAL)
 
 def _parsed(answer: str) -> list[Any]:
     boxed = LatexExtractionConfig(boxed_match_priority=0)
-    return parse(f"\\boxed{{{answer}}}", extraction_config=[boxed], parsing_timeout=None)
+    parsed: list[Any] = parse(f"\\boxed{{{answer}}}", extraction_config=[boxed], parsing_timeout=None)
+    return parsed
 
 
 def judge(request: Mapping[str, Any]) -> str:
