@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 DEMO := runs/demo
-BENCH := arm_lab arm_smollm2
+BENCH := arm_lab arm_smollm2 sampling
 
 .PHONY: demo test test-long lint types format sweep-smoke report bench lab-base lock clean
 .DEFAULT_GOAL := demo
@@ -38,6 +38,11 @@ $(VENV)/.installed-long: $(VENV)/.installed-smollm
 $(VENV)/.installed-smollm: $(VENV)/.installed-dev
 	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/pip install --disable-pip-version-check --no-cache-dir $(PIP_FLAGS) \
 	  -c constraints.txt -e ".[smollm]"
+	@touch $@
+
+# lm-evaluation-harness, with which sampling is compared.
+$(VENV)/.installed-bench: $(VENV)/.installed-smollm
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[bench]"
 	@touch $@
 
 # Base, GRPO and ProGRPO: trained, evaluated, compared. Repeating it continues where it was.
@@ -84,7 +89,7 @@ report: $(VENV)/.installed
 	$(RUN) progrpo report
 
 # What docs/benchmarks.md says; make bench BENCH="arm_lab" measures one of them, `python tests/bench` lists all.
-bench: $(VENV)/.installed-smollm
+bench: $(VENV)/.installed-bench
 	$(RUN) python tests/bench $(BENCH)
 
 # The lab's base policy again (seeded; half an hour on one slow core).

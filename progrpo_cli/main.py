@@ -118,7 +118,7 @@ def evaluate(
     k: Annotated[str, typer.Option(help="The k of Pass@k, separated by commas.")] = "1,32",
     n: Annotated[int | None, typer.Option(help="Samples a problem; default: twice the largest k.")] = None,
     tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas; default: the run's own.")] = None,
-    backend: Annotated[str, typer.Option(help="hf (transformers).")] = "hf",
+    backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (the extra `vllm`).")] = "hf",
     temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,

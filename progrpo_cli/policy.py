@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +96,26 @@ def load(
         RequestError: what stands there cannot be loaded, or has no chat template; one line says why.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(source, chat=chat, trust_remote_code=trust_remote_code)
+    with _one_line(source):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source.location,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    return model.to(device), tokenizer
+
+
+def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer alone, which says soon whether the rest is worth its time.
+
+    Raises:
+        RequestError: as :func:`load`.
+    """
+    from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     if source.label == paths.SMOLLM2:
@@ -102,26 +123,27 @@ def load(
     transformers_logging.disable_progress_bar()  # a bar a file is noise beside our own progress
     if source.directory is not None:
         _refuse_pickled_adapter(source.directory)
-    try:
+    with _one_line(source):
         tokenizer: Any = AutoTokenizer.from_pretrained(
             source.location, padding_side="left", trust_remote_code=trust_remote_code
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source.location,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
+    if chat and tokenizer.chat_template is None:
+        raise RequestError(f"{source.label} has no chat template, which this task needs; try task=countdown")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextmanager
+def _one_line(source: Source) -> Iterator[None]:
+    """Within: transformers loads something; why it cannot becomes one line."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason:
             reason = "it comes with Python files of its own, which run only with model.trust_remote_code=true"
         raise RequestError(f"cannot load {source.label}: {reason[:300]}") from error
-    if chat and tokenizer.chat_template is None:
-        raise RequestError(f"{source.label} has no chat template, which this task needs; try task=countdown")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device), tokenizer
 
 
 def _refuse_pickled_adapter(directory: Path) -> None:

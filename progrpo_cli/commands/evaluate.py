@@ -19,11 +19,12 @@ from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory, find_runs
 from progrpo_cli.sampling.base import Sampler
+from progrpo_cli.sampling.vllm_setup import require_vllm
 from progrpo_cli.tasks.base import Split, Task
 from progrpo_cli.tracking.wandb_run import Tracker, tracker, wandb_mode
 
 RUNS = Path("runs")
-BACKENDS = ("hf",)
+BACKENDS = ("hf", "vllm")
 PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
 """The policies that packages carry, and how they are asked unless the request says otherwise."""
 
@@ -77,6 +78,8 @@ class Request:
         wandb_mode(None)
         if self.backend not in BACKENDS:
             raise RequestError(f"unknown backend {self.backend!r}{nearest(self.backend, BACKENDS)}")
+        if self.backend == "vllm":
+            require_vllm("--backend vllm")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
             raise RequestError(f"--temperature {self.temperature}: must be finite and above 0")
         if not 0 < self.top_p <= 1:
@@ -151,6 +154,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             described={
                 "method": config.method.name if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
+                "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
                 "eval_dir": str(root / settings.directory_name()),
             },
@@ -165,6 +169,23 @@ def _sampler_maker(
     source: policy.Source, settings: EvalSettings, device: str, trust_remote_code: bool
 ) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
+        asked: dict[str, Any] = {
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_new_tokens": task.max_new_tokens,
+            "chat": task.chat,
+        }
+        if settings.backend == "vllm":
+            from progrpo_cli.sampling.vllm import VllmSampler
+
+            tokenizer = policy.load_tokenizer(source, chat=task.chat, trust_remote_code=trust_remote_code)
+            return VllmSampler(
+                source.location,
+                tokenizer,
+                dtype=settings.dtype,
+                trust_remote_code=trust_remote_code,
+                **asked,
+            )
         from progrpo_cli.sampling.hf import HfSampler
 
         model, tokenizer = policy.load(
@@ -174,14 +195,7 @@ def _sampler_maker(
             chat=task.chat,
             trust_remote_code=trust_remote_code,
         )
-        return HfSampler(
-            model,
-            tokenizer,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            max_new_tokens=task.max_new_tokens,
-            chat=task.chat,
-        )
+        return HfSampler(model, tokenizer, **asked)
 
     return make
 
@@ -195,19 +209,15 @@ def _directory_name(source: policy.Source) -> str:
 
 
 def show(scores: list[dict[str, Any]]) -> None:
-    """Print the scores as a table, a row an evaluation, and where the files are."""
-    from rich.table import Table
+    """Print a table an evaluation, the base beside the trained policy where it was evaluated alike, and the files."""
+    from progrpo_cli.evaluation.table import base_beside, table_of
 
-    metrics = [key for key in scores[0] if isinstance(scores[0][key], dict) and "value" in scores[0][key]]
-    table = Table(title="95 % intervals: bootstrap over problems")
-    for column in ("policy", "task", "problems", "n", *metrics):
-        table.add_column(column)
-    for row in scores:
-        cells = (row.get(metric) for metric in metrics)
-        shown = (f"{c['value']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" if c else "" for c in cells)
-        policy_shown = f"{row['method']} ({row['policy']})" if row["method"] else row["policy"]
-        table.add_row(policy_shown, f"{row['task']} ({row['split']})", str(row["problems"]), str(row["n"]), *shown)
     console = results()
-    console.print(table)
-    for row in scores:
-        console.print(f"{row['eval_dir']}/scores.json, samples.jsonl", markup=False)
+    for each in scores:
+        beside = None
+        if each["base"]:
+            beside = base_beside(each, RUNS / f"eval-{_directory_name(policy.resolve(each['base']))}")
+        console.print(table_of(each, beside))
+        console.print(f"{each['eval_dir']}/scores.json, samples.jsonl", markup=False)
+        if each["base"] and beside is None:
+            console.print(f"the base was not evaluated like this: progrpo eval {each['base']}", markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores import score
-from progrpo_cli.evaluation.settings import ROWS_PER_BATCH, EvalSettings
+from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
-from progrpo_cli.sampling.base import Sampler, derived_seed
+from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.registry import make_task
 
@@ -96,9 +97,11 @@ def _complete(
     """Read the samples that are there, draw those that are missing, return all.
 
     Samples come in batches of fixed composition, each with a seed of its own: a batch that a crash cut short is drawn
-    again, exactly as it would have been, and no other is touched.
+    again, exactly as it would have been, and no other is touched. Problems are sorted by the length of their prompts,
+    so that a batch is padded little.
     """
-    wanted = [(problem, index) for problem in problems for index in range(settings.n)]
+    by_length = sorted(problems, key=lambda problem: len(problem.prompt))
+    wanted = [(problem, index) for problem in by_length for index in range(settings.n)]
     try:
         present = files.read_lines(path)
     except ValueError as error:
@@ -107,39 +110,56 @@ def _complete(
         raise RequestError(f"{path} holds {len(present)} samples instead of {len(wanted)}; --fresh samples again")
     if len(present) == len(wanted):
         return present
-    del present[len(present) // ROWS_PER_BATCH * ROWS_PER_BATCH :]
+    rows = settings.rows_per_batch
+    del present[len(present) // rows * rows :]
     files.write_text(path, "".join(json.dumps(sample) + "\n" for sample in present))
     if present:
         log.info(f"{title}: {len(present)} of {len(wanted)} samples are there already")
+    missing = {start: wanted[start : start + rows] for start in range(len(present), len(wanted), rows)}
+    batches = [
+        Batch([problem.prompt for problem, _ in batch], derived_seed(f"eval-{settings.seed}-{start}"))
+        for start, batch in missing.items()
+    ]
     sampler = make_sampler(task)
     with path.open("a", encoding="utf-8") as file, progress(len(wanted), title) as shown:
         shown.update(len(present))
-        for start in range(len(present), len(wanted), ROWS_PER_BATCH):
-            batch = wanted[start : start + ROWS_PER_BATCH]
-            drawn = sampler.sample(
-                [problem.prompt for problem, _ in batch], derived_seed(f"eval-{settings.seed}-{start}")
-            )
-            verdicts = task.verdicts(
-                [
-                    Attempt(problem, sample.text, sample.finished)
-                    for (problem, _), sample in zip(batch, drawn, strict=True)
-                ]
-            )
-            lines = [
-                {
-                    "problem_id": problem.id,
-                    "sample_index": index,
-                    "text": sample.text,
-                    "verdict": verdict,
-                    "tokens": sample.tokens,
-                    "entropy": sample.entropy,
-                    "logprob": sample.logprob,
-                }
-                for (problem, index), sample, verdict in zip(batch, drawn, verdicts, strict=True)
-            ]
+        began, tokens = time.monotonic(), 0
+        for batch, drawn in zip(missing.values(), sampler.sample(batches), strict=True):
+            lines = _judged(task, batch, drawn)
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
             present.extend(lines)
-            shown.update(len(present), "samples")
+            tokens += sum(sample.tokens for sample in drawn)
+            shown.update(len(present), f"samples, {tokens / (time.monotonic() - began):.0f} tokens/s")
     return present
+
+
+def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sample]) -> list[dict[str, Any]]:
+    """The lines of ``samples.jsonl``."""
+    attempts = [
+        Attempt(problem, sample.text, sample.finished) for (problem, _), sample in zip(batch, drawn, strict=True)
+    ]
+    return [
+        {
+            "problem_id": problem.id,
+            "sample_index": index,
+            "text": sample.text,
+            "verdict": verdict,
+            "tokens": sample.tokens,
+            "entropy": sample.entropy,
+            "logprob": sample.logprob,
+            **_of_the_likeliest(sample),
+        }
+        for (problem, index), sample, verdict in zip(batch, drawn, task.verdicts(attempts), strict=True)
+    ]
+
+
+def _of_the_likeliest(sample: Sample) -> dict[str, float | None]:
+    if sample.entropy_topk is None:
+        return {}
+    return {
+        "entropy_topk": sample.entropy_topk,
+        "missing_mass": sample.missing_mass,
+        "entropy_at_most": sample.entropy_at_most,
+    }

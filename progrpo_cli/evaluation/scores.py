@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from progrpo_cli.metrics.bootstrap import PROBABILITY, Bounds, over_problems, problems_method
+from progrpo_cli.metrics.majority import majority_is_right
 from progrpo_cli.metrics.passk import Floats, pass_at_k_per_problem
 from progrpo_cli.tasks.base import VERDICTS, Problem, Task
 
+Line = Mapping[str, Any]
+READABLE = ("correct", "wrong")
+
 
 def score(
-    samples: Sequence[Mapping[str, Any]], problems: Sequence[Problem], task: Task, *, n: int, ks: Sequence[int]
+    samples: Sequence[Line], problems: Sequence[Problem], task: Task, *, n: int, ks: Sequence[int]
 ) -> dict[str, Any]:
-    """Pass@k, entropy, distinct correct solutions and verdicts, with 95 % intervals over problems.
+    """Pass@k, entropy, diversity and verdicts, with 95 % intervals over problems; docs/evaluation.md explains each.
 
     Args:
         samples: the lines of ``samples.jsonl``: n for each problem.
@@ -25,49 +29,79 @@ def score(
         ks: the k of Pass@k, each at most n.
 
     Returns:
-        ``counts`` [[problem_id, n, correct], ...]; ``pass@k``, ``entropy`` (nats; mean over samples of a sample's mean
-        token entropy) and ``distinct_correct`` (mean over problems of the number of different canonical forms among
-        the correct ones of n samples) as {value, low, high}; ``verdicts``; and ``per_problem``, the means that the
-        intervals are made from. ``distinct_correct`` is null where the task has no canonical form.
+        ``counts`` [[problem_id, n, correct], ...]; ``verdicts``; ``per_problem``, means that intervals are made from;
+        and as {value, low, high}:
+
+        - ``pass@k``;
+        - ``entropy`` (nats; mean over samples of a sample's mean token entropy), or where a back end knows the
+          likeliest tokens only, null, and ``entropy_topk`` with ``missing_mass`` and ``at_most`` beside its interval;
+        - ``response_length`` (tokens, the end-of-sequence token included; truncated samples count as they are);
+        - ``coverage``: the share of problems with a correct sample;
+        - ``distinct_correct``: mean over problems of the number of different canonical forms among the correct samples;
+        - ``beyond_majority``: of the covered problems, the share whose majority answer is wrong.
+
+        The last two are null where the task has no canonical form, ``beyond_majority`` also where nothing is covered.
     """
-    of_problem: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
+    of_problem: dict[str, list[Line]] = {problem.id: [] for problem in problems}
     for sample in samples:
         of_problem[sample["problem_id"]].append(sample)
-    correct = np.array([sum(s["verdict"] == "correct" for s in of_problem[p.id]) for p in problems])
-    drawn = np.array([len(of_problem[p.id]) for p in problems])
+
+    def per_problem(value: Callable[[Sequence[Line]], float]) -> Floats:
+        return np.array([value(of_problem[problem.id]) for problem in problems], dtype=np.float64)
+
+    def mean(key: str) -> Floats:
+        return per_problem(lambda lines: float(np.mean([line[key] for line in lines])))
+
+    correct = per_problem(lambda lines: sum(line["verdict"] == "correct" for line in lines)).astype(np.int64)
+    drawn = per_problem(len).astype(np.int64)
     if not (drawn == n).all():
         raise ValueError(f"every problem needs {n} samples; some have {drawn.min()}")
-    entropy = np.array([np.mean([s["entropy"] for s in of_problem[p.id]]) for p in problems])
-    distinct = _distinct_correct(task, problems, of_problem)
-    verdicts = [s["verdict"] for s in samples]
+    exact = samples[0]["entropy"] is not None
+    entropy = mean("entropy" if exact else "entropy_topk")
+    distinct, beyond = _of_canonical_forms(task, problems, of_problem)
+    verdicts = [line["verdict"] for line in samples]
     return {
         "n": n,
         "k": sorted(ks),
         "problems": len(problems),
         "counts": [[p.id, n, int(right)] for p, right in zip(problems, correct, strict=True)],
         **{f"pass@{k}": _interval(pass_at_k_per_problem(drawn, correct, k), PROBABILITY) for k in sorted(ks)},
-        "entropy": _interval(entropy),
+        "entropy": _interval(entropy) if exact else None,
+        **({} if exact else {"entropy_topk": _interval(entropy) | _bounds_of(mean)}),
+        "response_length": _interval(mean("tokens")),
+        "coverage": _interval((correct > 0).astype(np.float64), PROBABILITY),
         "distinct_correct": None if distinct is None else _interval(distinct, (0.0, float(n))),
+        "beyond_majority": None if beyond is None or not len(beyond) else _interval(beyond, PROBABILITY),
         "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "per_problem": {
             "problem_id": [p.id for p in problems],
-            "entropy": entropy.tolist(),
+            "entropy": entropy.tolist() if exact else [None] * len(problems),
             "distinct_correct": None if distinct is None else distinct.tolist(),
         },
         "interval": problems_method(),
     }
 
 
-def _distinct_correct(
-    task: Task, problems: Sequence[Problem], of_problem: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> Floats | None:
-    forms = [
-        {task.canonical(problem, s["text"]) for s in of_problem[problem.id] if s["verdict"] == "correct"}
-        for problem in problems
-    ]
-    if any(None in found for found in forms):
-        return None
-    return np.array([len(found) for found in forms], dtype=np.float64)
+def _bounds_of(mean: Callable[[str], Floats]) -> dict[str, float]:
+    return {"missing_mass": float(mean("missing_mass").mean()), "at_most": float(mean("entropy_at_most").mean())}
+
+
+def _of_canonical_forms(
+    task: Task, problems: Sequence[Problem], of_problem: Mapping[str, Sequence[Line]]
+) -> tuple[Floats | None, Floats | None]:
+    """Different correct solutions of each problem (P,); for each covered one whether its majority is wrong."""
+    distinct, beyond, every_form = [], [], True
+    for problem in problems:
+        readable = [line for line in of_problem[problem.id] if line["verdict"] in READABLE]
+        answers = [(task.canonical(problem, line["text"]), line["verdict"] == "correct") for line in readable]
+        right = {form for form, correct in answers if correct}
+        if None in right:
+            return None, None
+        every_form &= all(form is not None for form, _ in answers)
+        distinct.append(len(right))
+        if right:
+            beyond.append(1.0 - majority_is_right(answers))
+    return np.array(distinct, dtype=np.float64), np.array(beyond, dtype=np.float64) if every_form else None
 
 
 def _interval(per_problem: Floats, bounds: Bounds | None = None) -> dict[str, float]:

@@ -9,8 +9,10 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Split
 from progrpo_cli.tasks.sections import TaskConfig
 
+SCHEME = 2
+"""Counts how samples were drawn: another scheme draws others from the same seed, so it is another directory."""
 ROWS_PER_BATCH = 256
-"""Completions sampled at once. Part of the settings: with a seed a batch, another size draws other samples."""
+TOKENS_PER_BATCH = 2**17
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,15 @@ class EvalSettings:
     policy: str
     """Fingerprint of the weights, where the directory does not fix them."""
 
+    @property
+    def rows_per_batch(self) -> int:
+        """Completions sampled at once, fewer where they are long: their cache has to fit into memory."""
+        return max(8, min(ROWS_PER_BATCH, TOKENS_PER_BATCH // self.task.max_new_tokens))
+
     def directory_name(self) -> str:
         """``<task>-<hash of the sampling settings>``."""
         task = self.task.model_dump(mode="json", exclude_defaults=True)  # keys added later: see config_hash
-        described = asdict(self) | {"task": task, "rows_per_batch": ROWS_PER_BATCH}
+        described = asdict(self) | {"task": task, "rows_per_batch": self.rows_per_batch, "scheme": SCHEME}
         return f"{self.task.label}-{digest(described)[:8]}"
 
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Completions that are drawn together: the same batch gives the same completions, whatever was drawn before."""
+
+    prompts: Sequence[str]
+    """One a completion: n equal prompts in a row are n samples of one problem."""
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -17,10 +26,16 @@ class Sample:
     """Length in tokens, the end-of-sequence token included."""
     finished: bool
     """Whether the policy ended it; false: the token limit did."""
-    entropy: float
-    """Mean over its tokens of the entropy of the distribution each was sampled from, in nats."""
     logprob: float
-    """Sum over its tokens of their log-probability under that distribution, in nats."""
+    """Sum over its tokens of their log-probability under the distribution each was sampled from, in nats."""
+    entropy: float | None
+    """Mean over its tokens of the entropy of the distribution each was sampled from, in nats; None: not at hand."""
+    entropy_topk: float | None = None
+    """Where only the k likeliest tokens are known: their part of that entropy, a lower bound of it, in nats."""
+    missing_mass: float | None = None
+    """With ``entropy_topk``: mean over its tokens of the probability of all tokens but those k."""
+    entropy_at_most: float | None = None
+    """With ``entropy_topk``: an upper bound of that entropy, see :func:`progrpo_cli.metrics.entropy.topk_entropy`."""
 
 
 def derived_seed(name: str) -> int:
@@ -31,5 +46,5 @@ def derived_seed(name: str) -> int:
 class Sampler(Protocol):
     """Samples at the temperature, top_p and length limit that it was made with."""
 
-    def sample(self, prompts: Sequence[str], seed: int) -> list[Sample]:
-        """One completion a prompt, in order; the same prompts and seed give the same completions."""
+    def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
+        """For each batch, in order, one completion a prompt, in order; several batches may be under way at once."""

@@ -31,24 +31,23 @@ def require_generation(generation: GenerationConfig) -> None:
     """
     if generation.backend == "hf":
         return
-    require_vllm()
+    require_vllm("train.generation.backend=vllm")
     if generation.mode == "server":
         require_server(generation.server_url)
 
 
-def require_vllm() -> None:
-    """Refuse a missing or unsupported vLLM.
+def require_vllm(where: str) -> None:
+    """Refuse a missing or unsupported vLLM; ``where`` is what asks for it.
 
     Raises:
         RequestError: as described.
     """
     version = installed_version()
     if version is None:
-        raise RequestError("train.generation.backend=vllm: vLLM is not installed; pip install 'progrpo[vllm]'")
+        raise RequestError(f"{where}: vLLM is not installed; pip install 'progrpo[vllm]'")
     if not OLDEST <= tuple(int(part) for part in version.split(".")[:2]) < TOO_NEW:
         raise RequestError(
-            f"train.generation.backend=vllm: vLLM {version} is installed, but 0.22 to 0.31 are supported; "
-            f"pip install 'progrpo[vllm]'"
+            f"{where}: vLLM {version} is installed, but 0.22 to 0.31 are supported; pip install 'progrpo[vllm]'"
         )
 
 

@@ -54,4 +54,4 @@ class Task(Protocol):
         """
 
     def canonical(self, problem: Problem, text: str) -> str | None:
-        """The canonical form of a CORRECT solution, or None where the task has no such form."""
+        """The canonical form of an answer judged ``correct`` or ``wrong``, or None where the task has no such form."""

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from progrpo_cli.config.schema import Config
-from progrpo_cli.sampling.hf import as_chat
+from progrpo_cli.sampling.chat import as_chat
 from progrpo_cli.tasks.base import Attempt, Problem, Task, Verdict
 
 

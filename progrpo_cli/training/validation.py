@@ -8,7 +8,7 @@ from typing import Any
 from progrpo_cli import processes
 from progrpo_cli.config.schema import Config
 from progrpo_cli.metrics.passk import pass_at_k
-from progrpo_cli.sampling.base import derived_seed
+from progrpo_cli.sampling.base import Batch, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Task
 
@@ -34,12 +34,15 @@ def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callabl
         rows = [problem for problem in problems for _ in range(group_size)]
         counts = dict.fromkeys((problem.id for problem in problems), 0)
         size = max(1, config.train.micro_batch_size)
-        for start in range(processes.rank() * size, len(rows), processes.world() * size):
-            batch = rows[start : start + size]
-            seed = derived_seed(f"validation-{config.seed}-{start}")
-            samples = sampler.sample([problem.prompt for problem in batch], seed)
-            attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(batch, samples, strict=True)]
-            for problem, verdict in zip(batch, task.verdicts(attempts), strict=True):
+        mine = range(processes.rank() * size, len(rows), processes.world() * size)
+        parts = {start: rows[start : start + size] for start in mine}
+        batches = [
+            Batch([problem.prompt for problem in part], derived_seed(f"validation-{config.seed}-{start}"))
+            for start, part in parts.items()
+        ]
+        for part, samples in zip(parts.values(), sampler.sample(batches), strict=True):
+            attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(part, samples, strict=True)]
+            for problem, verdict in zip(part, task.verdicts(attempts), strict=True):
                 counts[problem.id] += verdict == "correct"
         right = [sum(of_process[problem.id] for of_process in processes.of_all(counts)) for problem in problems]
         return {

@@ -14,7 +14,7 @@ from progrpo_cli.tasks.base import VERDICTS
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 
-INTERVALS = ["pass@1", "pass@4", "entropy", "distinct_correct"]
+INTERVALS = ["pass@1", "pass@4", "entropy", "distinct_correct", "response_length", "coverage"]
 
 
 def read_samples(directory: Path) -> list[dict]:
@@ -123,7 +123,7 @@ def test_a_killed_evaluation_resumes_to_the_same_samples(progrpo: CommandLine) -
     straight.directory.mkdir()
     whole = straight.json(*command)
     assert read_samples(progrpo.directory / resumed["eval_dir"]) == read_samples(straight.directory / whole["eval_dir"])
-    for metric in ("pass@1", "pass@32", "entropy", "distinct_correct"):
+    for metric in ("pass@1", "pass@32", "entropy", "distinct_correct", "response_length", "beyond_majority"):
         assert resumed[metric] == whole[metric]
 
 
@@ -156,14 +156,16 @@ def test_a_chat_template_is_used_where_the_task_asks_for_it() -> None:
     """A template that repeats the user's words makes the chat path draw the plain path's samples."""
     from progrpo_cli import policy
     from progrpo_cli.config.paths import ASSETS
+    from progrpo_cli.sampling.base import Batch
     from progrpo_cli.sampling.hf import HfSampler
 
     model, tokenizer = policy.load(policy.Source("base", str(ASSETS / "lab-base")), "float32", "cpu", chat=False)
     settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24}
     prompts = ["3 5 7 12=24:", "1 2 3 4=9:"]
-    plain = HfSampler(model, tokenizer, **settings, chat=False).sample(prompts, seed=3)
+    batches = [Batch(prompts, seed=3)]
+    plain = list(HfSampler(model, tokenizer, **settings, chat=False).sample(batches))
     tokenizer.chat_template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    assert HfSampler(model, tokenizer, **settings, chat=True).sample(prompts, seed=3) == plain
+    assert list(HfSampler(model, tokenizer, **settings, chat=True).sample(batches)) == plain
 
 
 def test_sigterm_ends_an_evaluation_with_130_and_keeps_its_samples(progrpo: CommandLine) -> None:
@@ -177,3 +179,29 @@ def test_sigterm_ends_an_evaluation_with_130_and_keeps_its_samples(progrpo: Comm
     assert len(read_samples(samples.parent)) % 256 == 0
     manifest = json.loads((progrpo.directory / "runs" / "eval-progrpo--lab-base" / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
+
+
+def test_the_table_has_the_base_beside_the_trained_policy(
+    progrpo: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
+) -> None:
+    shutil.copytree(trained[1]["grpo"], progrpo.directory / "runs" / "only")
+    alone = progrpo("eval", "--k", "1,4", "--limit", "6")
+    assert "the base was not evaluated like this: progrpo eval progrpo/lab-base" in alone.stdout
+    assert "difference" not in alone.stdout
+    progrpo.json("eval", "progrpo/lab-base", "--k", "1,4", "--limit", "6")
+    scores = progrpo.json("eval", "runs/only", "--k", "1,4", "--limit", "6")
+    beside = progrpo("eval", "runs/only", "--k", "1,4", "--limit", "6").stdout
+    header = next(line for line in beside.splitlines() if "base" in line)
+    assert header.index("base") < header.index("grpo (only)") < header.index("difference")
+    row = next(line for line in beside.splitlines() if "pass@4" in line)
+    assert row.count("[") == 3
+    assert f"{scores['pass@4']['value']:.3f} [" in row
+    assert "response_length (tokens)" in beside
+
+
+def test_a_tokenizer_without_a_chat_template_is_one_line(progrpo: CommandLine) -> None:
+    done = progrpo("eval", "progrpo/lab-base", "--k", "1", "--tasks", "countdown_chat", "-q")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "progrpo: progrpo/lab-base has no chat template, which this task needs; try task=countdown"
+    ]

@@ -62,10 +62,10 @@ def test_versions_that_trl_does_not_support_are_refused(
 ) -> None:
     monkeypatch.setattr(vllm_setup, "installed_version", lambda: version)
     if supported:
-        vllm_setup.require_vllm()
+        vllm_setup.require_vllm("here")
     else:
         with pytest.raises(RequestError, match=f"vLLM {version} is installed, but 0.22 to 0.31 are supported"):
-            vllm_setup.require_vllm()
+            vllm_setup.require_vllm("here")
 
 
 def test_a_server_that_does_not_answer_is_refused() -> None:

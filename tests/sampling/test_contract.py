@@ -1,0 +1,106 @@
+"""What every back end has to do, each on the lab's base policy: transformers, and vLLM where it is installed."""
+
+import pytest
+import torch
+from real_vllm import ENVIRONMENT, needs_vllm
+
+from progrpo_cli import policy
+from progrpo_cli.sampling.base import Batch
+
+PROMPTS = ["3 5 7 12=24:", "1 2 3 4=9:", "10 11 12 12=99:"]
+BATCHES = [Batch([prompt for prompt in PROMPTS for _ in range(10)], seed=1), Batch(PROMPTS[:1] * 5, seed=2)]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
+
+
+@pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=[pytest.mark.long, needs_vllm])])
+def make(request, reference):
+    """A maker of samplers with these settings."""
+    settings = {"temperature": 0.8, "top_p": 1.0, "max_new_tokens": 20, "chat": False}
+    model, tokenizer = reference
+    if request.param == "hf":
+        from progrpo_cli.sampling.hf import HfSampler
+
+        yield lambda **changes: HfSampler(model, tokenizer, **{**settings, **changes})
+        return
+    from progrpo_cli.sampling.vllm import VllmSampler
+
+    location = policy.resolve("progrpo/lab-base").location
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield lambda **changes: VllmSampler(location, tokenizer, dtype="float32", **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def drawn(make):
+    return list(make().sample(BATCHES))
+
+
+def test_one_sample_a_prompt_in_order(drawn):
+    assert [len(batch) for batch in drawn] == [30, 5]
+    assert len({sample.text for sample in drawn[0]}) > 10  # n samples of a problem are different ones
+
+
+def test_length_end_logprob_and_entropy_are_those_of_the_model(drawn, reference):
+    """By a full forward pass in double precision; an entropy that is not exact holds the exact one in its bounds."""
+    model, tokenizer = reference
+    for batch, samples in zip(BATCHES, drawn, strict=True):
+        for prompt, sample in zip(batch.prompts, samples, strict=True):
+            start = tokenizer(prompt).input_ids
+            answer = tokenizer(sample.text, add_special_tokens=False).input_ids
+            answer += [tokenizer.eos_token_id] if sample.finished else []
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([start + answer])).logits[0, len(start) - 1 : -1].double() / 0.8
+            logp = logits.log_softmax(-1)
+            assert sample.tokens == len(answer) <= 20
+            assert sample.finished or sample.tokens == 20
+            assert sample.logprob == pytest.approx(logp[range(len(answer)), answer].sum().item(), abs=1e-3)
+            entropy = -(logp.exp() * logp).sum(-1).mean().item()
+            if sample.entropy is None:
+                assert sample.entropy_topk - 1e-4 <= entropy <= sample.entropy_at_most + 1e-4
+                assert 0 <= sample.missing_mass < 0.01
+            else:
+                assert sample.entropy == pytest.approx(entropy, abs=1e-4)
+                assert sample.entropy_topk is None
+
+
+def test_a_batch_is_the_same_whatever_was_drawn_before(make, drawn):
+    (second,) = make().sample(BATCHES[1:])
+    assert second == drawn[1]
+
+
+def test_another_seed_draws_other_samples(make, drawn):
+    (other,) = make().sample([Batch(BATCHES[1].prompts, seed=3)])
+    assert other != drawn[1]
+
+
+def test_a_length_limit_cuts_and_says_so(make):
+    (cut,) = make(max_new_tokens=3).sample([Batch(PROMPTS, seed=1)])
+    assert [(sample.tokens, sample.finished) for sample in cut] == [(3, False)] * 3
+
+
+def test_a_cold_policy_is_certain(make):
+    (cold,) = make(temperature=0.01).sample([Batch(PROMPTS[:1] * 6, seed=1)])
+    assert len({sample.text for sample in cold}) == 1
+    assert all((sample.entropy_topk if sample.entropy is None else sample.entropy) < 0.01 for sample in cold)
+
+
+def test_a_small_nucleus_narrows(make):
+    (narrow,) = make(top_p=0.05).sample([Batch(PROMPTS[:1] * 6, seed=1)])
+    assert len({sample.text for sample in narrow}) == 1
+    assert all(sample.logprob == pytest.approx(0, abs=1e-4) for sample in narrow)
+
+
+def test_the_chat_template_is_used_where_asked_for(make, reference):
+    """A template that repeats the user's words makes the chat path draw the plain path's samples."""
+    _, tokenizer = reference
+    plain = list(make().sample(BATCHES[1:]))
+    tokenizer.chat_template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    try:
+        assert list(make(chat=True).sample(BATCHES[1:])) == plain
+    finally:
+        tokenizer.chat_template = None
