@@ -24,7 +24,7 @@ from test_train_cli import assert_same_metrics
 from progrpo_cli import policy
 
 PROGRAM = str(Path(__file__).parent / "progrpo_recorded.py")
-LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
 SIZE, GROUPS, UPDATES, ALPHA, CLIP = 4, 3, 4, 0.7, (1 - 0.2, 1 + 0.28)
 RUN = [
     f"train.steps={UPDATES}",

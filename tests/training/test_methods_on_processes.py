@@ -1,0 +1,66 @@
+"""Each method on two processes (gloo, CPU), on a recorded rollout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import CommandLine
+from every_method import trained
+
+from progrpo_cli.methods.registry import method_classes
+
+METHODS = sorted(method_classes())
+OF_A_MICRO_BATCH = {"clip_cov", "kl_cov", "entropy_bonus"}  # by definition: another division is another loss
+OF_A_PROCESS = {"dapo"}  # each fills its own part of the rollout with mixed groups
+NOT_COMPARED = {"step_time", "epoch", "num_tokens"}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    directory = tmp_path_factory.mktemp("two")
+    program = str(Path(__file__).with_name("every_method.py"))
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
+    done = subprocess.run(
+        [sys.executable, *launch, program, str(directory), *METHODS],
+        env=CommandLine(directory).environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(directory / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_processes_have_one_policy_and_one_log(two: list[dict], method: str) -> None:
+    ours, theirs = (process[method] for process in two)
+    assert all(torch.equal(value, theirs["weights"][name]) for name, value in ours["weights"].items())
+    for one, other in zip(ours["records"], theirs["records"], strict=True):
+        assert {**one, "step_time": 0} == {**other, "step_time": 0}
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in OF_A_MICRO_BATCH | OF_A_PROCESS])
+def test_two_processes_train_as_one(two: list[dict], method: str) -> None:
+    one, both = trained(method), two[0][method]
+    for ours, theirs in zip(one["records"], both["records"], strict=True):
+        for name in set(ours) - NOT_COMPARED:
+            if "clip_ratio" in name and name.endswith(("_min", "_max")):
+                continue  # over completions, but nothing of ours
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
+    apart = {name: (value - both["weights"][name]).abs().max().item() for name, value in one["weights"].items()}
+    assert max(apart.values()) < 2e-5, max(apart, key=apart.get)
+
+
+def test_flowrls_head_is_the_same_and_is_trained(two: list[dict]) -> None:
+    weights = two[0]["flowrl"]["weights"]
+    assert [name for name in weights if name.startswith("head.")]
+
+
+def test_each_process_fills_its_part_with_mixed_groups(two: list[dict]) -> None:
+    """The first process has the two mixed groups of the first rollout, the second has to sample again."""
+    record = two[1]["dapo"]["records"][0]
+    assert record["dapo/rollouts_sampled"] >= 2
+    assert record["dapo/unmixed_groups_kept"] == 0
+    assert record["frac_reward_zero_std"] < 1
