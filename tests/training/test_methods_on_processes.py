@@ -9,6 +9,7 @@ import torch
 from command_line import CommandLine
 from every_method import trained
 
+from progrpo_cli import policy
 from progrpo_cli.methods.registry import method_classes
 
 METHODS = sorted(method_classes())
@@ -51,11 +52,15 @@ def test_two_processes_train_as_one(two: list[dict], method: str) -> None:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
     apart = {name: (value - both["weights"][name]).abs().max().item() for name, value in one["weights"].items()}
     assert max(apart.values()) < 2e-5, max(apart, key=apart.get)
+    base, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
+    moved = max((one["weights"][name] - value).abs().max().item() for name, value in base.named_parameters())
+    assert moved > 2e-4  # two steps of Adam at a rate of 2e-4
 
 
-def test_flowrls_head_is_the_same_and_is_trained(two: list[dict]) -> None:
-    weights = two[0]["flowrl"]["weights"]
-    assert [name for name in weights if name.startswith("head.")]
+def test_flowrls_head_is_compared_too_and_is_trained(two: list[dict]) -> None:
+    assert any(name.startswith("head.") for name in two[0]["flowrl"]["weights"])
+    first, second = (record["flowrl/log_partition"] for record in two[0]["flowrl"]["records"])
+    assert abs(first - second) > 0.1
 
 
 def test_each_process_fills_its_part_with_mixed_groups(two: list[dict]) -> None:
