@@ -19,6 +19,8 @@ UNHASHED = (
     "train.save_every",
     "train.eval_every",
     "train.keep_checkpoints",
+    "train.keep_completions",
+    "train.health",
     "train.gradient_checkpointing",
     "train.generation.server_url",
     "train.generation.server_sync_port",

@@ -87,6 +87,19 @@ class RewardsConfig(Section):
     """1 for a completion that can be read as an answer (verdict `correct` or `wrong`), else 0: a bonus for the form."""
 
 
+class HealthConfig(Section):
+    """When a run says that it goes wrong, once each; all thresholds are ours. A number of updates is one in a row."""
+
+    entropy_floor: NonNegativeFloat = 0.02
+    """In nats."""
+    entropy_updates: Positive = 10
+    """Updates with an entropy below the floor."""
+    no_variance_updates: Positive = 1
+    """Updates on rollouts of which no group has variance in its rewards."""
+    truncated_updates: Positive = 1
+    """Updates on rollouts whose completions are all truncated."""
+
+
 class TrainConfig(Section):
     """Rollouts and optimisation."""
 
@@ -115,6 +128,9 @@ class TrainConfig(Section):
     """Compute activations again in the backward pass instead of keeping them: less memory, the same numbers."""
     keep_checkpoints: Positive = 2
     """Checkpoints that are kept, the newest ones; older ones are removed once a newer one is on the disk."""
+    keep_completions: Natural = 2
+    """Rollouts whose samples are kept, the newest ones, a table each below `completions/` of the run; 0: none."""
+    health: HealthConfig = HealthConfig()
     generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")

@@ -30,6 +30,9 @@ class Tracker(Protocol):
     def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Log the steps of an earlier process of this run that did not get here before it was killed."""
 
+    def alert(self, title: str, text: str) -> None:
+        """Something goes wrong that whoever is not looking at the terminal wants to know."""
+
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
         """An evaluation's ``scores.json`` under the name of its directory, with its samples if they may leave."""
 
@@ -39,6 +42,9 @@ class _Off:
         """Nothing is tracked."""
 
     def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Nothing is tracked."""
+
+    def alert(self, title: str, text: str) -> None:
         """Nothing is tracked."""
 
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
@@ -63,6 +69,9 @@ class _Wandb:
         for record in records:
             if record["step"] not in self._logged:
                 self.log(record)
+
+    def alert(self, title: str, text: str) -> None:
+        self._attempt(lambda: self._run.alert(title, text))
 
     def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
         measured = {
@@ -113,6 +122,28 @@ def wandb_mode(configured: str | None) -> str:
     return mode
 
 
+def _online_or_offline(init: Callable[[str], wandb.Run], run: RunDirectory, mode: str) -> wandb.Run:
+    """A server that cannot be reached is no reason to lose anything: offline, the run can be sent later."""
+    import wandb
+
+    try:
+        return init(mode)
+    except wandb.Error as error:
+        if mode != "online":
+            raise
+        reason = " ".join(str(error).partition("Consider increasing")[0].split())
+        log.warning(
+            f"W&B cannot be reached ({reason}); the run goes on offline, `wandb sync {run.path}/wandb/offline-run-*` "
+            "sends it later"
+        )
+        return init("offline")
+
+
+def _seconds(variable: str, otherwise: float) -> float:
+    """A time of W&B's own environment variable, where it is set."""
+    return float(os.environ.get(variable, otherwise))
+
+
 @contextmanager
 def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> Iterator[Tracker]:
     """Open the run's W&B record (again), and close it whatever happens; without W&B the work goes on."""
@@ -126,8 +157,9 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
     logged = {row["step"] for earlier in read_wandb_dir(run.path / "wandb") for row in earlier.history}
     manifest = run.manifest()
     label = config.method.name if manifest["kind"] == "run" else "base"
-    try:
-        opened = wandb.init(
+
+    def init(mode: str) -> wandb.Run:
+        return wandb.init(
             project=config.tracking.wandb.project,
             entity=config.tracking.wandb.entity,
             dir=run.path,
@@ -145,9 +177,16 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
                 x_disable_stats=True,
                 # The log is flushed every 15 s by default: a killed run would lose that much, its configuration too.
                 x_transaction_log_flush_interval=1,
+                # A server that does not answer costs so much, at the start and at the end, and no more.
+                init_timeout=_seconds("WANDB_INIT_TIMEOUT", 30.0),
+                finish_timeout=_seconds("WANDB_FINISH_TIMEOUT", 300.0),
+                finish_timeout_raises=True,
             ),
             reinit="finish_previous",
         )
+
+    try:
+        opened = _online_or_offline(init, run, mode)
     except (wandb.Error, OSError, ValueError) as error:
         log.warning(f"W&B cannot be used ({' '.join(str(error).split())}); the run directory still gets everything")
         yield _Off()

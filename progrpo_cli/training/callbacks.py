@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from progrpo_cli import processes
+from progrpo_cli.config.schema import HealthConfig
 from progrpo_cli.console import Progress, log
 from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.records import files
 from progrpo_cli.tracking.wandb_run import Tracker
+from progrpo_cli.training.health import Health
 
 # TRL's names and ours. The first group describes the rollout: TRL logs it on the update that sampled it, and we repeat
 # it on the later updates made on the same rollout. The second group describes the update.
@@ -52,6 +55,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         path: ``metrics.jsonl``; lines after ``resumed_at`` (from updates that a crash took back) are removed first.
         rollout_metrics: gives ARM's and Pass@k's values of the current rollout.
         validate: held-out scores after an update, or None; called when ``eval_every`` says so.
+        health: how the run is watched.
     """
 
     def __init__(
@@ -64,12 +68,14 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         validate: Callable[[], dict[str, float]],
         eval_every: int,
         resumed_at: int,
+        health: HealthConfig,
     ) -> None:
         kept = [record for record in files.read_lines(path) if record["step"] <= resumed_at]
         files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
         tracker.catch_up(kept)
         self._tracker = tracker
+        self._health = Health(health, self._warn, earlier=kept)
         self._progress = progress
         self._rollout_metrics = rollout_metrics
         self._validate = validate
@@ -125,14 +131,20 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self._file.flush()
         os.fsync(self._file.fileno())
         self._tracker.log(record)
+        self._health.look(record)
         self._progress.update(
             state.global_step,
             f"reward {record['reward']:.3f}, entropy {record['entropy']:.3f}, {self._seconds:.2f} s/update",
         )
 
+    def _warn(self, title: str, text: str) -> None:
+        log.warning(text)
+        self._tracker.alert(title, text)
+
     def close(self) -> None:
-        """Close ``metrics.jsonl``."""
-        self._file.close()
+        """Close ``metrics.jsonl``, whose lines are on the disk already or never will be."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def _named(logs: dict[str, Any], first_parts: Iterable[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from progrpo_cli import policy, processes
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
+from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.registry import make_task
@@ -19,6 +20,7 @@ from progrpo_cli.tracking.wandb_run import tracker
 from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop, TakePart
 from progrpo_cli.training.checkpoints import last_checkpoint, save_policy
+from progrpo_cli.training.completions import CompletionTables
 from progrpo_cli.training.data import longest_prompt, refill_prompts, reward_functions, rollout_prompts
 from progrpo_cli.training.pickles import refuse_unsafe
 from progrpo_cli.training.recipe import grpo_config
@@ -30,6 +32,16 @@ from progrpo_cli.training.vllm_process import (
     server_is_usable,
     taken_away_after,
 )
+
+WHAT_IS_KEPT = "every step logged so far is kept; make room, and the same command goes on from the last checkpoint"
+
+
+def note_failure(run: RunDirectory, error: Exception) -> None:
+    """Have the manifest say so, if the disk has room for it."""
+    try:
+        run.update(status="failed", finished_at=now(), failed_at=now(), error=f"{type(error).__name__}: {error}")
+    except OSError as unwritable:
+        log.warning(f"{run.manifest_path} could not be changed: {unwritable}")
 
 
 def train(config: Config, run: RunDirectory, *, study: str | None = None) -> None:
@@ -58,7 +70,14 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
             tracker(run, config, study=study) as tracked,
             progress(config.train.steps, run.name) as shown,
         ):
-            writer = partial(MetricsWriter, run.metrics_path, tracker=tracked, progress=shown, resumed_at=resumed_at)
+            writer = partial(
+                MetricsWriter,
+                run.metrics_path,
+                tracker=tracked,
+                progress=shown,
+                resumed_at=resumed_at,
+                health=config.train.health,
+            )
             finished, stop_requested = _train(config, run, resumed_at, writer)
     except KeyboardInterrupt:
         run.update(status="interrupted", finished_at=now())
@@ -66,7 +85,9 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
     except RequestError:  # nothing was trained: the caller takes a new directory away again
         raise
     except Exception as error:
-        run.update(status="failed", finished_at=now(), failed_at=now(), error=f"{type(error).__name__}: {error}")
+        note_failure(run, error)
+        if files.is_full(error):
+            raise WorkError(f"{run.path}: {error}; {WHAT_IS_KEPT}") from error
         raise
     run.update(status="finished" if finished else "interrupted", finished_at=now())
     if not finished:
@@ -127,6 +148,7 @@ def _train(
             train_dataset=prompts,
             peft_config=lora_config(config.model.lora, model),
         )
+    trainer.failures = run.path / "failed"
     trainer.checkpoints_kept = config.train.keep_checkpoints
     require_new_weights_to_fit(trainer)
     if trainer.use_vllm:
@@ -137,8 +159,16 @@ def _train(
         validate=validator(config, task, model, tokenizer),
         eval_every=config.train.eval_every,
     )
+    tables = CompletionTables(
+        run.path / "completions",
+        keep=config.train.keep_completions,
+        trainer=trainer,
+        updates_per_rollout=config.train.updates_per_rollout,
+        resumed_at=resumed_at,
+    )
     checkpoints = CheckpointPolicy(config.train.save_every, config.train.updates_per_rollout, resumed_at)
     trainer.add_callback(metrics)
+    trainer.add_callback(tables)  # after the metrics, which complete the rollout's log
     trainer.add_callback(checkpoints)
     checkpoint = run.checkpoints / f"checkpoint-{resumed_at}" if resumed_at else None
     try:
@@ -150,6 +180,7 @@ def _train(
     stop_requested = any(processes.of_all(checkpoints.stop_requested))
     if trainer.state.global_step < config.train.steps:
         return False, True
+    trainer.require_finite_weights()
     if processes.is_main():
         save_policy(trainer, tokenizer, run.policy)
     return True, stop_requested

@@ -7,6 +7,7 @@ which it makes through ``_get_per_token_logps_and_entropies``: there a method do
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trl import GRPOTrainer
 from progrpo_cli.methods.base import LossTerms, Method, Rollout
 from progrpo_cli.training.arm_step import ArmStep
 from progrpo_cli.training.checkpoints import DurableCheckpoints
+from progrpo_cli.training.finite import StopsWhereNotFinite
 from progrpo_cli.training.head import PromptHead
 from progrpo_cli.training.reference import Reference
 from progrpo_cli.training.refill import PromptSource, Refill
@@ -27,7 +29,7 @@ Batch = dict[str, Any]
 CLIP_FRACTIONS = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 
 
-class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
+class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
     """GRPO in the shared recipe, changed where ``method`` says so.
 
     Args:
@@ -63,6 +65,10 @@ class LabTrainer(DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL 
         self._of_the_rollout: dict[str, float | None] = {}
         self._tokens: list[torch.Tensor] = []
         self._of_completions: set[str] = set()
+
+    def other_parameters(self) -> Iterable[torch.nn.Parameter]:
+        """The parameters of the method's head."""
+        return () if self._head is None else self._head.module.parameters()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card: the run directory's manifest says more, and TRL's names a hub repository that does not exist."""

@@ -113,6 +113,8 @@ def test_the_hash_covers_numbers_and_not_seed_tracking_or_device() -> None:
         "model.name=x",
         "train.save_every=7",
         "train.keep_checkpoints=5",
+        "train.keep_completions=5",
+        "train.health.entropy_floor=0.5",
         "train.gradient_checkpointing=true",
         "train.generation.server_url=http://10.0.0.1:80",
         "train.generation.gpu_memory_utilization=0.5",
@@ -151,7 +153,15 @@ def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_d
     added = {
         "task": ("kind",),
         "model": ("lora", "trust_remote_code"),
-        "train": ("gradient_checkpointing", "generation", "rewards", "correctness_reward", "keep_checkpoints"),
+        "train": (
+            "gradient_checkpointing",
+            "generation",
+            "rewards",
+            "correctness_reward",
+            "keep_checkpoints",
+            "keep_completions",
+            "health",
+        ),
     }
     for section, names in added.items():
         for name in names:
