@@ -22,6 +22,7 @@ class Health:
     def __init__(self, limits: HealthConfig, say: Callable[[str, str], None], earlier: Iterable[Record] = ()) -> None:
         self._limits = limits
         self._in_a_row: dict[str, int] = {}
+        self._said: set[str] = set()
         self._say: Callable[[str, str], None] = lambda title, text: None
         for record in earlier:
             self.look(record)
@@ -54,6 +55,6 @@ class Health:
 
     def _count(self, title: str, is_so: bool, how_often: int, text: str) -> None:
         self._in_a_row[title] = self._in_a_row.get(title, 0) + 1 if is_so else 0
-        if self._in_a_row[title] == how_often:
-            self._in_a_row[title] = -(1 << 62)  # said: never again in this run
+        if self._in_a_row[title] == how_often and title not in self._said:
+            self._said.add(title)
             self._say(title, text)
