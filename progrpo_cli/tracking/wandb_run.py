@@ -136,12 +136,20 @@ def _online_or_offline(init: Callable[[str], wandb.Run], run: RunDirectory, mode
             f"W&B cannot be reached ({reason}); the run goes on offline, `wandb sync {run.path}/wandb/offline-run-*` "
             "sends it later"
         )
+        wandb.teardown()  # its service still holds the run that could not be opened
         return init("offline")
 
 
-def _seconds(variable: str, otherwise: float) -> float:
-    """A time of W&B's own environment variable, where it is set."""
-    return float(os.environ.get(variable, otherwise))
+def _patience() -> dict[str, Any]:
+    """A server that does not answer costs so many seconds, at the start and at the end, unless W&B's variables say more.
+
+    Online only: with a limit on the end, W&B 0.31 comes back before an offline log is written.
+    """
+    return {
+        "init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", 30.0)),
+        "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", 300.0)),
+        "finish_timeout_raises": True,
+    }
 
 
 @contextmanager
@@ -177,10 +185,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
                 x_disable_stats=True,
                 # The log is flushed every 15 s by default: a killed run would lose that much, its configuration too.
                 x_transaction_log_flush_interval=1,
-                # A server that does not answer costs so much, at the start and at the end, and no more.
-                init_timeout=_seconds("WANDB_INIT_TIMEOUT", 30.0),
-                finish_timeout=_seconds("WANDB_FINISH_TIMEOUT", 300.0),
-                finish_timeout_raises=True,
+                **(_patience() if mode == "online" else {}),
             ),
             reinit="finish_previous",
         )
