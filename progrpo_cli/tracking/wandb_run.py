@@ -141,9 +141,9 @@ def _online_or_offline(init: Callable[[str], wandb.Run], run: RunDirectory, mode
 
 
 def _patience() -> dict[str, Any]:
-    """A server that does not answer costs so many seconds, at the start and at the end, unless W&B's variables say more.
+    """A server that does not answer costs so many seconds at the start and at the end, unless W&B's variables say more.
 
-    Online only: with a limit on the end, W&B 0.31 comes back before an offline log is written.
+    Online only: offline nobody is waited for.
     """
     return {
         "init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", 30.0)),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from progrpo_cli import processes
 from progrpo_cli.records import files
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers i
         self._keep = keep
         self._trainer = trainer
         self._updates_per_rollout = updates_per_rollout
-        for table in self._tables():
+        for table in self._tables() if processes.is_main() else []:
             if int(table.stem.removeprefix("update-")) > resumed_at:
                 table.unlink()
 
@@ -49,8 +50,14 @@ class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers i
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if not (state.is_world_process_zero and logs and "loss" in logs):
+            return
+        # TRL's own (`tracking.completions`), one an update, the next of which it writes after this: as many rollouts.
+        kept_of_trl = max(self._keep, 1) * self._updates_per_rollout
+        for table in sorted((Path(args.output_dir) / "completions").glob("*.parquet"))[: 1 - kept_of_trl or None]:
+            table.unlink()
         is_first = (state.global_step - 1) % self._updates_per_rollout == 0
-        if not (self._keep and is_first and state.is_world_process_zero and logs and "loss" in logs):
+        if not (self._keep and is_first):
             return
         lines = [json.dumps({"update": state.global_step, **row}, allow_nan=False) for row in self._rows()]
         files.write_text(self._directory / f"update-{state.global_step:06d}.jsonl", "\n".join([*lines, ""]))

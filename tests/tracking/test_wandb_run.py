@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -82,7 +83,9 @@ def test_a_resumed_run_sends_the_steps_that_died_on_their_way(tmp_path: Path, mo
     with tracker(run, compose(), study=None) as tracked:
         tracked.catch_up([{"step": step, "reward": step / 10} for step in (1, 2, 3, 4, 5)])
         tracked.log({"step": 6, "reward": 0.6})
-    (found,) = read_wandb_dir(run.path / "wandb")
+    deadline = time.monotonic() + 30  # W&B's service may write the end of a log after `finish`
+    while len((found := read_wandb_dir(run.path / "wandb")[0]).history) < 6 and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert [(row["step"], row["reward"]) for row in found.history] == [(step, step / 10) for step in range(1, 7)]
     logs = sorted((run.path / "wandb").glob("*run-*/run-*.wandb"))
     sent = [[row["step"] for row in merge([log])[0].history] for log in logs]
