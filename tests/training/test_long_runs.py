@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import WorkError
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 from progrpo_cli.training import run as run_module
@@ -185,13 +187,22 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     return runs
 
 
+@cache
+def countdown() -> tuple[Task, dict[str, Problem]]:
+    task = make_task(config().task)
+    return task, {problem.prompt: problem for problem in task.problems("rl")}
+
+
+def reads_as_correct(row: dict) -> bool:
+    task, problems = countdown()
+    return task.verdicts([Attempt(problems[row["prompt"]], row["completion"], finished=True)]) == ["correct"]
+
+
 def test_the_last_rollouts_are_kept_with_what_arm_made_of_them(tables: dict[str, RunDirectory]) -> None:
     run = tables["progrpo"]
     paths = sorted((run.path / "completions").iterdir())
     assert [path.name for path in paths] == ["update-000003.jsonl", "update-000005.jsonl"]
     metrics = {record["step"]: record for record in read_metrics(run.path)}
-    task = make_task(config().task)
-    problems = {problem.prompt: problem for problem in task.problems("rl")}
     for path in paths:
         rows = read_lines(path)
         assert len(rows) == 16
@@ -206,21 +217,17 @@ def test_the_last_rollouts_are_kept_with_what_arm_made_of_them(tables: dict[str,
             for row in group:
                 shift = row["c(q)"] - row["c(o|q)"] if anybody else 0.0  # alpha is 1
                 assert row["A~"] == pytest.approx(row["A"] + shift, abs=1e-5)
-                verdict = task.verdict(problems[row["prompt"]], row["completion"], finished=True)
-                assert row["rewards"]["correctness"] <= (verdict == "correct")
+                assert row["rewards"]["correctness"] <= reads_as_correct(row)
 
 
 def test_a_refilled_rollout_is_kept_with_its_own_rewards_and_advantages(tables: dict[str, RunDirectory]) -> None:
-    task = make_task(config().task)
-    problems = {problem.prompt: problem for problem in task.problems("rl")}
     for path in (tables["dapo"].path / "completions").iterdir():
         rows = read_lines(path)
         for start in range(0, 16, 4):
             group = rows[start : start + 4]
             right = [row["rewards"]["correctness"] for row in group]
             for row in group:
-                verdict = task.verdict(problems[row["prompt"]], row["completion"], finished=True)
-                assert row["rewards"]["correctness"] <= (verdict == "correct")
+                assert row["rewards"]["correctness"] <= reads_as_correct(row)
             if len(set(right)) == 1:  # kept for the rollout's shape
                 assert [row["A"] for row in group] == [0.0] * 4
         assert any(row["A"] for row in rows)
