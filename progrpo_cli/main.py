@@ -191,16 +191,22 @@ def sweep(
 def report(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SOURCE]...", help="Run or study directories, wandb-offline:DIR; default: runs/."),
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Run or study directories, wandb:ENTITY/PROJECT, wandb-offline:DIR; default: runs/.",
+        ),
     ] = None,
-    formats: Annotated[str, typer.Option("--format", help="term, md, tex, csv, separated by commas.")] = (
-        "term,md,tex,csv"
+    formats: Annotated[str, typer.Option("--format", help="term, md, tex, csv, html, separated by commas.")] = (
+        "term,md,tex,csv,html"
     ),
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("report"),
     baseline: Annotated[str | None, typer.Option(help="The method differences are taken to; default: grpo.")] = None,
     k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: those that were evaluated.")] = None,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Show what was measured differently side by side, with footnotes.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no W&B server: read what was fetched before.")
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -217,6 +223,7 @@ def report(
             baseline=baseline,
             k=None if k is None else _integers("--k", k),
             mixed=mixed,
+            offline=offline,
             as_json=as_json,
         )
 

@@ -20,6 +20,7 @@ def report(
     baseline: str | None = None,
     k: Sequence[int] | None = None,
     mixed: bool = False,
+    offline: bool = False,
     as_json: bool = False,
 ) -> None:
     """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
@@ -31,9 +32,11 @@ def report(
     from progrpo_cli.reporting.write import FORMATS, build_report
 
     wanted = FORMATS if formats is None else formats
-    result = build_report(sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k, mixed=mixed)
-    for file in result.files:
-        log.info(f"wrote {file}")
+    result = build_report(
+        sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k, mixed=mixed, offline=offline
+    )
+    top = [file.name for file in result.files if file.parent == result.out]
+    log.info(f"wrote {', '.join(top)} and {len(result.files) - len(top)} files of figures to {result.out}")
     if as_json:
         document = {
             "out": str(result.out),

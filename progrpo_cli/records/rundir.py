@@ -223,6 +223,7 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
         "commit": manifest["git"]["commit"],
         "directory": directory,
         "model": manifest["model"],
+        "command": manifest["command"],
     }
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from progrpo_cli.reporting.caption import caption
 from progrpo_cli.reporting.compare import PARTS
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.identity import comparable, differing_settings, shown
-from progrpo_cli.reporting.sources import Found
 from progrpo_cli.reporting.table import Table
 
 

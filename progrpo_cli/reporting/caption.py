@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from progrpo_cli.metrics.bootstrap import crossed_method
 from progrpo_cli.reporting.compare import columns_of
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Row
-from progrpo_cli.reporting.sources import Found
 
 
 def caption(rows: Sequence[Row], found: Found) -> list[str]:

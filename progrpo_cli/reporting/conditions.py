@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from progrpo_cli.errors import WorkError
 from progrpo_cli.reporting.evaluations import CONDITIONS, Evaluation
-from progrpo_cli.reporting.sources import Found
+from progrpo_cli.reporting.found import Found
 
 _NAMES = {"top_p": "top-p", "max_new_tokens": "token limit", "task_version": "task version", "problem_ids": "problems"}
 

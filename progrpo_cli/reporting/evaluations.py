@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.identity import ReportedRun, first_error
 from progrpo_cli.reporting.record import Floats, Ints
-from progrpo_cli.reporting.sources import Found
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 CONDITIONS = ("n", "temperature", "top_p", "max_new_tokens", "task_version", "problem_ids")

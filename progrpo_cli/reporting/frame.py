@@ -11,10 +11,10 @@ import numpy as np
 
 from progrpo_cli.reporting.conditions import choose, describe
 from progrpo_cli.reporting.evaluations import Evaluation, evaluations_of
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.identity import ReportedRun, differing_settings, identify, note_versions, shown
 from progrpo_cli.reporting.labels import BASE, labels
-from progrpo_cli.reporting.record import Floats
-from progrpo_cli.reporting.sources import Found
+from progrpo_cli.reporting.record import CURVES, Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,11 +128,14 @@ def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def _note_not_finite(runs: Sequence[ReportedRun], found: Found) -> None:
-    for run in runs:
-        counts = run.record.curves.not_finite
-        if counts:
-            described = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
-            found.note(f"{run.record.path}: logged values that are not finite left out of figures: {described}")
+    for metric in CURVES:
+        having = [run.record for run in runs if metric in run.record.curves.not_finite]
+        if having:
+            count = sum(record.curves.not_finite[metric] for record in having)
+            found.note(
+                f"{metric}: {count} logged values that are not finite are left out of figures, in {len(having)} runs; "
+                f"the first is {having[0].path}"
+            )
 
 
 def _rows(evaluations: Sequence[Evaluation], names: Mapping[tuple[str, str], str]) -> list[Row]:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from progrpo_cli.config.hashing import is_hashed
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.record import RunRecord
-from progrpo_cli.reporting.sources import Found
 
 
 class Identity(BaseModel):
@@ -24,6 +24,8 @@ class Identity(BaseModel):
     commit: str | None
     directory: str
     model: str
+    command: str | None = None
+    """What started the run; trackers did not keep it before."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def identify(record: RunRecord, found: Found) -> ReportedRun | None:
     try:
         identity = Identity.model_validate(record.config["progrpo"])
         configuration = {name: section for name, section in record.config.items() if name != "progrpo"}
-        settings = {key: value for key, value in _flat(configuration, "") if is_hashed(key)}
+        settings = {key: value for key, value in flat(configuration) if is_hashed(key)}
         method = identity.model if identity.kind == "model" else _method(record.config["method"]["name"], settings)
     except (ValidationError, KeyError, TypeError) as error:
         found.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({first_error(error)})")
@@ -118,9 +120,10 @@ def _method(name: object, settings: Mapping[str, Any]) -> str:
     return f"{name}+arm" if name != "progrpo" and settings.get("method.arm.alpha") else str(name)
 
 
-def _flat(section: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+def flat(section: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The keys of a nested configuration with their values, e.g. ``("method.arm.alpha", 0.3)``."""
     for name, value in section.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

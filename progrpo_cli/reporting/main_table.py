@@ -11,9 +11,9 @@ from progrpo_cli.metrics.bootstrap import Crossed, p_method
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.reporting.caption import caption
 from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS, clearly_best, columns_of, compare
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.labels import BASE
-from progrpo_cli.reporting.sources import Found
 from progrpo_cli.reporting.table import Table
 
 DEFAULT_BASELINE = "grpo"

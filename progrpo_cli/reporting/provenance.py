@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 
 from progrpo_cli.reporting.caption import read_from
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame
-from progrpo_cli.reporting.sources import Found
 from progrpo_cli.reporting.table import Table
+
+
+def commands(frame: Frame) -> dict[str, str]:
+    """Each command that made runs of the report, and how many."""
+    counts = Counter(run.identity.command for run in frame.runs if run.identity.command)
+    return {command: f"Made {count} run{'s' if count > 1 else ''}:" for command, count in counts.items()}
 
 
 def provenance_table(frame: Frame, found: Found) -> Table:
@@ -26,6 +34,7 @@ def provenance_table(frame: Frame, found: Found) -> Table:
             "status": run.record.status,
             "source": found.origin[run.record.id],
             "path": run.record.path,
+            "command": run.identity.command,
             "evaluations": "; ".join(frame.used[run.record.id]) or "none",
         }
         for run in frame.runs

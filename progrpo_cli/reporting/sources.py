@@ -2,71 +2,48 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.reporting import run_directories, wandb_files
-from progrpo_cli.reporting.record import RunRecord
-
-log = logging.getLogger("progrpo")
+from progrpo_cli.reporting import run_directories, wandb_files, wandb_online
+from progrpo_cli.reporting.found import Found
+from progrpo_cli.reporting.record import RunRecord, from_tracked
+from progrpo_cli.tracking import wandb_server
 
 DEFAULT = "runs"
 _MANIFEST = "manifest.json"
 _ONLINE, _OFFLINE = "wandb:", "wandb-offline:"
 
 
-@dataclass
-class Found:
-    """The runs of all sources, and what has to be said about reading them."""
-
-    runs: list[RunRecord] = field(default_factory=list)
-    origin: dict[str, str] = field(default_factory=dict)
-    """Run id -> where it was read, e.g. ``runs (run directories)``."""
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        """Say something on the log and in the report."""
-        log.warning(text)
-        self.notes.append(text)
-
-    def add(self, run: RunRecord, place: str) -> None:
-        """Count a run once, however many sources hold it."""
-        if run.id in self.origin:
-            self.note(f"{run.path}: run {run.id} is in {self.origin[run.id]} already; counted once")
-            return
-        if run.damaged_records:
-            self.note(f"{run.path}: {run.damaged_records} damaged records in the W&B files of {run.name} were left out")
-        self.runs.append(run)
-        self.origin[run.id] = place
-
-
-def read(sources: list[str]) -> Found:
+def read(sources: list[str], *, offline: bool = False) -> Found:
     """Read all sources; none given: everything below ``runs/``.
 
     Args:
         sources: run directories, directories with run directories anywhere below them (a study, ``runs``), or
-            ``wandb-offline:DIR``. Directories whose name begins with a dot are left out.
+            ``wandb-offline:DIR``. Directories whose name begins with a dot are left out. Or ``wandb:ENTITY/PROJECT``,
+            see :mod:`progrpo_cli.reporting.wandb_online`.
+        offline: ask no server, read what was fetched before.
 
     Raises:
-        RequestError: a source that does not exist or is of a kind that is not supported, or none of them holds a run.
+        RequestError: a source that does not exist or is of no such form, or none of them holds a run.
+        WorkError: a W&B server does not answer.
     """
     wanted = sources or [DEFAULT]
     found = Found()
     for source in wanted:
         if source.startswith(_ONLINE):
-            raise RequestError(
-                f"{source}: reading from a W&B server is not supported yet; use wandb-offline:DIR or a path"
-            )
-        offline = source.startswith(_OFFLINE)
+            query = wandb_online.parse(source.removeprefix(_ONLINE))
+            runs = wandb_server.from_cache(query) if offline else wandb_server.fetch(query)
+            _add(found, map(from_tracked, runs), f"{source} (W&B{', from the cache' if offline else ''})")
+            continue
+        from_files = source.startswith(_OFFLINE)
         directory = Path(source.removeprefix(_OFFLINE))
         if not directory.is_dir():
             hint = "; `progrpo train` makes the first run" if not sources else ""
             raise RequestError(f"no runs under {directory}: no such directory{hint}")
-        if offline:
+        if from_files:
             records, skipped = wandb_files.read(_files(directory, ".wandb"))
             for line in skipped:
                 found.note(line)

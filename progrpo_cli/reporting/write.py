@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,17 @@ from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting import figures, frame, render, sources, terminal_figure
 from progrpo_cli.reporting.ablations import ablation_tables
 from progrpo_cli.reporting.compare import preferred
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
-from progrpo_cli.reporting.provenance import provenance_table
+from progrpo_cli.reporting.page import Content, page
+from progrpo_cli.reporting.provenance import commands, provenance_table
 from progrpo_cli.reporting.published import published_table
+from progrpo_cli.reporting.summary import caveats, findings
 from progrpo_cli.reporting.table import Table
 
-FORMATS = ("term", "md", "tex", "csv")
+FORMATS = ("term", "md", "tex", "csv", "html")
+
+PAGE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ def build_report(
     baseline: str | None = None,
     ks: Sequence[int] | None = None,
     mixed: bool = False,
+    offline: bool = False,
 ) -> ReportResult:
     """Read the runs, compare them, and write tables and figures into ``out``.
 
@@ -53,6 +60,7 @@ def build_report(
         baseline: a row's label, or the name of a method that has one row; None: ``grpo`` if it is there.
         ks: the k of Pass@k; None: those that the evaluations were scored with.
         mixed: show evaluations of one task and split that were measured differently, with footnotes.
+        offline: ask no W&B server, read what was fetched before.
 
     Raises:
         RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
@@ -61,7 +69,7 @@ def build_report(
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
-    found = sources.read(list(read_from))
+    found = sources.read(list(read_from), offline=offline)
     evaluated = frame.build(found, mixed=mixed)
     if not evaluated.rows:
         places = ", ".join(read_from) or sources.DEFAULT
@@ -69,7 +77,7 @@ def build_report(
             f"no evaluated runs under {places}: {len(found.runs)} runs without scores; try `progrpo eval`"
         )
     chosen = choose_baseline(evaluated.rows, baseline, found)
-    ks = choose_ks(evaluated.rows, ks)
+    asked, ks = ks, choose_ks(evaluated.rows, ks)
     main = main_table(evaluated, found, ks=ks, baseline=chosen)
     ablations = ablation_tables(evaluated, main, found)
     provenance = provenance_table(evaluated, found)
@@ -80,9 +88,35 @@ def build_report(
         files.append(_write(out / "frame.csv", render.csv_text(tidy)))
     drawn = figures.draw(evaluated, main, ablations, out / "figures")
     files += [file for each in drawn for file in each.files]
-    _note_leftovers(out, files, found)
+    _note_leftovers(out, [*files, out / PAGE], found)
+    if "html" in formats:
+        content = Content(
+            findings=findings(evaluated, main),
+            caveats=caveats(evaluated, main, found.notes),
+            tables=[main, *ablations, published],
+            figures=drawn,
+            provenance=provenance,
+            commands={
+                **commands(evaluated),
+                reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed): "Made this report:",
+            },
+            notes=found.notes,
+        )
+        files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(preferred(evaluated.rows))
     return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
+
+
+def reproduce(
+    read_from: Sequence[str], *, out: Path, baseline: str | None, ks: Sequence[int] | None, mixed: bool
+) -> str:
+    """The command that makes this report again."""
+    options = [
+        *(["--baseline", baseline] if baseline else []),
+        *(["--k", ",".join(map(str, ks))] if ks else []),
+        *(["--mixed"] if mixed else []),
+    ]
+    return shlex.join(["progrpo", "report", *read_from, *options, "--out", str(out)])
 
 
 def _write_tables(made: Sequence[Table], out: Path, formats: Sequence[str], notes: Sequence[str]) -> list[Path]:
@@ -108,7 +142,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _note_leftovers(out: Path, files: Sequence[Path], found: sources.Found) -> None:
+def _note_leftovers(out: Path, files: Sequence[Path], found: Found) -> None:
     """Files of an earlier report in the same place are not removed, but nobody must take them for this one's."""
     ours = [path for pattern in ("*.csv", "*.md", "*.tex", "figures/*.*") for path in out.glob(pattern)]
     for path in sorted(set(ours) - set(files)):

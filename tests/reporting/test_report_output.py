@@ -26,7 +26,7 @@ def test_the_files_of_a_report(lab, tmp_path):
     tables = ("main", "ablation-method.arm.alpha", "provenance")
     figures = ("pass_at_k", "plane", "entropy", "pass_at_1", "arm", "ablation-method.arm.alpha")
     expected = [f"{table}.{ending}" for table in tables for ending in ("md", "tex", "csv")]
-    expected += ["published.csv", "frame.csv"]
+    expected += ["published.csv", "frame.csv", "index.html"]
     expected += [f"figures/{figure}.{ending}" for figure in figures for ending in ("png", "pdf", "csv")]
     assert names == sorted(expected)
     assert sorted(result.files) == sorted(tmp_path / name for name in names)
@@ -151,8 +151,8 @@ def test_the_default_place_is_report_in_the_working_directory(lab, tmp_path, mon
 
 
 def test_an_unknown_format_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(RequestError, match=r"unknown format 'html'.*term, md, tex, csv"):
-        build_report(["nowhere"], out=tmp_path / "out", formats=["csv", "html"])
+    with pytest.raises(RequestError, match=r"unknown format 'htm'.*term, md, tex, csv, html"):
+        build_report(["nowhere"], out=tmp_path / "out", formats=["csv", "htm"])
     assert not (tmp_path / "out").exists()
 
 

@@ -145,7 +145,6 @@ def test_what_is_not_a_run_of_ours_is_skipped_with_a_line_each(lab, tmp_path, ca
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("wandb:me/project", "not supported yet"),
         ("nowhere", "no runs under nowhere: no such directory"),
         ("wandb-offline:nowhere", "no runs under nowhere: no such directory"),
         (".", r"no runs under \."),

@@ -1,0 +1,103 @@
+"""What the numbers say, in words, and what a reviewer would object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from progrpo_cli.reporting.caption import FEW_SEEDS, has_few_seeds, seeds_of
+from progrpo_cli.reporting.compare import preferred
+from progrpo_cli.reporting.frame import Frame, Row
+from progrpo_cli.reporting.main_table import NEITHER_GOOD_NOR_BAD
+from progrpo_cli.reporting.table import Table
+from progrpo_cli.reporting.views import missing, records_of
+
+LEVEL = 0.05
+
+
+def findings(frame: Frame, main: Table) -> list[str]:
+    """A sentence a task and metric: who leads and whether beyond doubt, and which differences to the baseline are."""
+    records = records_of(main.frame)
+    number_of = {(r["method"], r["task"], r["split"]): index for index, r in enumerate(records)}
+    sentences = []
+    for rows in preferred(frame.rows):
+        where = f"{rows[0].task} ({rows[0].split})"
+        indices = [number_of[row.name, row.task, row.split] for row in rows]
+        for metric in _judged(main):
+            measured = [index for index in indices if not missing(records[index][metric])]
+            if not measured:
+                continue
+            first = max(measured, key=lambda index: _value(records[index][metric]))
+            sentence = f"{where}: {records[first]['method']} has the highest {metric}, {records[first][metric]:.3f}"
+            if len(measured) > 1:
+                clear = (first, metric) in main.best
+                doubt = "the interval of its lead over the next excludes 0" if clear else "its lead may be chance"
+                sentence += f"; {doubt}"
+            sentences.append(f"{sentence}.")
+        sentences += _differences(where, [records[index] for index in indices], main)
+    return sentences
+
+
+def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
+    """What keeps these numbers from meaning more."""
+    rows = [row for column in preferred(frame.rows) for row in column]
+    found = []
+    if has_few_seeds(rows):
+        found.append(
+            f"{seeds_of(rows).capitalize()} a method, fewer than {FEW_SEEDS}: intervals are too narrow and p too small "
+            "for statements about methods; with one seed they are about one trained policy."
+        )
+    if any(row.split != "test" for row in rows):
+        found.append("Some tasks have no test split here: what settings were chosen on is too favourable.")
+    tasks = sorted({row.task for row in rows})
+    models = sorted({str(row.run.settings.get("model.path")) for row in rows if not row.run.is_model})
+    if len(tasks) == 1:
+        found.append(f"One task, {tasks[0]}: nothing here says that it holds for others.")
+    if len(models) == 1:
+        found.append(f"One model, {models[0]}: nothing here says that it holds for others.")
+    if any(row.footnote for row in frame.rows):
+        found.append("Some rows were not measured alike (see the brackets behind their names).")
+    if len({_budget(row) for row in rows if not row.run.is_model}) > 1:
+        found.append("The methods did not train for equally many updates on equally many samples.")
+    if _swept(rows):
+        found.append("Several settings of one method are compared: the best of them looks better than it is.")
+    if main.baseline is not None:
+        found.append(
+            "p values are corrected within a task and split, not over tasks, metrics left out or looks at the data."
+        )
+    else:
+        found.append("There is no baseline among the rows: no differences have been tested.")
+    if notes:
+        found.append(f"{len(notes)} remarks about what was read or left out stand under Notes.")
+    return found
+
+
+def _differences(where: str, records: Sequence[dict[str, object]], main: Table) -> list[str]:
+    if main.baseline is None:
+        return []
+    tested = [(r, metric) for r in records for metric in _judged(main) if not missing(r[f"{metric}_diff_p_holm"])]
+    if not tested:
+        return []
+    clear = [(r, metric) for r, metric in tested if _value(r[f"{metric}_diff_p_holm"]) <= LEVEL]
+    listed = "; ".join(f"{r['method']} {_value(r[f'{metric}_diff']):+.3f} in {metric}" for r, metric in clear)
+    said = f": {listed}" if clear else ""
+    return [
+        f"{where}: {len(clear)} of {len(tested)} differences to {main.baseline} have a corrected p <= {LEVEL}{said}."
+    ]
+
+
+def _judged(main: Table) -> list[str]:
+    return [metric for metric in main.metrics if metric not in NEITHER_GOOD_NOR_BAD]
+
+
+def _value(value: object) -> float:
+    return float(str(value))
+
+
+def _budget(row: Row) -> tuple[object, ...]:
+    keys = ("train.steps", "train.prompts_per_rollout", "train.group_size", "train.updates_per_rollout")
+    return tuple(row.run.settings.get(key) for key in keys)
+
+
+def _swept(rows: Sequence[Row]) -> bool:
+    methods = [(row.task, row.run.method) for row in rows if not row.run.is_model]
+    return len(set(methods)) < len(methods)

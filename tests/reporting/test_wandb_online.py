@@ -1,0 +1,145 @@
+"""The real `wandb.Api` against a stub of the server on loopback (wandb_stub.py)."""
+
+import os
+from pathlib import Path
+
+import pytest
+from wandb_stub import ENTITY, PROJECT, WandbStub
+
+from progrpo_cli.errors import RequestError, WorkError
+from progrpo_cli.reporting import wandb_online
+from progrpo_cli.reporting.sources import read
+from progrpo_cli.reporting.write import build_report
+from progrpo_cli.tracking import wandb_server
+from progrpo_cli.tracking.wandb_offline import merge
+
+SOURCE = f"wandb:{ENTITY}/{PROJECT}"
+
+
+@pytest.fixture
+def stub(lab, tmp_path, monkeypatch):
+    served = WandbStub(merge(sorted(lab.rglob("*.wandb"))))
+    for name, value in served.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield served
+    served.close()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_same_runs_give_the_same_tables_from_a_server(stub, lab, tmp_path):
+    texts = []
+    for number, source in enumerate((SOURCE, f"wandb-offline:{lab}", str(lab))):
+        build_report([source], out=tmp_path / str(number), formats=["csv"])
+        names = ("main.csv", "ablation-method.arm.alpha.csv")
+        texts.append([(tmp_path / str(number) / name).read_text() for name in names])
+    assert texts[0] == texts[1] == texts[2]
+    assert "pass@8_diff_p_holm" in texts[0][0]
+    assert f"{SOURCE} (W&B)" in (tmp_path / "0" / "provenance.csv").read_text()
+    curves = [{run.id: _curves(run) for run in read([source]).runs} for source in (SOURCE, f"wandb-offline:{lab}")]
+    assert curves[0] == curves[1]
+
+
+def _curves(run):
+    return run.curves.steps.tolist(), {name: repr(values.tolist()) for name, values in run.curves.values.items()}
+
+
+def test_runs_come_by_the_page_and_histories_once(stub, monkeypatch):
+    monkeypatch.setattr(wandb_server, "PAGE", 3)
+    assert len(read([SOURCE]).runs) == 7
+    assert len(stub.operations("Runs")) == 3
+    assert stub.operations("Run") == []
+    first = len(stub.operations("HistoryPage"))
+    assert first == 6  # the base has none
+    assert len(read([SOURCE]).runs) == 7
+    assert len(stub.operations("HistoryPage")) == first  # nothing has changed since
+
+
+def test_offline_uses_what_was_fetched(stub):
+    with pytest.raises(RequestError, match="was never fetched with these filters: leave out --offline once"):
+        read([SOURCE], offline=True)
+    fetched = read([SOURCE])
+    asked = len(stub.asked)
+    again = read([SOURCE], offline=True)
+    assert len(stub.asked) == asked
+    assert [run.id for run in again.runs] == [run.id for run in fetched.runs]
+    assert list(map(_curves, again.runs)) == list(map(_curves, fetched.runs))
+    assert set(again.origin.values()) == {f"{SOURCE} (W&B, from the cache)"}
+    with pytest.raises(RequestError, match="never fetched"):
+        read([f"{SOURCE}?tag=progrpo"], offline=True)
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ("group=study", {"a0.3-s0", "a0.3-s1", "a1.0-s0", "a1.0-s1"}),
+        ("tag=grpo", {"grpo-s0", "grpo-s1"}),
+        ("tag=progrpo&config.method.arm.alpha=0.3&config.seed=1", {"a0.3-s1"}),
+    ],
+)
+def test_filters(stub, filters, names):
+    assert {run.name for run in read([f"{SOURCE}?{filters}"]).runs} == names
+
+
+def test_a_server_that_stumbles_is_asked_again(stub):
+    stub.failures = [500, 429]
+    assert len(read([SOURCE]).runs) == 7
+    assert stub.failures == []
+
+
+def test_an_outage_longer_than_the_clients_patience_is_waited_out(monkeypatch, caplog):
+    from wandb.proto.wandb_api_pb2 import ApiErrorResponse
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    pauses = []
+    monkeypatch.setattr(wandb_server.time, "sleep", pauses.append)
+
+    def failing(*statuses):
+        left = [WandbApiFailedError("no", ApiErrorResponse(message="no", http_status=status)) for status in statuses]
+
+        def action():
+            if left:
+                raise left.pop(0)
+            return "answer"
+
+        return action
+
+    assert wandb_server._retried(failing(503, 500, 429)) == "answer"
+    assert pauses == [1, 2, 4]
+    with pytest.raises(WorkError, match="--offline reads what was fetched before"):
+        wandb_server._retried(failing(500, 500, 500, 500))
+    with pytest.raises(RequestError, match="W&B: no"):
+        wandb_server._retried(failing(403))
+
+
+def test_a_project_that_is_not_there_is_a_wrong_request(stub):
+    with pytest.raises(RequestError, match="Could not find project nothing"):
+        read([f"wandb:{ENTITY}/nothing"])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("lab", "wandb:ENTITY/PROJECT is needed"),
+        ("a/b/c", "wandb:ENTITY/PROJECT is needed"),
+        ("a/b?tga=x", "unknown filter 'tga'.*did you mean 'tag'"),
+    ],
+)
+def test_what_is_no_source_is_said_before_anybody_is_asked(source, message):
+    with pytest.raises(RequestError, match=message):
+        wandb_online.parse(source)
+
+
+@pytest.mark.skipif("WANDB_API_KEY" not in os.environ, reason="no WANDB_API_KEY: W&B itself is not asked")
+def test_wandb_itself(tmp_path: Path, monkeypatch):
+    """One run to the real service and back; needs an account."""
+    import wandb
+    from made_up_runs import make_scores, write_run
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = write_run(tmp_path / "runs" / "live", "method=grpo", scores=[make_scores(seed=1, rate=0.5)], wandb="online")
+    entity = wandb.Api().default_entity
+    source = f"wandb:{entity}/progrpo?config.progrpo.directory=live"
+    ids = [found.id for found in read([source]).runs]
+    assert run.manifest()["wandb_run_id"] in ids
