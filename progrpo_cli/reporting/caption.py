@@ -10,6 +10,9 @@ from progrpo_cli.reporting.compare import columns_of
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Row
 
+FEW_SEEDS = 5
+"""Below this many seeds captions say so: how seeds vary is then assumed rather than seen (docs/statistics.md)."""
+
 
 def caption(rows: Sequence[Row], found: Found) -> list[str]:
     """Sources, what was measured and how, and the caveats: a sentence each."""
@@ -22,13 +25,19 @@ def caption(rows: Sequence[Row], found: Found) -> list[str]:
         measured = "NOT measured alike, see the brackets behind the names" if mixed else same
         sentences.append(f"{first.task} ({first.split}): {measured}; {seeds_of(column)} a row.")
     sentences.append(f"Intervals: {crossed_method()}. Entropy in nats at the sampling temperature.")
-    if any(len(row.evaluations) == 1 and not row.run.is_model for row in rows):
+    if has_few_seeds(rows):
         sentences.append(
-            "One seed in some rows: their intervals and p are about that one policy, not about the method."
+            f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals lean on seeds being normal around the method; "
+            "with one seed they and p are about that one policy, not about the method."
         )
     if any(row.split == "validation" for row in rows):
         sentences.append("Validation split: what settings were chosen on; not a final result.")
     return sentences
+
+
+def has_few_seeds(rows: Iterable[Row]) -> bool:
+    """Whether some trained method has fewer than ``FEW_SEEDS``."""
+    return any(len(row.evaluations) < FEW_SEEDS and not row.run.is_model for row in rows)
 
 
 def read_from(run_ids: Iterable[str], found: Found) -> str:

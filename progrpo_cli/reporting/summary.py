@@ -43,8 +43,8 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
     found = []
     if has_few_seeds(rows):
         found.append(
-            f"{seeds_of(rows).capitalize()} a method, fewer than {FEW_SEEDS}: intervals are too narrow and p too small "
-            "for statements about methods; with one seed they are about one trained policy."
+            f"{seeds_of(rows).capitalize()} a method, fewer than {FEW_SEEDS}: intervals lean on seeds being normal "
+            "around the method; with one seed they are about one trained policy."
         )
     if any(row.split != "test" for row in rows):
         found.append("Some tasks have no test split here: what settings were chosen on is too favourable.")

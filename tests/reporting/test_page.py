@@ -69,7 +69,7 @@ def test_the_summary_says_what_the_tables_say_and_what_speaks_against_it(report,
     best = report.main.frame.sort_values("pass@1").iloc[-1]
     assert f"{best['method']} has the highest pass@1, {best['pass@1']:.3f}" in said
     for expected in (
-        "fewer than 5: intervals are too narrow",
+        "fewer than 5: intervals lean on",
         "One task, countdown",
         "One model, progrpo/lab-base",
         "Several settings of one method",

@@ -115,7 +115,7 @@ def test_splits_are_never_mixed_and_test_comes_first(tmp_path):
     columns = ["split", "seeds", "n", "problems"]
     assert result.main.frame[columns].values.tolist() == [["test", 1, 16, 40], ["validation", 2, 8, 10]]
     assert any(sentence.startswith("Validation split") for sentence in result.main.caption)
-    assert any("One seed in some rows" in sentence for sentence in result.main.caption)
+    assert any("Fewer than 5 seeds" in sentence for sentence in result.main.caption)
 
 
 def test_five_seeds_of_test_need_no_caveat(tmp_path):
@@ -124,7 +124,7 @@ def test_five_seeds_of_test_need_no_caveat(tmp_path):
         _run(runs, f"s{seed}", "method=grpo", f"seed={seed}", scores=_scored(seed=seed))
     caption = " ".join(_report(runs, tmp_path / "out").main.caption)
     assert "5 seeds a row" in caption
-    assert "One seed" not in caption
+    assert "Fewer than" not in caption
     assert "Validation" not in caption
     assert "5 runs read from" in caption
 
