@@ -85,8 +85,10 @@ sweep-smoke: $(VENV)/.installed
 	$(RUN) progrpo sweep --space arm_alpha --study smoke --seeds 0 \
 	  train.steps=2 train.prompts_per_rollout=4 train.group_size=4 task.validation_problems=4
 
+# Everything under runs/; the page stays in artefacts/ for whoever looks at CI afterwards.
 report: $(VENV)/.installed
-	$(RUN) progrpo report
+	$(RUN) progrpo report --out report
+	mkdir -p artefacts && cp report/index.html artefacts/report.html
 
 # What docs/benchmarks.md says; make bench BENCH="arm_lab" measures one of them, `python tests/bench` lists all.
 bench: $(VENV)/.installed-bench

@@ -68,6 +68,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
             partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
             made.savefig(partial, format=target.suffix[1:], **options)
             os.replace(partial, target)
+            made.set_layout_engine("none")  # it stays as it was laid out: that takes as long as drawing
 
 
 def finish(axes: Axes, title: str = "") -> None:

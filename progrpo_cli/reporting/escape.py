@@ -23,6 +23,8 @@ _MARKDOWN = re.compile(r"([\\|`*_<>\[\]~])")
 
 def plain(text: str) -> str:
     """Without control and formatting characters (terminal escapes, direction overrides); line ends become spaces."""
+    if text.isprintable():  # no control or formatting character, no white space but the space
+        return text
     spaced = re.sub(r"\s", " ", text)
     return "".join(character for character in spaced if not unicodedata.category(character).startswith("C"))
 

@@ -13,8 +13,11 @@ from progrpo_cli.reporting.compare import compare, curve, preferred
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.table import Table
 
-MOST_LINES = 12
+MOST_LINES = 8
 """More lines cannot be told from each other."""
+
+MOST_POINTS = 250
+"""More points over steps than a column has room for are thinned out, evenly and the last one kept."""
 
 
 def drawn_rows(frame: Frame, baseline: str | None, metric: str) -> list[list[Row]]:
@@ -64,6 +67,7 @@ def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
     frames = []
     for name, of_runs in seeds.items():
         steps = reduce(np.intersect1d, [series.index.to_numpy() for series in of_runs.values()])
+        steps = steps[:: -max(1, -(-len(steps) // MOST_POINTS))][::-1]
         values = np.stack([series.loc[steps].to_numpy() for series in of_runs.values()])
         if values.size:
             frames.append(

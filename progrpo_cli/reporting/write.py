@@ -11,7 +11,7 @@ from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting import figures, frame, render, sources, terminal_figure
 from progrpo_cli.reporting.ablations import ablation_tables
-from progrpo_cli.reporting.compare import preferred
+from progrpo_cli.reporting.figure_data import drawn_rows
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.page import Content, page
@@ -103,7 +103,7 @@ def build_report(
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
-    curves = terminal_figure.pass_at_k(preferred(evaluated.rows))
+    curves = terminal_figure.pass_at_k(drawn_rows(evaluated, chosen, f"pass@{ks[-1]}"))
     return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
 
 

@@ -164,7 +164,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
     # What earlier processes of this run wrote: its last second may have died with a process.
     logged = {row["step"] for earlier in read_wandb_dir(run.path / "wandb") for row in earlier.history}
     manifest = run.manifest()
-    label = config.method.name if manifest["kind"] == "run" else "base"
+    tags = _method_tags(config) if manifest["kind"] == "run" else ["base"]
 
     def init(mode: str) -> wandb.Run:
         return wandb.init(
@@ -174,7 +174,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
             id=manifest["wandb_run_id"],
             name=run.name,
             group=study,
-            tags=[label, *config.tracking.wandb.tags],
+            tags=[*tags, *config.tracking.wandb.tags],
             mode=mode,  # type: ignore[arg-type]  # checked by the schema, or by wandb where it is WANDB_MODE's
             resume="allow" if mode == "online" else None,
             config={**config.model_dump(mode="json"), "progrpo": run.identity()},
@@ -203,3 +203,11 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
         record.finish(exit_code=1)
         raise
     record.finish(exit_code=0)
+    if mode == "offline":
+        log.info(f"W&B has this offline; to send it: wandb sync {run.path}/wandb/offline-run-*")
+
+
+def _method_tags(config: Config) -> list[str]:
+    """The method, and ``NAME+arm`` too where ARM re-weights another method than ProGRPO's."""
+    name, arm = config.method.name, config.method.arm
+    return [name, f"{name}+arm"] if arm is not None and arm.alpha and name != "progrpo" else [name]

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,3 +92,56 @@ def test_a_resumed_run_sends_the_steps_that_died_on_their_way(tmp_path: Path, mo
     logs = sorted((run.path / "wandb").glob("*run-*/run-*.wandb"))
     sent = [[row["step"] for row in merge([log])[0].history] for log in logs]
     assert sent == [[1, 2, 4], [3, 5, 6]]  # only what was missing
+
+
+STEPS_UNTIL_KILLED = """
+import sys, time
+from pathlib import Path
+from progrpo_cli.config.compose import compose
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.wandb_run import tracker
+
+run, config = RunDirectory(Path(sys.argv[1])), compose()
+run.start(config, model="progrpo/lab-base", study="s")
+with tracker(run, config, study="s") as tracked:
+    for step in range(1, 1000):
+        tracked.log({"step": step, "reward": step / 10})
+        print(step, flush=True)
+        time.sleep(0.1)
+"""
+
+
+def test_a_run_killed_with_sigkill_keeps_all_but_its_last_second(tmp_path: Path) -> None:
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    command = [sys.executable, "-c", STEPS_UNTIL_KILLED, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < 40:  # four seconds
+        pass
+    os.killpg(process.pid, signal.SIGKILL)  # its own session: W&B's service process dies with it
+    process.wait()
+    (found,) = read_wandb_dir(tmp_path / "run" / "wandb")
+    assert (found.group, found.tags, found.config["progrpo"]["kind"]) == ("s", ("progrpo",), "run")
+    steps = [row["step"] for row in found.history]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) >= 40 - 15  # a second is ten steps, and half of one for what was on its way
+
+
+def test_runs_are_tagged_by_method_and_said_how_to_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(logging.getLogger("progrpo"), "propagate", True)
+    config = compose(["method=dr_grpo", "method.arm.alpha=0.3", "tracking.wandb.tags=[mine]"])
+    run = RunDirectory(tmp_path / "run")
+    with caplog.at_level(logging.INFO, logger="progrpo"):
+        run.start(config, model="progrpo/lab-base", study=None)
+        with tracker(run, config, study=None) as tracked:
+            tracked.log({"step": 1, "reward": 0.5})
+    assert f"wandb sync {run.path}/wandb/offline-run-*" in caplog.text
+    deadline = time.monotonic() + 20  # W&B's own process may write the end of its file after finish() has returned
+    while [found.status for found in read_wandb_dir(run.path / "wandb")] != ["finished"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (found,) = read_wandb_dir(run.path / "wandb")
+    assert found.tags == ("dr_grpo", "dr_grpo+arm", "mine")
