@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+from progrpo_cli.reporting import escape
 from progrpo_cli.reporting.record import RunRecord
 
 log = logging.getLogger("progrpo")
@@ -20,9 +21,10 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """Say something on the log and in the report."""
-        log.warning(text)
-        self.notes.append(text)
+        """Say something on the log and in the report; names in it are untrusted, and the log goes to a terminal."""
+        safe = escape.plain(text)
+        log.warning(safe)
+        self.notes.append(safe)
 
     def add(self, run: RunRecord, place: str) -> None:
         """Count a run once, however many sources hold it."""

@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 import shutil
 
 import pandas as pd
@@ -9,6 +10,7 @@ from made_up_runs import make_scores, write_run
 from progrpo_cli.commands.report import report
 from progrpo_cli.errors import RequestError
 from progrpo_cli.reporting import escape, render
+from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.table import Table
 from progrpo_cli.reporting.write import build_report
 
@@ -166,3 +168,14 @@ def test_the_terminal_shows_pass_at_k_as_bars(lab, tmp_path, no_figures):
     bars = [line.count("█") for line in of_base]
     assert bars == sorted(bars)  # Pass@k grows with k
     assert bars[-1] > bars[0]
+
+
+def test_notes_about_hostile_names_do_not_reach_the_terminal_raw(caplog):
+    found = Found()
+    with caplog.at_level(logging.WARNING, logger="progrpo"):
+        found.note(f"{HOSTILE} skipped")
+    assert "skipped" in caplog.text
+    for text in (*found.notes, *(record.getMessage() for record in caplog.records)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert "\n" not in text
