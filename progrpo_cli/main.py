@@ -155,12 +155,22 @@ def evaluate(
 
 @app.command()
 def sweep(
-    space: Annotated[str | None, typer.Option(help="A space of sweeps/, e.g. arm_alpha.")] = None,
+    space: Annotated[str | None, typer.Option(help="A space of sweeps/, e.g. arm_alpha, or a YAML file.")] = None,
     overrides: Overrides = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the space's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Sets of parameters to try; default: the space's budget.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: the space's.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="grid, tpe, nsga2 or random; default: the space's.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="postgresql+psycopg://USER@HOST/DB; default: a journal file of the study.")
+    ] = None,
+    launcher: Annotated[str, typer.Option(help="Where workers are started: local or slurm.")] = "local",
     study: Annotated[str | None, typer.Option(help="The study's name; default: the space's.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every planned run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every planned run and an estimate.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Print where the study stands.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Give runs that failed too often all their tries again.")
+    ] = False,
     worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -171,16 +181,22 @@ def sweep(
         from progrpo_cli.commands import sweep as command
 
         if worker:
-            command.work(study)
+            command.work(study, storage)
             return
-        result = command.sweep(
-            space,
-            overrides or [],
-            seeds=None if seeds is None else _integers("--seeds", seeds),
-            workers=workers,
-            study=study,
-            dry_run=dry_run,
-        )
+        if status:
+            result = command.status(study, space)
+        else:
+            settings = command.Settings(
+                seeds=None if seeds is None else _integers("--seeds", seeds),
+                trials=trials,
+                workers=workers,
+                sampler=sampler,
+                storage=storage,
+                launcher=launcher,
+            )
+            result = command.sweep(
+                space, overrides or [], settings, study=study, dry_run=dry_run, retry_failed=retry_failed
+            )
         if as_json:
             typer.echo(json.dumps(result, indent=2))
         else:

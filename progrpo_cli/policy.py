@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator
@@ -95,6 +96,35 @@ def load(
     Raises:
         RequestError: what stands there cannot be loaded, or has no chat template; one line says why.
     """
+    tokenizer, model = _loaded(source, dtype, chat, trust_remote_code)
+    return model.to(device), tokenizer
+
+
+_kept: dict[tuple[str, str, str, bool, bool], Any] | None = None
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Within: policies that are no run's are read from disk once, and every :func:`load` gets a copy of its own."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        _kept = None
+
+
+def _loaded(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tuple[Any, Any]:
+    if _kept is None or source.directory is None or (source.directory.parent / "manifest.json").exists():
+        return _read(source, dtype, chat, trust_remote_code)
+    key = (source.location, source.fingerprint(), dtype, chat, trust_remote_code)
+    if key not in _kept:
+        _kept[key] = _read(source, dtype, chat, trust_remote_code)
+    tokenizer, model = copy.deepcopy(_kept[key])
+    return tokenizer, model
+
+
+def _read(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -106,7 +136,7 @@ def load(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
         )
-    return model.to(device), tokenizer
+    return tokenizer, model
 
 
 def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

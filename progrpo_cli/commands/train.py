@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,14 @@ def train_in(run: RunDirectory, config: Config, *, fresh: bool = False, study: s
         train_locked(run, config, study=study)
 
 
-def train_locked(run: RunDirectory, config: Config, *, study: str | None = None) -> None:
-    """The same in a directory that the caller holds."""
+def train_locked(
+    run: RunDirectory,
+    config: Config,
+    *,
+    study: str | None = None,
+    watch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> None:
+    """The same in a directory that the caller holds; ``watch`` gets each logged line, and what it raises ends it."""
     if run.finished:
         log.info(f"{run.path} is finished already; --fresh trains it again")
         processes.tell(None)  # the others wait to hear where training begins
@@ -98,7 +105,7 @@ def train_locked(run: RunDirectory, config: Config, *, study: str | None = None)
         )
         from progrpo_cli.training.run import train as train_here
 
-        train_here(config, run, study=study)
+        train_here(config, run, study=study, watch=watch)
 
 
 def summary(run: RunDirectory) -> dict[str, Any]:

@@ -1,89 +1,162 @@
-"""Where a study stands: ``trials.csv`` and the table at the end."""
+"""Where a study stands: ``trials.csv``, the table of trials at the end, and whether the best is the best."""
 
 from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.records import files
-from progrpo_cli.studies.plan import Plan, Run
+from progrpo_cli.studies.ledger import Entry
+from progrpo_cli.studies.plan import Plan, Run, Trial
+from progrpo_cli.studies.storage import Store
+
+if TYPE_CHECKING:
+    from progrpo_cli.studies.record import StudyRecord
 
 
-def status(run: Run) -> str:
-    """``complete``, ``failed``, ``running``, ``interrupted`` or ``planned``."""
-    if run.validation is not None:
-        return "complete"
-    if not run.directory.exists:
-        return "planned"
-    if run.directory.in_use():
-        return "running"
-    return "failed" if run.directory.manifest()["error"] else "interrupted"
-
-
-def rows(plan: Plan) -> list[dict[str, Any]]:
-    """One tidy row a (parameters, seed), as in ``trials.csv``.
+def rows(plan: Plan, store: Store | None, record: StudyRecord | None) -> list[dict[str, Any]]:
+    """One tidy row a (parameters, seed), as in ``trials.csv``; without a storage nothing is done yet.
 
     ``seconds`` are those of the updates made: what a run has cost, however long it lay interrupted.
     """
-    found = []
-    for run in plan.runs():
-        manifest = run.directory.manifest() if run.directory.exists else None
-        scores = run.validation or {}
-        updates = files.read_lines(run.directory.metrics_path)
-        found.append(
-            {
-                "config_hash": run.trial.config_hash,
-                "seed": run.seed,
-                **run.trial.parameters,
-                **{f"validation/{metric}": scores.get(metric) for metric in plan.metrics},
-                "status": status(run),
-                "attempts": 1 + len(manifest["resumed_at"]) if manifest else 0,
-                "updates": len(updates),
-                "seconds": round(sum(update["step_seconds"] for update in updates), 3),
-                "run_dir": str(run.directory.path),
-                "error": manifest["error"] if manifest else None,
-            }
-        )
-    return found
+    trials = _trials(plan, record)
+    runs = [(trial, state, run) for trial, state in trials for run in plan.runs_of(trial)]
+    entries = store.ledger.entries([run.name for _, _, run in runs]) if store else {}
+    return [_row(plan, trial, state, run, entries.get(run.name, Entry())) for trial, state, run in runs]
 
 
-def write_trials_csv(plan: Plan) -> list[dict[str, Any]]:
-    """Write ``trials.csv`` and return its rows."""
-    found = rows(plan)
+def _trials(plan: Plan, record: StudyRecord | None) -> list[tuple[Trial, str]]:
+    """Every trial once, with the state of its latest try."""
+    known = {k.trial.config_hash: (k.trial, k.state.name) for k in record.trials()} if record else {}
+    planned = {trial.config_hash: (trial, "WAITING") for trial in plan.grid}
+    return list({**planned, **known}.values())
+
+
+def _row(plan: Plan, trial: Trial, state: str, run: Run, entry: Entry) -> dict[str, Any]:
+    result = entry.result
+    values: Mapping[str, Any] = result["values"] if result else {}
+    if result:
+        updates, seconds = result["updates"], result["seconds"]
+    else:
+        lines = files.read_lines(run.directory.metrics_path) if entry.attempts else []
+        updates, seconds = len(lines), round(sum(line["step_seconds"] for line in lines), 3)
+    return {
+        "config_hash": trial.config_hash,
+        "seed": run.seed,
+        **{key: trial.parameters.get(key) for key in plan.space.parameters},
+        **{f"validation/{metric}": values.get(metric) for metric in plan.metrics},
+        "status": status(entry, state),
+        "attempts": entry.attempts,
+        "updates": updates,
+        "seconds": seconds,
+        "run_dir": str(run.directory.path),
+        "worker": entry.worker if entry.held else None,
+        "error": entry.failures[-1][1] if entry.failures and not result else None,
+    }
+
+
+def status(entry: Entry, trial_state: str) -> str:
+    """``complete``, ``pruned``, ``running``, ``failed``, ``interrupted`` or ``planned``."""
+    if entry.result is not None:
+        return "complete"
+    if entry.held:
+        return "running"
+    if entry.pruned is not None or trial_state == "PRUNED":
+        return "pruned"
+    if entry.failures:
+        return "failed"
+    return "interrupted" if entry.attempts else "planned"
+
+
+_written: dict[str, float] = {}
+
+
+def write_trials_csv(
+    plan: Plan, store: Store, record: StudyRecord, *, at_most_every: float = 0.0
+) -> list[dict[str, Any]]:
+    """Write ``trials.csv`` and return its rows; nothing, if we did so less than ``at_most_every`` seconds ago."""
+    if time.monotonic() - _written.get(str(plan.directory), float("-inf")) < at_most_every:
+        return []
+    found = rows(plan, store, record)
+    columns = [column for column in (found[0] if found else {}) if column != "worker"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(found[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(found)
     files.write_text(plan.directory / "trials.csv", text.getvalue())
+    _written[str(plan.directory)] = time.monotonic()
     return found
 
 
-def trial_table(plan: Plan) -> list[dict[str, Any]]:
-    """Each complete trial with the objective and Pass@1, mean over seeds with 95 % crossed interval; best first.
+def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str, Any]]:
+    """Each complete trial with every metric, mean over seeds with 95 % crossed interval; best first objective first.
 
-    Only Pass@k has an interval here: it is made from the counts that the run's manifest keeps.
+    With several objectives ``front`` says whether no other trial is better in all of them.
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
-    from progrpo_cli.metrics.passk import pass_at_k_per_problem
+    from progrpo_cli.metrics.bootstrap import crossed
+    from progrpo_cli.studies.judge import bounds
 
-    done = [trial for trial in plan.trials if all(run.validation is not None for run in plan.runs_of(trial))]
-    if not done:
+    complete = {k.trial.config_hash: k for k in record.trials() if k.values is not None}
+    names = {each: [run.name for run in plan.runs_of(known.trial)] for each, known in complete.items()}
+    entries = store.ledger.entries([name for of_trial in names.values() for name in of_trial])
+    results = {each: [entries[name].result or {} for name in of_trial] for each, of_trial in names.items()}
+    if not complete:
         return []
-    table = [{"config_hash": t.config_hash, "parameters": t.parameters, "seeds": len(plan.seeds)} for t in done]
-    for k in plan.k:
-        groups = {}
-        for trial in done:
-            counts = [np.array([[n, c] for _, n, c in (r.validation or {})["counts"]]) for r in plan.runs_of(trial)]
-            groups[trial.config_hash] = np.stack([pass_at_k_per_problem(c[:, 0], c[:, 1], k) for c in counts])
-        intervals = crossed(groups, bounds=PROBABILITY)
-        for row in table:
-            mean = intervals[str(row["config_hash"])].mean
-            row[f"pass@{k}"] = {"value": mean.value, "low": mean.low, "high": mean.high}
-    for row, trial in zip(table, done, strict=True):
-        values = [(run.validation or {})[plan.objective.metric] for run in plan.runs_of(trial)]
-        row["objective"] = sum(values) / len(values)
-    best_first = -1 if plan.objective.direction == "maximize" else 1
-    return sorted(table, key=lambda row: best_first * row["objective"])
+    table: dict[str, dict[str, Any]] = {
+        each: {
+            "config_hash": each,
+            "parameters": known.trial.parameters,
+            "seeds": len(plan.seeds),
+            "objective": (known.values or (0.0,))[0],
+            "objectives": {o.metric: value for o, value in zip(plan.space.objectives, known.values or (), strict=True)},
+        }
+        for each, known in complete.items()
+    }
+    for metric in plan.metrics:
+        if not all(metric in result["per_problem"] for of_trial in results.values() for result in of_trial):
+            continue
+        groups = {each: np.array([r["per_problem"][metric] for r in of_trial]) for each, of_trial in results.items()}
+        for each, crossed_ in crossed(groups, bounds=bounds(metric)).items():
+            mean = crossed_.mean
+            table[each][metric] = {"value": mean.value, "low": mean.low, "high": mean.high}
+    signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in plan.space.objectives]
+    costs = {
+        each: [sign * value for sign, value in zip(signs, known.values or (), strict=True)]
+        for each, known in complete.items()
+    }
+    for each, row in table.items():
+        row["front"] = not any(_dominates(costs[other], costs[each]) for other in costs)
+    return sorted(table.values(), key=lambda row: signs[0] * row["objective"])
+
+
+def _dominates(left: Sequence[float], right: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(left, right, strict=True)) and list(left) != list(right)
+
+
+def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str | None:
+    """Whether the best trial is better than the next one, or within noise of it; None with fewer than two trials."""
+    if len(table) < 2:
+        return None
+    import numpy as np
+
+    from progrpo_cli.metrics.bootstrap import crossed
+    from progrpo_cli.studies.judge import bounds
+
+    metric = plan.space.objectives[0].metric
+    groups = {}
+    for row in table[:2]:
+        names = [f"{row['config_hash']}-s{seed}" for seed in plan.seeds]
+        entries = store.ledger.entries(names)
+        groups[row["config_hash"]] = np.array([(entries[n].result or {})["per_problem"][metric] for n in names])
+    best, after = table[0]["config_hash"], table[1]["config_hash"]
+    difference = crossed(groups, bounds=bounds(metric), baseline=after)[best].difference
+    assert difference is not None
+    shown = f"{metric} {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    if difference.low <= 0 <= difference.high:
+        return f"the best is within noise of the next: {shown} (95 %, paired)"
+    return f"the best is ahead of the next: {shown} (95 %, paired)"

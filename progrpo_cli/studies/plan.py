@@ -1,20 +1,30 @@
-"""The plan of a study: every trial with its whole configuration, frozen in ``study.yaml`` before the first run."""
+"""The plan of a study, frozen in ``study.yaml`` before the first run: the space and every configuration it starts from.
+
+A trial's configuration is a frozen base (one for each choice of groups such as ``method``) with the trial's parameters
+set in it. Files are composed once: editing them while a sweep runs changes nothing in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import plain_yaml
-from progrpo_cli.config.compose import compose, validate
+from progrpo_cli.config.compose import GROUPS, compose, flatten, keys, validate
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
-from progrpo_cli.errors import RequestError
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.studies.space import Objective, Space, Value
+from progrpo_cli.studies.parameters import Value, ends_of
+from progrpo_cli.studies.space import Space, parse_space
 
 
 @dataclass(frozen=True)
@@ -23,9 +33,9 @@ class Trial:
 
     parameters: dict[str, Value]
     config: Config
-    """With the seed of the configuration; :meth:`Plan.runs` sets each run's own."""
+    """With the seed of the base configuration; :meth:`Plan.runs_of` sets each run's own."""
 
-    @property
+    @cached_property
     def config_hash(self) -> str:
         """The same for all seeds."""
         return config_hash(self.config)
@@ -40,29 +50,33 @@ class Run:
     directory: RunDirectory
 
     @property
+    def name(self) -> str:
+        """The run's name in ledger and logs: its directory's."""
+        return self.directory.name
+
+    @property
     def config(self) -> Config:
         """The configuration with the run's seed."""
         return self.trial.config.model_copy(update={"seed": self.seed})
 
-    @property
-    def validation(self) -> dict[str, Any] | None:
-        """The validation scores that the study looks at, or None while the run is not complete."""
-        if not self.directory.exists:
-            return None
-        scores: dict[str, Any] | None = self.directory.manifest().get("validation")
-        return scores
+
+@dataclass(frozen=True)
+class Base:
+    """The configuration of one choice of groups, before parameters that are single keys are set in it."""
+
+    choices: dict[str, Value]
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a study and how they are judged."""
+    """What a study tries and how it judges."""
 
     directory: Path
-    trials: tuple[Trial, ...]
-    seeds: tuple[int, ...]
-    objective: Objective
-    k: tuple[int, ...]
-    workers: int
+    space: Space
+    bases: tuple[Base, ...]
+    storage: str | None
+    """URL of the storage of trials; None: a journal file in the study's directory."""
 
     @property
     def name(self) -> str:
@@ -70,123 +84,179 @@ class Plan:
         return self.directory.name
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.space.seeds)
+
+    @property
     def metrics(self) -> list[str]:
         """What is kept of a run's validation scores, by their names in ``scores.json``."""
-        return [*(f"pass@{k}" for k in self.k), "entropy", "distinct_correct"]
+        return [*(f"pass@{k}" for k in self.space.k), "entropy", "distinct_correct"]
 
-    def runs(self) -> Iterator[Run]:
-        """Every planned run, all seeds of a trial before the next trial."""
-        for trial in self.trials:
-            yield from self.runs_of(trial)
+    def trial(self, parameters: Mapping[str, Value]) -> Trial:
+        """The trial of a set of parameters.
+
+        Raises:
+            RequestError: the configuration does not take a value.
+        """
+        for base in self.bases:
+            if all(parameters.get(key) == value for key, value in base.choices.items()):
+                config = copy.deepcopy(base.config)
+                for key, value in parameters.items():
+                    if key not in GROUPS:
+                        _set(config, key.split("."), value)
+                return Trial(dict(parameters), validate(config))
+        raise RequestError(f"no configuration was frozen for {dict(parameters)}")
+
+    @cached_property
+    def grid(self) -> list[Trial]:
+        """Every trial, in order; none where a sampler chooses them as it goes."""
+        return [self.trial(found) for found in self.space.grid()] if self.space.sampler.name == "grid" else []
 
     def runs_of(self, trial: Trial) -> list[Run]:
         """The runs of one trial, a seed each."""
-        return [
-            Run(trial, seed, RunDirectory(self.directory / "trials" / f"{trial.config_hash}-s{seed}"))
-            for seed in self.seeds
-        ]
+        trials = self.directory / "trials"
+        return [Run(trial, seed, RunDirectory(trials / f"{trial.config_hash}-s{seed}")) for seed in self.seeds]
 
     def frozen(self) -> dict[str, Any]:
         """The content of ``study.yaml``."""
         return {
-            "seeds": list(self.seeds),
-            "objective": self.objective.model_dump(),
-            "k": list(self.k),
-            "workers": self.workers,
-            "trials": [
-                {"config_hash": t.config_hash, "parameters": t.parameters, "config": t.config.model_dump(mode="json")}
-                for t in self.trials
-            ],
+            "space": self.space.model_dump(mode="json"),
+            "storage": self.storage,
+            "bases": [{"choices": base.choices, "config": base.config} for base in self.bases],
+            "trials": [{"config_hash": trial.config_hash, "parameters": trial.parameters} for trial in self.grid],
         }
 
     def freeze(self) -> None:
         """Write ``study.yaml``, or check that the one that is there says the same (the workers may differ).
 
         Raises:
-            RequestError: the directory holds another study; the message names what differs.
+            RequestError: the directory holds another study; the log has the differences line by line.
         """
         import yaml
 
         path = self.directory / "study.yaml"
         if not path.exists():
-            if self.directory.exists() and any(self.directory.iterdir()):
+            if self.directory.exists() and any(not e.name.startswith(".") for e in self.directory.iterdir()):
                 raise RequestError(f"{self.directory} holds files but no study; choose another --study")
             files.write_text(path, yaml.safe_dump(self.frozen(), sort_keys=False))
             return
-        held = plain_yaml.read(path)
-        ours = self.frozen()
-        different = [key for key in ("seeds", "objective", "k") if held[key] != ours[key]]
-        differences = [f"{key} is {held[key]}, not {ours[key]}" for key in different]
-        hashes = [[trial["config_hash"] for trial in content["trials"]] for content in (held, ours)]
-        if hashes[0] != hashes[1]:
-            kept = [str(t["parameters"]) for t in held["trials"]]
-            asked = [str(t["parameters"]) for t in ours["trials"]]
-            differences.append(
-                f"trials are {', '.join(kept)}, not {', '.join(asked)}"
-                if kept != asked
-                else "its trials have another configuration than the files and overrides make now"
-            )
-        elif [trial["config"] for trial in held["trials"]] != [trial["config"] for trial in ours["trials"]]:
-            differences.append("it was frozen with other tracking, device, save_every or eval_every")
-        if differences:
-            raise RequestError(
-                f"study {self.directory} is another one: {'; '.join(differences)}; choose another --study"
-            )
+        self.refuse_other(load_plan(self.directory))
+
+    def refuse_other(self, held: Plan) -> None:
+        """Raise RequestError if ``held``, which is under this name already, is another plan; the log has a diff."""
+        lines = list(
+            difflib.unified_diff(held.described(), self.described(), "the study", "this command", n=0, lineterm="")
+        )
+        if lines:
+            log.error("\n".join(lines))
+            changes = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+            shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} lines more" if len(changes) > 6 else "")
+            raise RequestError(f"study {self.directory} is another one ({shown}); choose another --study")
+
+    def described(self) -> list[str]:
+        """The plan as lines to compare: everything but the number of workers and what SLURM is told."""
+        import yaml
+
+        space = yaml.safe_dump(
+            self.space.model_dump(mode="json", exclude={"workers", "slurm"}), sort_keys=False
+        ).splitlines()
+        bases = []
+        for base in self.bases:
+            label = ",".join(f"{key}={value}" for key, value in base.choices.items())
+            bases += [f"{label or 'base'}: {key}={value}" for key, value in flatten(validate(base.config)).items()]
+        return [*space, f"storage: {self.storage or 'journal'}", *bases]
 
 
-def make_plan(
-    space: Space,
-    overrides: Sequence[str],
-    directory: Path,
-    *,
-    seeds: Sequence[int] | None = None,
-    workers: int | None = None,
-) -> Plan:
-    """Compose every trial of the grid.
+def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storage: str | None = None) -> Plan:
+    """Compose what the study starts from, and check that every parameter's values are taken.
 
     Raises:
-        RequestError: a parameter, value, seed or the objective is not valid.
+        RequestError: a parameter, value, seed, override or objective is not valid.
     """
-    trials = []
-    for parameters in space.grid():
-        chosen = [f"{key}={_as_override(value)}" for key, value in parameters.items()]
-        groups_first = sorted(chosen, key=lambda override: "." in override.partition("=")[0])
-        trials.append(Trial(parameters, compose([*space.overrides, *groups_first, *overrides])))
-    hashes = [trial.config_hash for trial in trials]
-    if len(set(hashes)) < len(hashes):
-        raise RequestError("an override sets a parameter that the space varies: its trials would all be the same")
-    seeds = space.seeds if seeds is None else seeds
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
-        raise RequestError(f"seeds {list(seeds)}: different numbers from 0 to {2**32 - 1} are needed")
-    if any(override.lstrip("+").startswith("seed=") for override in overrides):
-        raise RequestError("a sweep runs every trial over its seeds: use --seeds instead of the override seed=")
-    if workers is not None and workers < 1:
-        raise RequestError(f"--workers {workers}: at least 1 is needed")
-    plan = Plan(directory, tuple(trials), tuple(seeds), space.objective, tuple(space.k), workers or space.workers)
-    if plan.objective.metric not in plan.metrics:
-        raise RequestError(f"objective {plan.objective.metric!r} is not among {', '.join(plan.metrics)}")
+    groups = {key: ends_of(parameter) for key, parameter in space.parameters.items() if key in GROUPS}
+    for key in space.parameters:
+        if key not in GROUPS and key not in keys():
+            raise RequestError(f"parameters: unknown key {key!r}{nearest(key, [*keys(), *GROUPS])}")
+    for override in (*space.overrides, *overrides):
+        key = override.partition("=")[0].lstrip("+")
+        if key in space.parameters:
+            raise RequestError(f"{override!r} sets a parameter that the space varies: its trials would be the same")
+        if key == "seed":
+            raise RequestError("a sweep runs every trial over its seeds: use --seeds instead of the override seed=")
+    if len(set(space.seeds)) < len(space.seeds) or min(space.seeds) < 0 or max(space.seeds) >= 2**32:
+        raise RequestError(f"seeds {space.seeds}: different numbers from 0 to {2**32 - 1} are needed")
+    bases = []
+    for values in product(*groups.values()):
+        choices = dict(zip(groups, values, strict=True))
+        chosen = [f"{key}={value}" for key, value in choices.items()]
+        experiment = [] if "experiment" in groups else [f"experiment={space.experiment}"]
+        config = compose([*experiment, *space.overrides, *chosen, *overrides])
+        bases.append(Base(choices, config.model_dump(mode="json")))
+    plan = Plan(directory, space, tuple(bases), storage)
+    _check(plan)
     return plan
+
+
+def _check(plan: Plan) -> None:
+    """Refuse what would only fail later: each value at an end of its range, objectives, what a pruner looks at."""
+    for objective in plan.space.objectives:
+        if objective.metric not in plan.metrics:
+            raise RequestError(
+                f"objective {objective.metric!r} is not measured{nearest(objective.metric, plan.metrics)}"
+            )
+    for trial in plan.grid or [plan.trial(found) for found in _corners(plan.space)]:
+        if plan.space.pruner.name != "none":
+            train = trial.config.train
+            if not train.eval_every:
+                raise RequestError(
+                    f"pruner {plan.space.pruner.name} looks at Pass@k while training: train.eval_every=0 measures "
+                    f"none; try train.eval_every={max(1, train.steps // 6)}"
+                )
+            interim = ["pass@1", f"pass@{train.group_size}"]
+            if plan.space.pruner.metric not in (None, *interim):
+                raise RequestError(f"pruner metric {plan.space.pruner.metric!r}{nearest('', interim)}")
+
+
+def _corners(space: Space) -> list[dict[str, Value]]:
+    """Every end of every parameter once, the others at their first value that meets the conditions."""
+    corners = []
+    for varied, parameter in space.parameters.items():
+        for value in ends_of(parameter):
+            chosen: dict[str, Value] = {
+                condition: allowed[0] for condition, allowed in parameter.when.items()
+            }  # so that the varied one applies
+            found: dict[str, Value] = {}
+            for key, other in space.parameters.items():
+                if other.applies(found):
+                    found[key] = value if key == varied else chosen.get(key, ends_of(other)[0])
+            corners.append(found)
+    return corners
 
 
 def load_plan(directory: Path) -> Plan:
     """The plan as ``study.yaml`` froze it.
 
     Raises:
-        RequestError: there is no study in the directory.
+        RequestError: there is no study in the directory, or its file is damaged or of an earlier version.
     """
     path = directory / "study.yaml"
     if not path.is_file():
         raise RequestError(f"{directory} is not a study directory: no study.yaml")
-    held = plain_yaml.read(path)
-    return Plan(
-        directory,
-        tuple(Trial(trial["parameters"], validate(trial["config"])) for trial in held["trials"]),
-        tuple(held["seeds"]),
-        Objective.model_validate(held["objective"]),
-        tuple(held["k"]),
-        held["workers"],
-    )
+    return thawed(plain_yaml.read(path), directory)
 
 
-def _as_override(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def thawed(held: Any, directory: Path) -> Plan:
+    """The plan from the content of ``study.yaml``."""
+    if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
+        raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
+    plain_yaml.refuse_what_is_not_data(held, str(directory / "study.yaml"))
+    bases = tuple(Base(base["choices"], base["config"]) for base in held["bases"])
+    return Plan(directory, parse_space(held["space"], str(directory / "study.yaml")), bases, held["storage"])
+
+
+def _set(section: dict[str, Any], parts: list[str], value: Value) -> None:
+    for part in parts[:-1]:
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+    section[parts[-1]] = value

@@ -1,94 +1,164 @@
-"""The Optuna study behind a sweep, in a journal file that a killed process cannot block."""
+"""Where a study's trials and the ledger of its runs are kept: a journal file, or PostgreSQL for several machines.
+
+Passwords never pass through here: libpq takes them from PGPASSWORD or .pgpass, and a URL that holds one is refused.
+"""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import TrialState
+from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.studies.ledger import FileLedger, Ledger, SqlLedger
+from progrpo_cli.studies.patience import patiently
 
-from progrpo_cli.studies.plan import Plan, Trial
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
 
 
-class _KernelLock(JournalFileOpenLock):
-    """Optuna's own locks are files that a killed holder leaves behind; the kernel releases this one."""
+def check_url(url: str | None, *, workers: int) -> None:
+    """Refuse a storage that cannot work, or that would spread a password.
+
+    Raises:
+        RequestError: another database, SQLite for several workers, or a password inside the URL.
+    """
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if parts.password is not None or any("password" in key.lower() for key in parse_qs(parts.query)):
+        raise RequestError(
+            "--storage: a password inside the URL would stand in files and process lists; put it into PGPASSWORD or "
+            "~/.pgpass and leave it out of the URL"
+        )
+    if parts.scheme == SQLITE:
+        if workers > 1:
+            raise RequestError(
+                f"--storage {SQLITE}: its lock is one for the whole file, and {workers} workers would end in "
+                "`database is locked`; leave --storage out (a journal file) or take PostgreSQL, or --workers 1"
+            )
+    elif parts.scheme != POSTGRESQL:
+        known = (f"{POSTGRESQL}://", f"{SQLITE}://")
+        raise RequestError(f"--storage {parts.scheme}://...: unknown storage{nearest(f'{parts.scheme}://', known)}")
+    else:
+        try:
+            import psycopg  # noqa: F401
+        except ImportError:
+            raise RequestError("--storage: PostgreSQL needs the extra: pip install 'progrpo[postgres]'") from None
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open storage."""
+
+    trials: BaseStorage
+    ledger: Ledger
+    exclusive: Callable[[], AbstractContextManager[None]]
+    """One process of the study at a time, on all machines; whoever dies inside lets go."""
+
+
+def open_store(directory: Path, url: str | None) -> Store:
+    """Open a study's storage; ``directory`` is the study's.
+
+    Raises:
+        WorkError: the database cannot be reached.
+    """
+    runs = directory / "trials"
+    directory.mkdir(parents=True, exist_ok=True)
+    here = _Alone(directory / ".study.lock")
+    if url is not None and urlsplit(url).scheme == POSTGRESQL:
+        return _open_postgresql(directory, runs, url)
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    ledger = FileLedger(directory / "ledger", runs)
+    if url is not None:
+        with here():
+            return Store(RDBStorage(url), ledger, here)
+    lock = _journal_lock(directory / ".journal.lock")
+    journal = JournalFileBackend(str(directory / "optuna.journal"), lock_obj=lock)
+    return Store(JournalStorage(journal), ledger, here)
+
+
+def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
+    import sqlalchemy
+    from optuna.storages import RDBStorage
+
+    # A dead peer is noticed within a minute and a half, and a connection that a restart has cut is made anew.
+    connection = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
+    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connection}
+    engine = sqlalchemy.create_engine(url, **options)
+
+    @contextmanager
+    def alone(what: str) -> Iterator[None]:
+        # An advisory lock belongs to the connection: the server lets go of a dead process's.
+        number = zlib.crc32(what.encode())
+
+        def connect() -> sqlalchemy.Connection:
+            connection = engine.connect()
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:number)"), {"number": number})
+            connection.commit()
+            return connection
+
+        held = patiently(connect)
+        try:
+            yield
+        finally:
+            held.invalidate()  # closes the connection, and the lock with it, in whatever state it is
+            held.close()
+
+    with (directory / ".place.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        place = directory / ".place"
+        if not place.exists():
+            from progrpo_cli.records.files import write_text
+
+            write_text(place, f"{time.time_ns():x}-{zlib.crc32(str(place.resolve()).encode()):x}")
+    ledger = SqlLedger(engine, directory.name, runs, place.read_text(encoding="utf-8"))
+    # Tables are made by one process at a time: those that meet on an empty database would all fail.
+    with alone("progrpo tables"):
+        trials = patiently(lambda: RDBStorage(url, engine_kwargs=options))
+        patiently(ledger.create_table)
+    return Store(trials, ledger, lambda: alone(f"progrpo study {directory.name}"))
+
+
+class _Alone:
+    """A lock of the kernel on a file: a killed holder leaves nothing behind."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: IO[bytes] | None = None
 
-    def acquire(self) -> bool:
-        self._file = self._path.open("ab")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._file is not None
-        self._file.close()
-        self._file = None
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
-class StudyRecord:
-    """One Optuna trial a planned trial: waiting, running, then complete with the mean over seeds as its value."""
+def _journal_lock(path: Path) -> Any:
+    """Optuna's own journal locks are files that a killed holder leaves behind; the kernel releases this one."""
+    from optuna.storages.journal import JournalFileOpenLock
 
-    def __init__(self, plan: Plan) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        journal = plan.directory / "optuna.journal"
-        # Reading and then telling is one step against the other workers: this lock is around both.
-        self._between_workers = _KernelLock(plan.directory / ".optuna.lock")
-        self._distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            key: optuna.distributions.CategoricalDistribution(
-                list(dict.fromkeys(t.parameters[key] for t in plan.trials))
-            )
-            for key in plan.trials[0].parameters
-        }
-        self._between_workers.acquire()
-        try:
-            self._study = optuna.create_study(
-                storage=JournalStorage(
-                    JournalFileBackend(str(journal), lock_obj=_KernelLock(plan.directory / ".journal.lock"))
-                ),
-                study_name=plan.name,
-                direction=plan.objective.direction,
-                load_if_exists=True,
-            )
-            known = {trial.user_attrs["config_hash"] for trial in self._study.get_trials(deepcopy=False)}
-            for trial in plan.trials:
-                if trial.config_hash not in known:
-                    self._study.enqueue_trial(trial.parameters, user_attrs={"config_hash": trial.config_hash})
-        finally:
-            self._between_workers.release()
+    class KernelLock(JournalFileOpenLock):
+        def __init__(self) -> None:
+            self._file: IO[bytes] | None = None
 
-    def running(self, trial: Trial) -> None:
-        """Mark the trial as running: one of its runs begins."""
-        self._between_workers.acquire()
-        try:
-            while self._state(trial) == TrialState.WAITING:
-                self._study.ask(self._distributions)  # takes the first that waits: trials are begun in their order
-        finally:
-            self._between_workers.release()
+        def acquire(self) -> bool:
+            self._file = path.open("ab")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            return True
 
-    def complete(self, trial: Trial, values: Sequence[float]) -> None:
-        """All seeds are done: the trial's value is their mean. A second call changes nothing."""
-        self.running(trial)
-        self._between_workers.acquire()
-        try:
-            if self._state(trial) == TrialState.RUNNING:
-                self._study.tell(self._number(trial), sum(values) / len(values))
-        finally:
-            self._between_workers.release()
+        def release(self) -> None:
+            assert self._file is not None
+            self._file.close()
+            self._file = None
 
-    def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
-        found = self._study.get_trials(deepcopy=False)
-        return next(each for each in found if each.user_attrs["config_hash"] == trial.config_hash)
-
-    def _state(self, trial: Trial) -> TrialState:
-        return self._frozen(trial).state
-
-    def _number(self, trial: Trial) -> int:
-        return self._frozen(trial).number
+    return KernelLock()

@@ -1,90 +1,174 @@
 """A worker: a long-lived process that takes the next run of a study that nobody has, until none is left.
 
-The run directory is the truth: its lock says that a run is taken (the kernel lets go of a dead worker's) and its
-manifest that it is complete. So workers need no master, and any of them may die at any moment.
+Workers need no master, and any of them may die at any moment: a run is taken while its directory is locked, and done
+when the ledger has its result. Imports and the base policy are loaded once a worker.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from progrpo_cli.commands.evaluate import Request, evaluate_run
-from progrpo_cli.commands.train import train_locked
+from progrpo_cli import policy
 from progrpo_cli.console import log
-from progrpo_cli.errors import Interrupted, RequestError, WorkError
+from progrpo_cli.errors import Interrupted, RequestError
 from progrpo_cli.records.provenance import now
-from progrpo_cli.studies.plan import Plan, Run, load_plan
-from progrpo_cli.studies.storage import StudyRecord
-from progrpo_cli.tracking.wandb_run import tracker
+from progrpo_cli.studies.judge import reconcile
+from progrpo_cli.studies.ledger import BEAT_SECONDS, Entry, LostRun
+from progrpo_cli.studies.limits import Pruned, require_finite, time_limit
+from progrpo_cli.studies.overview import write_trials_csv
+from progrpo_cli.studies.plan import Plan, Run
+from progrpo_cli.studies.record import Known, StudyRecord
+from progrpo_cli.studies.storage import Store
+
+TRIES_A_START = 2
+"""A run that fails is tried once more by the same workers, after the others; then when the command is started again."""
+
+Watch = Callable[[Mapping[str, Any]], None]
+"""Gets every line of ``metrics.jsonl`` as it is written; what it raises ends the run."""
+Execute = Callable[[Plan, Run, Watch], dict[str, Any]]
+"""Does a run and returns the result for the ledger."""
 
 
-def work(directory: Path) -> None:
-    """Do runs of the study until each is complete, taken by another worker, or failed since this worker began."""
-    plan = load_plan(directory)
-    record = StudyRecord(plan)
-    began = now()
-    while taken := _take_next(plan, record, began):
-        log.info(f"{taken.directory.path} is done")
-    for trial in plan.trials:
-        _tell(plan, record, plan.runs_of(trial))
+def work(plan: Plan, store: Store, execute: Execute) -> None:
+    """Do runs of the study until each is complete, held by another worker, or has failed too often."""
+    record = StudyRecord(plan, store)
+    worker = _Worker(plan, store, record, execute)
+    try:
+        with policy.loaded_once():
+            while worker.do_next() or record.propose():
+                pass
+    finally:
+        reconcile(plan, store, record)
+        write_trials_csv(plan, store, record)
 
 
-def _take_next(plan: Plan, record: StudyRecord, began: str) -> Run | None:
-    """Take the first run that is open and nobody holds, and do it; None if there is none.
+class _Worker:
+    def __init__(self, plan: Plan, store: Store, record: StudyRecord, execute: Execute) -> None:
+        self._plan, self._store, self._record, self._execute = plan, store, record, execute
+        self._began = now()
 
-    Every search begins at the first run again: what another worker left when it died is found.
-    """
-    for run in plan.runs():
-        if not _is_open(run, began):
-            continue
+    def do_next(self) -> bool:
+        """Take the first run that is open, of those that never failed first, and do it; whether there was one."""
+        open_runs = []
+        for known in self._record.trials():
+            if not known.finished:
+                open_runs += [(known, run) for run in self._plan.runs_of(known.trial)]
+        entries = self._store.ledger.entries([run.name for _, run in open_runs])
+        open_runs.sort(key=lambda each: bool(entries[each[1].name].failures))
+        for known, run in open_runs:
+            entry = entries[run.name]
+            if not entry.held and self._is_open(entry) and self._take(known, run):
+                return True
+        return False
+
+    def _is_open(self, entry: Entry) -> bool:
+        lately = sum(at > self._began for at, _ in entry.failures)
+        return not entry.ended and len(entry.failures) <= self._plan.space.retries and lately < TRIES_A_START
+
+    def _take(self, known: Known, run: Run) -> bool:
+        ledger = self._store.ledger
         try:
             with run.directory.lock():
-                if _is_open(run, began, held=True):  # it may have been done between the look and the lock
-                    _do(run, plan, record)
-                    return run
+                # It may have been done between the look and the lock.
+                if not self._is_open(ledger.entries([run.name])[run.name]) or (entry := ledger.take(run.name)) is None:
+                    return False
+                try:
+                    self._do(known, run, entry)
+                finally:
+                    ledger.release(run.name)
         except RequestError as error:
             log.warning(f"not taken: {error}")
-    return None
+            return False
+        except LostRun as error:
+            log.warning(f"left to the other worker: {error}")
+        reconcile(self._plan, self._store, self._record, only=known.trial.config_hash)
+        write_trials_csv(self._plan, self._store, self._record, at_most_every=2.0)
+        return True
+
+    def _do(self, known: Known, run: Run, entry: Entry) -> None:
+        ledger = self._store.ledger
+        self._record.begin(known)
+
+        def fail(reason: str) -> None:
+            ledger.write(run.name, entry.model_copy(update={"failures": [*entry.failures, (now(), reason)]}))
+
+        def watch(line: Mapping[str, Any]) -> None:
+            beat.check()
+            require_finite(line)
+            self._look_at_interim(known, run, line)
+
+        began = now()
+        beat = _Heartbeat(lambda: ledger.beat(run.name))
+        try:
+            with beat.going_on(), time_limit(self._plan.space.minutes_per_run, overrun=fail):
+                result = self._execute(self._plan, run, watch)
+        except Pruned as reason:
+            log.info(f"{run.directory.path} is given up: {reason}")
+            ledger.write(run.name, entry.model_copy(update={"pruned": str(reason)}))
+        except (Interrupted, KeyboardInterrupt, LostRun):
+            raise
+        except Exception as error:
+            # One run that fails is no reason to leave the others undone.
+            log.exception(f"{run.directory.path} failed")
+            fail(" ".join(f"{type(error).__name__}: {error}".split()))
+        else:
+            attributes = {"directory": str(run.directory.path), "wandb_run_id": result["wandb_run_id"]}
+            self._record.attribute(known, f"run/{run.seed}", attributes)
+            ledger.write(run.name, entry.model_copy(update={"result": {**result, "began": began, "ended": now()}}))
+            log.info(f"{run.directory.path} is done")
+
+    def _look_at_interim(self, known: Known, run: Run, line: Mapping[str, Any]) -> None:
+        pruner = self._plan.space.pruner
+        if pruner.name == "none":
+            return
+        metric = pruner.metric or f"pass@{run.config.train.group_size}"
+        value = line.get(f"validation/{metric}")
+        if value is not None and (reason := self._record.interim(known, run.seed, line["step"], value)):
+            self._record.prune(known, reason)
+            raise Pruned(reason)
 
 
-def _is_open(run: Run, began: str, *, held: bool = False) -> bool:
-    if run.validation is not None or (not held and run.directory.in_use()):
-        return False
-    return not run.directory.exists or (run.directory.manifest()["failed_at"] or "") < began
+class _Heartbeat:
+    """Beats from a thread of its own while the run keeps the main thread busy."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat = beat
+        self._over = threading.Event()
+        self._lost: LostRun | None = None
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._go_on, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join(timeout=1.0)
+
+    def check(self) -> None:
+        """Raise LostRun if the run is another worker's now."""
+        if self._lost is not None:
+            raise self._lost
+
+    def _go_on(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                self._beat()
+            except LostRun as error:
+                self._lost = error
+                return
+            except Exception as error:  # the database is away: the next beat may find it again
+                log.warning(f"no heartbeat: {error}")
 
 
-def _do(run: Run, plan: Plan, record: StudyRecord) -> None:
-    """Train the run, evaluate it on the validation split and record the result; what is there already is used."""
-    record.running(run.trial)
-    trusted = run.config.model.trust_remote_code  # whoever made the plan asked for it
-    request = Request(ks=list(plan.k), split="validation", trust_remote_code=trusted)
-    try:
-        train_locked(run.directory, run.config, study=plan.name)
-        with tracker(run.directory, run.config, study=plan.name) as tracked:
-            scores = evaluate_run(run.directory, request, tracked)[0]
-    except (Interrupted, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        # One run that fails is no reason to leave the others undone: its manifest has the reason.
-        log.exception(f"{run.directory.path} failed")
-        if not run.directory.exists:
-            raise WorkError(f"{run.directory.path}: {error}") from error
-        run.directory.update(error=f"{type(error).__name__}: {error}", failed_at=now())
-        return
-    run.directory.update(
-        error=None,
-        validation={
-            **{metric: None if scores[metric] is None else scores[metric]["value"] for metric in plan.metrics},
-            "counts": scores["counts"],
-            "eval_dir": scores["eval_dir"],
-        },
-    )
-    _tell(plan, record, plan.runs_of(run.trial))
-
-
-def _tell(plan: Plan, record: StudyRecord, trial_runs: list[Run]) -> None:
-    """If all seeds of a trial are complete, its value goes to Optuna."""
-    scores = [run.validation for run in trial_runs]
-    values = [score[plan.objective.metric] for score in scores if score is not None]
-    if len(values) == len(trial_runs):
-        record.complete(trial_runs[0].trial, values)
+def use_share_of_cores(workers: int) -> int:
+    """How many threads a worker may use: its share of the cores that this process may run on, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, cores // workers)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdigit() and int(asked) > 0 else share

@@ -56,6 +56,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         rollout_metrics: gives ARM's and Pass@k's values of the current rollout.
         validate: held-out scores after an update, or None; called when ``eval_every`` says so.
         health: how the run is watched.
+        watch: gets each line after it is written; what it raises ends the run.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         eval_every: int,
         resumed_at: int,
         health: HealthConfig,
+        watch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         kept = [record for record in files.read_lines(path) if record["step"] <= resumed_at]
         files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -80,6 +82,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self._rollout_metrics = rollout_metrics
         self._validate = validate
         self._eval_every = eval_every
+        self._watch = watch
         self._of_the_rollout: dict[str, Any] = {}
         self._validation: dict[str, float] = {}
         self._began = 0.0
@@ -136,6 +139,8 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
             state.global_step,
             f"reward {record['reward']:.3f}, entropy {record['entropy']:.3f}, {self._seconds:.2f} s/update",
         )
+        if self._watch is not None:
+            self._watch(record)
 
     def _warn(self, title: str, text: str) -> None:
         log.warning(text)

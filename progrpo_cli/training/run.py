@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from accelerate.utils import set_seed
 from transformers import PrinterCallback
@@ -33,6 +34,8 @@ from progrpo_cli.training.vllm_process import (
     taken_away_after,
 )
 
+Watch = Callable[[Mapping[str, Any]], None]
+
 WHAT_IS_KEPT = "every step logged so far is kept; make room, and the same command goes on from the last checkpoint"
 
 
@@ -44,8 +47,15 @@ def note_failure(run: RunDirectory, error: Exception) -> None:
         log.warning(f"{run.manifest_path} could not be changed: {unwritable}")
 
 
-def train(config: Config, run: RunDirectory, *, study: str | None = None) -> None:
+
+def train(config: Config, run: RunDirectory, *, study: str | None = None, watch: Watch | None = None) -> None:
     """Train, or continue training, in a directory that the caller has locked and started.
+
+    Args:
+        config: the run's configuration.
+        run: its directory.
+        study: the study it belongs to.
+        watch: gets each line of ``metrics.jsonl`` after it is written; what it raises ends the run.
 
     Raises:
         Interrupted: a signal ended the run at a rollout boundary; the same command continues.
@@ -77,6 +87,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None) -> Non
                 progress=shown,
                 resumed_at=resumed_at,
                 health=config.train.health,
+                watch=watch,
             )
             finished, stop_requested = _train(config, run, resumed_at, writer)
     except KeyboardInterrupt:

@@ -35,6 +35,15 @@ CASES = [
     (["sweep", "--space", "arm_alpha", "--seeds", "99999999999"], "4294967295"),
     (["sweep", "--space", "arm_alpha", "--study", ".."], "--study"),
     (["sweep", "--worker", "--study", "none"], "no study"),
+    (["sweep", "--space", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+    (["sweep", "--space", "arm_alpha", "--storage", "postgresql+psycopg://me:pw@db/x"], "PGPASSWORD"),
+    (["sweep", "--space", "arm_alpha", "--storage", "postgresql://db/x"], "postgresql+psycopg"),
+    (["sweep", "--space", "arm_alpha", "--storage", "sqlite:///x.db"], "database is locked"),
+    (["sweep", "--space", "arm_alpha", "--sampler", "gird"], "grid"),
+    (["sweep", "--space", "arm_alpha", "--launcher", "slrum"], "slurm"),
+    (["sweep", "--space", "arm_joint", "--trials", "0"], "--trials"),
+    (["sweep", "--space", "arm_joint", "train.eval_every=0"], "eval_every"),
+    (["sweep", "--status"], "which study"),
     (["report"], "runs"),
     (["report", "--format", "docx"], "docx"),
     (["list", "spces"], "spaces"),
@@ -51,6 +60,7 @@ def test_one_line_exit_two_nothing_written(progrpo: CommandLine, arguments: list
     assert done.stdout == ""
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "pw" not in done.stderr
     assert progrpo.written() == []
     assert seconds < 5  # "a second or two"; the margin is for a loaded test machine
 

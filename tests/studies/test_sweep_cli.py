@@ -2,21 +2,19 @@
 
 import csv
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
 import optuna
 import pytest
-from command_line import TINY, CommandLine, kill, read_metrics, wait_for
+from command_line import TINY, CommandLine, read_metrics
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from progrpo_cli.studies.plan import load_plan
 
-SWEEP = ["sweep", "--space", "arm_alpha", *TINY, "train.steps=2", "--seeds", "0,1", "--study", "small"]
-ALPHAS = ["0.0", "0.3", "1.0", "2.0", "4.0"]
+SWEEP = ["sweep", "--space", "arm_alpha", *TINY, "train.steps=2", "--seeds", "0,1", "--trials", "3", "--study", "small"]
+ALPHAS = ["0.0", "0.3", "1.0"]
 
 
 def trials(study: Path) -> list[dict[str, str]]:
@@ -29,26 +27,12 @@ def optuna_study(study: Path) -> optuna.Study:
     return optuna.load_study(study_name=study.name, storage=storage)
 
 
-def workers_of(study: Path) -> list[int]:
-    """Process ids of the study's workers on this machine."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if "--worker" in words and os.readlink(entry / "cwd") == str(study.parents[1]):
-                found.append(int(entry.name))
-    return found
-
-
 def assert_complete(study: Path) -> None:
     rows = trials(study)
     assert [(row["method.arm.alpha"], row["seed"]) for row in rows] == [(a, s) for a in ALPHAS for s in ("0", "1")]
     assert {row["status"] for row in rows} == {"complete"}
     record = optuna_study(study)
-    assert [trial.state.name for trial in record.trials] == ["COMPLETE"] * 5
+    assert [trial.state.name for trial in record.trials] == ["COMPLETE"] * 3
     for trial in record.trials:
         of_trial = [row for row in rows if float(row["method.arm.alpha"]) == trial.params["method.arm.alpha"]]
         mean = sum(float(row["validation/pass@32"]) for row in of_trial) / 2
@@ -70,7 +54,7 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     assert {row["attempts"] for row in trials(study)} == {"1"}
     assert len(list((study / "logs").glob("worker-*.log"))) == 2
     manifests = [json.loads((study.parents[1] / row["run_dir"] / "manifest.json").read_text()) for row in trials(study)]
-    assert len({manifest["wandb_run_id"] for manifest in manifests}) == 10
+    assert len({manifest["wandb_run_id"] for manifest in manifests}) == 6
     best = result["trials"][0]
     assert best["objective"] == max(trial.value for trial in optuna_study(study).trials)
     assert best["pass@32"]["low"] <= best["pass@32"]["value"] <= best["pass@32"]["high"]
@@ -83,9 +67,9 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     assert {path: path.stat().st_mtime_ns for path in study.rglob("metrics.jsonl")} == before
 
     # A worker trains run after run in one process: its last one is the run that `train` alone makes.
-    alone = progrpo.json("train", "method.arm.alpha=4.0", "seed=1", *TINY, "train.steps=2", "--run-dir", "alone")
+    alone = progrpo.json("train", "method.arm.alpha=1.0", "seed=1", *TINY, "train.steps=2", "--run-dir", "alone")
     last = trials(study)[-1]
-    assert (last["method.arm.alpha"], last["seed"], last["config_hash"]) == ("4.0", "1", alone["config_hash"])
+    assert (last["method.arm.alpha"], last["seed"], last["config_hash"]) == ("1.0", "1", alone["config_hash"])
     in_worker = read_metrics(study.parents[1] / last["run_dir"])
     for ours, theirs in zip(in_worker, read_metrics(progrpo.directory / "alone"), strict=True):
         assert {**ours, "step_seconds": 0} == {**theirs, "step_seconds": 0}
@@ -93,58 +77,13 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     other = progrpo(*SWEEP, "train.learning_rate=1e-3")
     assert other.returncode == 2
     assert "another one" in other.stderr
+    assert "-base: train.learning_rate=0.0002\n+base: train.learning_rate=0.001\n" in other.stderr  # a diff of the two
     assert load_plan(study).seeds == (0, 1)
 
-
-def test_kill_nine_of_everything_then_the_same_command_completes(progrpo: CommandLine) -> None:
-    process = progrpo.start(*SWEEP)
-    study = progrpo.directory / "runs" / "small"
-    wait_for(lambda: len(list(study.glob("trials/*/metrics.jsonl"))) >= 3, process)
-    done_before = {path: path.stat().st_mtime_ns for path in study.glob("trials/*/eval/*/scores.json")}
-    workers = workers_of(study)
-    assert len(workers) == 2
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    kill(process)
-    (study / ".journal.lock").touch()  # a lock file that nobody holds must not block the next start
-    again = progrpo(*SWEEP)
-    assert again.returncode == 0, again.stderr
-    assert_complete(study)
-    assert {path: path.stat().st_mtime_ns for path in done_before} == done_before, "a finished evaluation was repeated"
-
-
-def test_the_workers_end_with_their_parent(progrpo: CommandLine) -> None:
-    process = progrpo.start(*SWEEP, "train.steps=400")
-    study = progrpo.directory / "runs" / "small"
-    wait_for(lambda: len(list(study.glob("trials/*/metrics.jsonl"))) >= 2, process)
-    assert len(workers_of(study)) == 2
-    kill(process)
-    deadline = time.monotonic() + 60
-    while workers_of(study):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
-        time.sleep(0.1)
-    assert {row["status"] for row in progrpo.json(*SWEEP, "train.steps=400", "--dry-run")["runs"]} == {
-        "interrupted",
-        "planned",
-    }
-
-
-def test_a_run_that_fails_leaves_the_others_and_its_reason(progrpo: CommandLine) -> None:
-    planned = progrpo.json(*SWEEP, "--dry-run")["runs"]
-    study = progrpo.directory / "runs" / "small"
-    # A file where the first run's checkpoints should go makes its training fail for real.
-    process = progrpo.start(*SWEEP)
-    blocked = progrpo.directory / planned[0]["run_dir"] / "checkpoints"
-    wait_for(lambda: blocked.parent.is_dir(), process)
-    blocked.write_text("in the way")
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 1, err
-    rows = trials(study)
-    assert [row["status"] for row in rows].count("failed") == 1
-    assert rows[0]["status"] == "failed"
-    assert rows[0]["error"]
-    assert planned[0]["run_dir"] in err.splitlines()[-1]
-    blocked.unlink()
-    assert progrpo(*SWEEP).returncode == 0
-    assert_complete(study)
-    assert int(trials(study)[0]["attempts"]) >= 1
+    status = progrpo.json("sweep", "--space", "arm_alpha", "--study", "small", "--status")
+    assert status["trials"] == result["trials"]
+    assert {row["status"] for row in status["runs"]} == {"complete"}
+    more = progrpo.json("sweep", "--space", "arm_alpha", *SWEEP[3:-2], "train.steps=20", "--study", "more", "--dry-run")
+    assert more["runs_to_do"] == 6
+    assert "of finished runs" in more["estimate"]
+    assert not (progrpo.directory / "runs" / "more").exists()

@@ -1,0 +1,48 @@
+"""Where a study's worker processes come from: one small protocol, one contract suite."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from progrpo_cli.studies.plan import Plan
+
+GRACE_SECONDS = 60.0
+
+
+class Launcher(Protocol):
+    """Starts workers, knows how many are left, and ends them. A worker that dies is missed, nothing more."""
+
+    def start(self) -> None:
+        """One more worker. Raises WorkError: it cannot be started."""
+
+    def alive(self) -> int:
+        """How many are running, or waiting to be let run."""
+
+    def stop(self) -> None:
+        """Ask the workers to save and end, and wait for them; after a minute they are killed."""
+
+
+def worker_command(plan: Plan) -> list[str]:
+    """The command of the contract; the study's storage stands in ``study.yaml`` too, the URL is for people to see."""
+    command = [sys.executable, "-m", "progrpo_cli", "sweep", "--worker", "--study", str(plan.directory)]
+    return [*command, "--storage", plan.storage] if plan.storage else command
+
+
+def log_of(plan: Plan, number: int) -> Path:
+    """Where a worker of this machine writes what it logs."""
+    logs = plan.directory / "logs"
+    logs.mkdir(exist_ok=True)
+    return logs / f"worker-{number}.log"
+
+
+def make_launcher(name: str, plan: Plan) -> Launcher:
+    """``local`` or ``slurm``."""
+    if name == "slurm":
+        from progrpo_cli.studies.slurm import SlurmLauncher
+
+        return SlurmLauncher(plan)
+    from progrpo_cli.studies.local import LocalLauncher
+
+    return LocalLauncher(plan)

@@ -1,0 +1,238 @@
+"""The ledger: who has a run now, how often it was tried, and what came of it. In files, or in a table of PostgreSQL.
+
+A run is held by whoever holds its directory's lock (the kernel's: a dead holder's is free at once). On PostgreSQL a
+lease stands beside it, for workers on machines that do not share the directory: a heartbeat keeps it, and one that
+has not beaten for two minutes is free. The server's clock is the only one that counts.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from progrpo_cli.errors import WorkError
+from progrpo_cli.records import files
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.studies.patience import patiently
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+BEAT_SECONDS = 20.0
+STALE_SECONDS = 120.0
+
+
+class LostRun(WorkError):
+    """Another worker has taken the run: our machine was away for longer than a lease lasts."""
+
+
+class Entry(BaseModel):
+    """What is known of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempts: int = 0
+    """How often a worker began or continued it."""
+    failures: list[tuple[str, str]] = []
+    """When it failed and why."""
+    result: dict[str, Any] | None = None
+    """``values`` of the metrics, ``per_problem`` values, ``updates``, ``seconds``, ``wandb_run_id``, ``eval_dir``;
+    when the try that completed it ``began`` and ``ended``."""
+    pruned: str | None = None
+    """Why its trial was given up."""
+    worker: str | None = None
+    """Who has it, or had it last."""
+    held: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Complete or pruned: nothing will change any more."""
+        return self.result is not None or self.pruned is not None
+
+
+class Ledger(Protocol):
+    """One contract for both kinds; ``tests/studies/test_ledger.py`` holds it."""
+
+    def entries(self, names: Sequence[str]) -> dict[str, Entry]:
+        """What is known of these runs now; of an unknown one, an empty entry."""
+
+    def take(self, name: str) -> Entry | None:
+        """Begin the run, whose directory the caller has locked: the entry with one attempt more; None: not ours."""
+
+    def beat(self, name: str) -> None:
+        """Say that we are alive. Raises LostRun."""
+
+    def write(self, name: str, entry: Entry) -> None:
+        """Replace what is known of a run that we have taken. Raises LostRun."""
+
+    def release(self, name: str) -> None:
+        """Let go of it."""
+
+    def reset_failures(self, names: Iterable[str]) -> None:
+        """Forget the failures of runs that nobody holds: they may be tried again from the first."""
+
+
+def worker_name() -> str:
+    """Host and process, with a few digits against a process id that comes back."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+class FileLedger:
+    """A JSON file a run, written by the holder of the run directory's lock alone."""
+
+    def __init__(self, directory: Path, runs: Path) -> None:
+        self._directory = directory
+        self._runs = runs
+        self._worker = worker_name()
+
+    def entries(self, names: Sequence[str]) -> dict[str, Entry]:
+        found = {}
+        for name in names:
+            entry = self._read(name)
+            held = not entry.ended and RunDirectory(self._runs / name).in_use()
+            found[name] = entry.model_copy(update={"held": held})
+        return found
+
+    def take(self, name: str) -> Entry | None:
+        entry = self._read(name)
+        begun = entry.model_copy(update={"attempts": entry.attempts + 1, "worker": self._worker})
+        self.write(name, begun)
+        return begun.model_copy(update={"held": True})
+
+    def beat(self, name: str) -> None:
+        """The kernel knows who lives."""
+
+    def write(self, name: str, entry: Entry) -> None:
+        files.write_json(self._directory / f"{name}.json", entry.model_dump(mode="json", exclude={"held"}))
+
+    def release(self, name: str) -> None:
+        """The directory's lock is the whole claim."""
+
+    def reset_failures(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (self._directory / f"{name}.json").exists():
+                self.write(name, self._read(name).model_copy(update={"failures": []}))
+
+    def _read(self, name: str) -> Entry:
+        try:
+            text = (self._directory / f"{name}.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Entry()
+        return Entry.model_validate_json(text)
+
+
+class SqlLedger:
+    """A row a run in the table ``progrpo_runs``, with a lease.
+
+    Args:
+        engine: the database.
+        study: the study's name.
+        runs: where the run directories are on this machine.
+        place: names the file system that they are on: who shares it shares the locks, which then decide.
+    """
+
+    def __init__(self, engine: Engine, study: str, runs: Path, place: str) -> None:
+        self._engine = engine
+        self._study = study
+        self._runs = runs
+        self._place = place
+        self._worker = worker_name()
+
+    def create_table(self) -> None:
+        """Make the table if there is none."""
+        self._do(
+            "CREATE TABLE IF NOT EXISTS progrpo_runs (study TEXT, run TEXT, entry TEXT NOT NULL, worker TEXT, "
+            "place TEXT, beat TIMESTAMPTZ, PRIMARY KEY (study, run))"
+        )
+
+    def entries(self, names: Sequence[str]) -> dict[str, Entry]:
+        if not names:
+            return {}
+        rows = self._do(
+            "SELECT run, entry, worker, place, beat > clock_timestamp() - make_interval(secs => :stale) "
+            "FROM progrpo_runs WHERE study = :study AND run = ANY(:names)",
+            names=list(names),
+            stale=STALE_SECONDS,
+        )
+        found = dict.fromkeys(names, Entry())
+        for run, text, worker, place, fresh in rows:
+            entry = Entry.model_validate_json(text)
+            here = place == self._place
+            alive = RunDirectory(self._runs / run).in_use() if here else bool(fresh)
+            found[run] = entry.model_copy(update={"held": worker is not None and not entry.ended and alive})
+        return found
+
+    def take(self, name: str) -> Entry | None:
+        self._do(
+            "INSERT INTO progrpo_runs (study, run, entry) VALUES (:study, :run, :empty) ON CONFLICT DO NOTHING",
+            run=name,
+            empty=Entry().model_dump_json(exclude={"held"}),
+        )
+        # Whoever had it here is dead, or the caller could not hold the directory's lock.
+        rows = self._do(
+            "UPDATE progrpo_runs SET worker = :worker, place = :place, beat = clock_timestamp() "
+            "WHERE study = :study AND run = :run AND (worker IS NULL OR worker = :worker OR place = :place "
+            "OR beat < clock_timestamp() - make_interval(secs => :stale)) RETURNING entry",
+            run=name,
+            worker=self._worker,
+            place=self._place,
+            stale=STALE_SECONDS,
+        )
+        if not rows:
+            return None
+        entry = Entry.model_validate_json(rows[0][0])
+        begun = entry.model_copy(update={"attempts": entry.attempts + 1, "worker": self._worker})
+        self.write(name, begun)
+        return begun.model_copy(update={"held": True})
+
+    def beat(self, name: str) -> None:
+        self._ours("beat = clock_timestamp()", name)
+
+    def write(self, name: str, entry: Entry) -> None:
+        self._ours("entry = :entry, beat = clock_timestamp()", name, entry=entry.model_dump_json(exclude={"held"}))
+
+    def release(self, name: str) -> None:
+        self._do(
+            "UPDATE progrpo_runs SET worker = NULL, place = NULL, beat = NULL "
+            "WHERE study = :study AND run = :run AND worker = :worker",
+            run=name,
+            worker=self._worker,
+        )
+
+    def reset_failures(self, names: Iterable[str]) -> None:
+        for name, entry in self.entries(list(names)).items():
+            if not entry.held:
+                text = entry.model_copy(update={"failures": []}).model_dump_json(exclude={"held"})
+                self._do(
+                    "UPDATE progrpo_runs SET entry = :entry WHERE study = :study AND run = :run",
+                    run=name,
+                    entry=text,
+                )
+
+    def _ours(self, change: str, name: str, **values: Any) -> None:
+        changed = self._do(
+            f"UPDATE progrpo_runs SET {change} WHERE study = :study AND run = :run AND worker = :worker RETURNING run",
+            run=name,
+            worker=self._worker,
+            **values,
+        )
+        if not changed:
+            raise LostRun(f"{name} was taken by another worker")
+
+    def _do(self, statement: str, **values: Any) -> list[Any]:
+        import sqlalchemy
+
+        bound = {**values, "study": self._study} if ":study" in statement else values
+
+        def execute() -> list[Any]:
+            with self._engine.begin() as connection:
+                result = connection.execute(sqlalchemy.text(statement), bound)
+                return list(result.fetchall()) if result.returns_rows else []
+
+        return patiently(execute)

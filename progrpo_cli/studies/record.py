@@ -1,0 +1,290 @@
+"""The Optuna study behind a sweep: one Optuna trial a set of parameters, whose value is the mean over its seeds.
+
+Waiting, running (one of its runs is held), then complete, pruned or failed. What a dead worker left waits again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from progrpo_cli.errors import RequestError
+from progrpo_cli.studies.parameters import grid_distribution, suggest
+from progrpo_cli.studies.patience import patiently
+from progrpo_cli.studies.plan import Plan, Trial, thawed
+from progrpo_cli.studies.storage import Store
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trial that Optuna knows."""
+
+    number: int
+    trial: Trial
+    state: TrialState
+    values: tuple[float, ...] | None
+    attributes: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return self.state in _FINISHED
+
+
+class StudyRecord:
+    """The trials of a study; every method may be called by all workers at any time."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self._plan = plan
+        self._storage = store.trials
+        self._exclusive = store.exclusive
+        self._of_hash = {trial.config_hash: trial for trial in plan.grid}
+        self._ended: dict[int, Known] = {}
+        with self._exclusive():
+            patiently(self._create)
+
+    def _create(self) -> None:
+        """Make the study and, for a grid, every trial that is not there yet: once, before any worker asks."""
+        space = self._plan.space
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name=self._plan.name,
+            directions=[objective.direction for objective in space.objectives],
+            load_if_exists=True,
+        )
+        held = self._study.user_attrs.get("study.yaml")
+        if held is None:
+            self._study.set_user_attr("study.yaml", json.dumps(self._plan.frozen()))
+        else:
+            self._plan.refuse_other(thawed(json.loads(held), self._plan.directory))
+        known = {trial.user_attrs.get("config_hash") for trial in self._study.get_trials(deepcopy=False)}
+        for trial in self._plan.grid:
+            if trial.config_hash not in known:
+                self._study.add_trial(
+                    optuna.trial.create_trial(
+                        state=TrialState.WAITING,
+                        params=trial.parameters,
+                        distributions={key: grid_distribution(space.parameters[key]) for key in trial.parameters},
+                        user_attrs={"config_hash": trial.config_hash},
+                    )
+                )
+
+    def trials(self) -> list[Known]:
+        """All trials in the order in which they were planned or drawn."""
+        found = []
+        for each in patiently(lambda: self._study.get_trials(deepcopy=False)):
+            if each.number in self._ended:
+                found.append(self._ended[each.number])
+            elif "config_hash" in each.user_attrs:
+                found.append(self._known(each))
+        self._ended.update({known.number: known for known in found if known.finished})
+        return found
+
+    def _known(self, each: FrozenTrial) -> Known:
+        config_hash = each.user_attrs["config_hash"]
+        if config_hash not in self._of_hash:
+            self._of_hash[config_hash] = self._plan.trial(each.params)
+        # `value` of a pruned trial is its last interim value: no objective.
+        values = tuple(each.values) if each.state == TrialState.COMPLETE else None
+        return Known(each.number, self._of_hash[config_hash], each.state, values, each.user_attrs)
+
+    def propose(self) -> bool:
+        """Draw a new trial, if the plan has a sampler and its budget is not used up; whether there is one now."""
+        budget = self._plan.space.budget.trials
+        if self._plan.space.sampler.name == "grid" or budget is None:
+            return False
+        with self._exclusive():
+            drawn = 0
+            for each in patiently(lambda: self._study.get_trials(deepcopy=False)):
+                if (
+                    not (whole := _is_whole(each)) and each.state == TrialState.RUNNING
+                ):  # its process died while it was drawn
+                    patiently(lambda number=each.number: self._study.tell(number, state=TrialState.FAIL))  # type: ignore[misc]
+                drawn += whole
+            if drawn >= budget:
+                return False
+            patiently(lambda: self._draw(drawn))
+        return True
+
+    def left_to_draw(self) -> int:
+        """How many trials the sampler may still draw."""
+        budget = self._plan.space.budget.trials
+        if self._plan.space.sampler.name == "grid" or budget is None:
+            return 0
+        return max(0, budget - sum(map(_is_whole, patiently(lambda: self._study.get_trials(deepcopy=False)))))
+
+    def _draw(self, number: int) -> None:
+        space = self._plan.space
+        study = optuna.load_study(storage=self._storage, study_name=self._plan.name, sampler=self._sampler(number))
+        trial = study.ask()
+        while "config_hash" in trial.user_attrs:  # one that waits for another try comes first: not what is wanted
+            trial = study.ask()
+        chosen: dict[str, Any] = {}
+        for key, parameter in space.parameters.items():
+            if parameter.applies(chosen):
+                chosen[key] = suggest(trial, key, parameter)
+        try:
+            drawn = self._plan.trial(chosen)
+        except RequestError as error:  # a combination that the configuration does not take
+            trial.set_user_attr("refused", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.set_user_attr("config_hash", drawn.config_hash)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """A sampler for one draw: seeded by the trial's number, so a restart goes on and does not repeat."""
+        chosen = self._plan.space.sampler
+        seed = int.from_bytes(hashlib.sha256(f"{chosen.seed}-{number}".encode()).digest()[:4], "big")
+        if chosen.name == "tpe":
+            # Optuna 5 changed these defaults: they are set here, so that they stay.
+            conditional = any(parameter.when for parameter in self._plan.space.parameters.values())
+            return optuna.samplers.TPESampler(
+                seed=seed,
+                n_startup_trials=chosen.startup_trials,
+                multivariate=True,
+                group=conditional,
+                constant_liar=True,
+                warn_independent_sampling=False,
+            )
+        if chosen.name == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=chosen.population)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def begin(self, known: Known) -> None:
+        """One of the trial's runs begins."""
+        patiently(lambda: self._set(known, TrialState.RUNNING))
+
+    def attribute(self, known: Known, key: str, value: Any) -> None:
+        """Keep something with an unfinished trial, e.g. ``run/0``: directory and W&B run id of seed 0."""
+
+        def keep() -> None:
+            try:
+                self._storage.set_trial_user_attr(self._id(known), key, value)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return
+
+        patiently(keep)
+
+    def complete(self, known: Known, values: Sequence[float]) -> None:
+        """All seeds are done; a second call changes nothing."""
+        self._finish(known, TrialState.COMPLETE, list(values))
+
+    def fail(self, known: Known, reason: str) -> None:
+        """A run has failed as often as it may."""
+        self.attribute(known, "failed", reason)
+        self._finish(known, TrialState.FAIL, None)
+
+    def prune(self, known: Known, reason: str) -> None:
+        """The trial is given up."""
+        self.attribute(known, "pruned", reason)
+        self._finish(known, TrialState.PRUNED, None)
+
+    def reopen(self, known: Known) -> None:
+        """A failed trial may be tried again: a new Optuna trial with the same parameters; the failed one stays."""
+        with self._exclusive():
+            newest = [each for each in self.trials() if each.trial.config_hash == known.trial.config_hash][-1]
+            if newest.state != TrialState.FAIL:
+                return
+            frozen = self._frozen(known)
+            again = optuna.trial.create_trial(
+                state=TrialState.WAITING,
+                params=frozen.params,
+                distributions=frozen.distributions,
+                user_attrs={"config_hash": known.trial.config_hash, "again": known.number},
+            )
+            patiently(lambda: self._study.add_trial(again))
+
+    def settle(self, held: Callable[[Known], bool]) -> None:
+        """A trial that is running although nobody holds one of its runs waits again: its worker is dead or has left."""
+        for known in self.trials():
+            if known.state == TrialState.RUNNING and not held(known):
+                patiently(lambda known=known: self._set(known, TrialState.WAITING))  # type: ignore[misc]
+
+    def interim(self, known: Known, seed: int, step: int, value: float) -> str | None:
+        """Note a value measured while training; why the trial is to be given up now, or None.
+
+        Optuna sees the mean over the trial's first seeds, as soon as all of them have reached the step, and compares it
+        with other trials' mean over the same seeds at the same step.
+        """
+        if self._frozen(known).state in _FINISHED:
+            return "its trial was given up"
+        # Each seed has a key of its own, and one holder: nobody overwrites anybody.
+        mine = {**self._frozen(known).user_attrs.get(f"interim/{seed}", {}), str(step): value}
+        self.attribute(known, f"interim/{seed}", mine)
+        frozen = self._frozen(known)
+        seeds = self._plan.seeds
+        so_far = [{int(at): v for at, v in frozen.user_attrs.get(f"interim/{s}", {}).items()} for s in seeds]
+        last = known.trial.config.train.steps
+        fewest = min(self._plan.space.pruner.min_seeds, len(seeds))
+        for count in range(fewest, len(seeds) + 1):
+            for at in sorted(set.intersection(*(set(values) for values in so_far[:count]))):
+                point = (count - 1) * last + at
+                if point not in frozen.intermediate_values:
+                    mean = sum(values[at] for values in so_far[:count]) / count
+                    patiently(
+                        lambda point=point, mean=mean: self._storage.set_trial_intermediate_value(  # type: ignore[misc]
+                            self._id(known), point, mean
+                        )
+                    )
+        frozen = self._frozen(known)
+        if frozen.last_step is None or not self._pruner().prune(self._study, frozen):
+            return None
+        value = frozen.intermediate_values[frozen.last_step]
+        return (
+            f"mean {self._plan.space.pruner.metric or 'interim Pass@k'} {value:.4f} "
+            f"at update {(frozen.last_step - 1) % last + 1} over its first {(frozen.last_step - 1) // last + 1} seeds"
+        )
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        chosen = self._plan.space.pruner
+        if chosen.name == "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=chosen.startup_trials)
+        return optuna.pruners.SuccessiveHalvingPruner(reduction_factor=chosen.reduction_factor)
+
+    def _finish(self, known: Known, state: TrialState, values: list[float] | None) -> None:
+        # Not `study.tell`: it looks first and writes then, and another worker may tell the same in between.
+        if state == TrialState.PRUNED and (measured := self._frozen(known).intermediate_values):
+            values = [measured[max(measured)]]
+
+        def tell() -> None:
+            self._set(known, TrialState.RUNNING)
+            self._set(known, state, values)
+
+        patiently(tell)
+
+    def _set(self, known: Known, state: TrialState, values: list[float] | None = None) -> None:
+        try:
+            self._storage.set_trial_state_values(self._id(known), state=state, values=values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return
+
+    def _id(self, known: Known) -> int:
+        study = self._storage.get_study_id_from_name(self._plan.name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study, known.number)
+
+    def _frozen(self, known: Known) -> FrozenTrial:
+        return patiently(lambda: self._storage.get_trial(self._id(known)))
+
+
+def _is_whole(trial: FrozenTrial) -> bool:
+    """A trial that was drawn to its end; a second try of a failed one is none more."""
+    return ("config_hash" in trial.user_attrs or "refused" in trial.user_attrs) and "again" not in trial.user_attrs
+
+
+def plan_kept_in(store: Store, directory: Any) -> Plan | None:
+    """The plan of a study that was started on another machine; None if the storage does not know it."""
+    name = directory.name
+    for study in patiently(store.trials.get_all_studies):
+        if study.study_name == name and "study.yaml" in study.user_attrs:
+            return thawed(json.loads(study.user_attrs["study.yaml"]), directory)
+    return None

@@ -1,0 +1,79 @@
+"""What must hold of a study whatever was killed while it ran, and how tests kill."""
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+from progrpo_cli.records.files import read_lines
+from progrpo_cli.studies.plan import load_plan
+from progrpo_cli.studies.record import StudyRecord
+from progrpo_cli.studies.storage import open_store
+
+Finished = dict[str, tuple[int, ...]]
+
+
+def csv_rows(study: Path) -> list[dict[str, str]]:
+    with (study / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def finished(study: Path) -> Finished:
+    """The files of runs that are complete: a run that is trained or sampled again has other ones."""
+    found = {}
+    for entry in study.glob("ledger/*.json"):
+        if json.loads(entry.read_text())["result"]:
+            run = study / "trials" / entry.stem
+            files = [run / "policy" / "model.safetensors", run / "metrics.jsonl", *run.glob("eval/*/samples.jsonl")]
+            found[entry.stem] = tuple(file.stat().st_mtime_ns for file in files)
+    return found
+
+
+def check(study: Path, *, earlier: list[Finished] | None = None) -> None:
+    """After the command has ended: everything planned is complete exactly once, and nothing finished was repeated."""
+    plan = load_plan(study)
+    record = StudyRecord(plan, open_store(study, plan.storage))
+    trials = record.trials()
+    assert [known.state.name for known in trials] == ["COMPLETE"] * len(trials)
+    hashes = [known.trial.config_hash for known in trials]
+    assert len(set(hashes)) == len(hashes)
+    if plan.grid:
+        assert sorted(hashes) == sorted(trial.config_hash for trial in plan.grid)
+    rows = csv_rows(study)
+    assert sorted((row["config_hash"], int(row["seed"])) for row in rows) == sorted(
+        (each, seed) for each in hashes for seed in plan.seeds
+    )
+    assert {row["status"] for row in rows} == {"complete"}
+    for known in trials:
+        values = [float(row["validation/pass@32"]) for row in rows if row["config_hash"] == known.trial.config_hash]
+        assert known.values is not None
+        assert abs(known.values[0] - sum(values) / len(values)) < 1e-12
+    for row in rows:
+        run = study.parents[1] / row["run_dir"]
+        steps = [line["step"] for line in read_lines(run / "metrics.jsonl")]
+        assert steps == list(range(1, len(steps) + 1)), "an update stands there twice, or is missing"
+        (scores,) = run.glob("eval/*/scores.json")
+        assert json.loads(scores.read_text())["split"] == "validation"
+    now = finished(study)
+    for before in earlier or []:
+        assert {name: now[name] for name in before} == before, "a finished run was done again"
+
+
+def workers_of(study: Path) -> list[int]:
+    """Process ids of the study's workers on this machine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                if "--worker" in words and os.readlink(entry / "cwd") == str(study.parents[1]):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def kill_nine(processes: list[int]) -> None:
+    for process in processes:
+        os.kill(process, signal.SIGKILL)

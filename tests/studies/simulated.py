@@ -1,0 +1,101 @@
+"""Studies whose runs take no time: everything is real but training and evaluation.
+
+As a program it is one worker: ``python simulated.py DIRECTORY URL [SECONDS A RUN]``, URL ``-`` for the journal.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from progrpo_cli.studies.plan import Plan, Run, load_plan, make_plan
+from progrpo_cli.studies.record import StudyRecord
+from progrpo_cli.studies.space import parse_space
+from progrpo_cli.studies.storage import Store, open_store
+from progrpo_cli.studies.worker import Execute, Watch, work
+
+SPACE: dict[str, Any] = {
+    "overrides": ["method=progrpo", "train.steps=4", "train.eval_every=2"],
+    "parameters": {"method.arm.alpha": [0.0, 0.5, 1.0]},
+    "seeds": [0, 1],
+    "objectives": [{"metric": "pass@32"}],
+    "retries": 2,
+}
+
+
+@dataclass
+class Study:
+    """A directory and the URL of a storage."""
+
+    directory: Path
+    url: str | None
+    workers: int
+    """How many may work at the same time."""
+
+    def plan(self, **changes: Any) -> Plan:
+        plan = make_plan(parse_space({**SPACE, **changes}, "simulated"), [], self.directory, storage=self.url)
+        plan.freeze()
+        return plan
+
+    def open(self, plan: Plan) -> tuple[Store, StudyRecord]:
+        store = open_store(self.directory, self.url)
+        return store, StudyRecord(plan, store)
+
+    def work(self, plan: Plan, execute: Execute | None = None) -> None:
+        work(plan, open_store(self.directory, self.url), execute or simulate)
+
+    def start(self, seconds: float = 0.0) -> subprocess.Popen:
+        """A worker in a process of its own."""
+        command = [sys.executable, __file__, str(self.directory), self.url or "-", str(seconds)]
+        # Not in pytest's capture: a killed worker's pipe would be nobody's.
+        log = (self.directory / "workers.log").open("a")
+        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def executions(self) -> list[str]:
+        """The names of the runs that were begun, and those that came to their end, as ``end NAME``."""
+        path = self.directory / "executions.log"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+def objective(run: Run) -> float:
+    """Best at alpha = 0.5; seeds differ a little."""
+    alpha = float(run.trial.parameters.get("method.arm.alpha", 0.0))
+    return 0.9 - (alpha - 0.5) ** 2 / 10 + run.seed / 1000
+
+
+def result(values: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "values": {"pass@1": 0.1, "entropy": 0.5, "distinct_correct": 1.0, **values},
+        "per_problem": {name: [max(0.0, value - 0.05), min(1.0, value + 0.05)] for name, value in values.items()},
+        "updates": 4,
+        "seconds": 0.0,
+        "wandb_run_id": "none",
+        "eval_dir": "none",
+    }
+
+
+def note(plan: Plan, line: str) -> None:
+    descriptor = os.open(plan.directory / "executions.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+def simulate(plan: Plan, run: Run, watch: Watch, seconds: float = 0.0) -> dict[str, Any]:
+    note(plan, run.name)
+    time.sleep(seconds)
+    note(plan, f"end {run.name}")
+    return result({"pass@32": objective(run)})
+
+
+def main(arguments: Sequence[str]) -> None:
+    directory, url, seconds = Path(arguments[0]), arguments[1], float(arguments[2])
+    store = open_store(directory, None if url == "-" else url)
+    work(load_plan(directory), store, lambda plan, run, watch: simulate(plan, run, watch, seconds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,103 @@
+"""The contract of a ledger, in files and in PostgreSQL; and what a lease is for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from studies.postgresql import PostgreSQL
+
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.studies.ledger import FileLedger, Ledger, LostRun, SqlLedger
+
+RUN = "0123456789ab-s0"
+Open = Callable[[str], Ledger]
+
+
+def sql_ledger(server: PostgreSQL, database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], SqlLedger]:
+    import sqlalchemy
+
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    url = server.url(database)
+
+    def open_ledger(runs: Path, place: str) -> SqlLedger:
+        ledger = SqlLedger(sqlalchemy.create_engine(url), "a study", runs, place)
+        ledger.create_table()
+        return ledger
+
+    return open_ledger
+
+
+@pytest.fixture(params=["files", "postgresql"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Ledger]:
+    """Opens the same ledger again and again, as other workers of this machine would."""
+    if request.param == "files":
+        return lambda: FileLedger(tmp_path / "ledger", tmp_path / "runs")
+    make = sql_ledger(request.getfixturevalue("postgresql"), f"contract_{request.function.__name__}"[:60], monkeypatch)
+    return lambda: make(tmp_path / "runs", "here")
+
+
+def test_what_one_writes_all_read(opened: Callable[[], Ledger], tmp_path: Path) -> None:
+    mine, other = opened(), opened()
+    assert other.entries([RUN, "unknown"])[RUN].attempts == 0
+    with RunDirectory(tmp_path / "runs" / RUN).lock():
+        entry = mine.take(RUN)
+        assert entry is not None
+        assert entry.attempts == 1
+        assert other.entries([RUN])[RUN].held
+        mine.beat(RUN)
+        mine.write(RUN, entry.model_copy(update={"failures": [("2026-01-01", "no reason")]}))
+        mine.release(RUN)
+    found = other.entries([RUN])[RUN]
+    assert (found.attempts, found.held, found.failures) == (1, False, [("2026-01-01", "no reason")])
+    other.reset_failures([RUN, "unknown"])
+    assert mine.entries([RUN])[RUN].failures == []
+
+
+def test_a_dead_holders_run_is_taken_over_at_once(opened: Callable[[], Ledger], tmp_path: Path) -> None:
+    dead, living = opened(), opened()
+    with RunDirectory(tmp_path / "runs" / RUN).lock():
+        dead.take(RUN)
+    # The lock is gone, and nothing else was done: as after kill -9.
+    assert not living.entries([RUN])[RUN].held
+    with RunDirectory(tmp_path / "runs" / RUN).lock():
+        entry = living.take(RUN)
+    assert entry is not None
+    assert entry.attempts == 2
+
+
+def test_a_complete_run_stays_complete(opened: Callable[[], Ledger], tmp_path: Path) -> None:
+    mine = opened()
+    with RunDirectory(tmp_path / "runs" / RUN).lock():
+        entry = mine.take(RUN)
+        assert entry is not None
+        mine.write(RUN, entry.model_copy(update={"result": {"values": {"pass@1": 0.25}}}))
+        assert not mine.entries([RUN])[RUN].held  # held is about runs that are still to be done
+        mine.release(RUN)
+    assert opened().entries([RUN])[RUN].result == {"values": {"pass@1": 0.25}}
+
+
+def test_a_lease_keeps_machines_apart_until_its_heart_stops(
+    postgresql: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines that share no directory: here two directories, and two places."""
+    open_ledger = sql_ledger(postgresql, "lease", monkeypatch)
+    here, there = open_ledger(tmp_path / "here", "here"), open_ledger(tmp_path / "there", "there")
+    entry = here.take(RUN)
+    assert entry is not None
+    assert there.take(RUN) is None
+    assert there.entries([RUN])[RUN].held
+    here._do("UPDATE progrpo_runs SET beat = clock_timestamp() - interval '119 seconds' WHERE study = :study")
+    assert there.take(RUN) is None
+    here.beat(RUN)
+    here._do("UPDATE progrpo_runs SET beat = clock_timestamp() - interval '121 seconds' WHERE study = :study")
+    assert not there.entries([RUN])[RUN].held
+    taken = there.take(RUN)
+    assert taken is not None
+    assert taken.attempts == 2
+    with pytest.raises(LostRun):  # it was only asleep: what it did is not counted, the run is done once
+        here.write(RUN, entry.model_copy(update={"result": {}}))
+    with pytest.raises(LostRun):
+        here.beat(RUN)
+    here.release(RUN)
+    assert there.entries([RUN])[RUN].worker == taken.worker

@@ -1,0 +1,212 @@
+"""What every storage must do, on a journal file and on a real PostgreSQL; training is simulated."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+from studies.simulated import SPACE, Study, note, objective, result, simulate
+
+from progrpo_cli.errors import RequestError
+from progrpo_cli.studies.judge import reconcile
+from progrpo_cli.studies.overview import rows, trial_table, verdict
+from progrpo_cli.studies.plan import Plan, Run, load_plan
+from progrpo_cli.studies.record import StudyRecord, plan_kept_in
+from progrpo_cli.studies.storage import open_store
+from progrpo_cli.studies.worker import Watch
+
+
+def states(record: StudyRecord) -> list[str]:
+    return [known.state.name for known in record.trials()]
+
+
+def test_workers_do_every_run_once(study: Study) -> None:
+    plan = study.plan()
+    workers = [study.start(0.05) for _ in range(study.workers)]  # they meet on an empty storage
+    assert {worker.wait(timeout=120) for worker in workers} == {0}, (study.directory / "workers.log").read_text()
+    names = [run.name for trial in plan.grid for run in plan.runs_of(trial)]
+    assert sorted(study.executions()) == sorted([*names, *(f"end {name}" for name in names)])
+    store, record = study.open(plan)
+    assert states(record) == ["COMPLETE"] * 3
+    found = rows(plan, store, record)
+    assert [row["status"] for row in found] == ["complete"] * 6
+    assert {row["attempts"] for row in found} == {1}
+    for known in record.trials():
+        runs = plan.runs_of(known.trial)
+        assert known.values == (pytest.approx(sum(objective(run) for run in runs) / 2),)
+        low, high = known.attributes["interval/pass@32"]
+        assert low < known.values[0] < high
+        assert known.attributes["config_hash"] == known.trial.config_hash
+        assert known.attributes["run/1"] == {"directory": str(runs[1].directory.path), "wandb_run_id": "none"}
+    table = trial_table(plan, store, record)
+    assert [row["parameters"]["method.arm.alpha"] for row in table] == [0.5, 0.0, 1.0]
+    assert "the next: pass@32 +0.025" in (verdict(plan, store, table) or "")
+    assert "within noise of the next: pass@32 +0.000" in (verdict(plan, store, table[1:]) or "")
+    assert (study.directory / "trials.csv").read_text().count("complete") == 6
+
+
+def test_values_reach_optuna_typed(study: Study) -> None:
+    plan = study.plan(
+        parameters={
+            "train.group_size": {"type": "int", "low": 4, "high": 8, "step": 4},
+            "method.arm.alpha": {"type": "log-float", "low": 0.5, "high": 2.0, "points": 3},
+            "method.arm.gate": {"type": "categorical", "choices": ["any_correct", "mixed"]},
+        },
+        seeds=[0],
+    )
+    store, record = study.open(plan)
+    assert len(record.trials()) == 12
+    import optuna
+
+    (held,) = [s for s in store.trials.get_all_studies() if s.study_name == plan.name]
+    params = [trial.params for trial in store.trials.get_all_trials(held._study_id)]
+    assert {type(p["train.group_size"]) for p in params} == {int}
+    assert sorted({p["method.arm.alpha"] for p in params}) == [0.5, 1.0, 2.0]
+    distributions = store.trials.get_all_trials(held._study_id)[0].distributions
+    assert distributions["method.arm.alpha"] == optuna.distributions.FloatDistribution(0.5, 2.0)
+    assert {p["method.arm.gate"] for p in params} == {"any_correct", "mixed"}
+
+
+def test_a_killed_workers_run_waits_again_and_is_done_by_the_next(study: Study) -> None:
+    plan = study.plan(seeds=[0])
+    worker = study.start(60)
+    deadline = time.monotonic() + 60
+    while not study.executions():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    store, record = study.open(plan)
+    assert states(record) == ["RUNNING", "WAITING", "WAITING"]
+    assert [row["status"] for row in rows(plan, store, record)] == ["interrupted", "planned", "planned"]
+    reconcile(plan, store, record)
+    assert states(record) == ["WAITING"] * 3
+    study.work(plan)  # at once: nobody waits for a lease of a dead process on the same machine
+    assert states(record) == ["COMPLETE"] * 3
+    assert [row["attempts"] for row in rows(plan, store, record)] == [2, 1, 1]
+
+
+def test_a_run_that_fails_is_tried_again_so_often_and_keeps_its_reason(study: Study) -> None:
+    plan = study.plan()  # retries: 2
+    bad = plan.runs_of(plan.grid[1])[0].name
+
+    def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
+        if run.name == bad:
+            note(plan, run.name)
+            watch({"step": 3, "loss": float("nan")})
+        return simulate(plan, run, watch)
+
+    for tries in (2, 3, 3):  # twice by one start of the command, then what is left of 1 + 2
+        study.work(plan, execute)
+        assert study.executions().count(bad) == tries
+    store, record = study.open(plan)
+    assert states(record) == ["COMPLETE", "FAIL", "COMPLETE"]
+    row = next(row for row in rows(plan, store, record) if row["status"] == "failed")
+    assert row["error"] == "NotANumber: loss is nan at update 3"
+    assert row["attempts"] == 3
+    assert record.trials()[1].attributes["failed"] == row["error"]
+    others = [name for name in study.executions() if not name.startswith("end ") and name != bad]
+    assert len(others) == len(set(others)) == 5  # the other seed of its trial was run, too
+    store.ledger.reset_failures([bad])
+    record.reopen(record.trials()[1])
+    study.work(plan)
+    assert states(record) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert {row["status"] for row in rows(plan, store, record)} == {"complete"}
+    assert study.executions().count(bad) == 4
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_sampler_draws_its_budget_and_no_more(study: Study, sampler: str) -> None:
+    parameters = {
+        "method": {"type": "categorical", "choices": ["grpo", "progrpo"]},
+        "method.arm.alpha": {"type": "log-float", "low": 0.05, "high": 4.0, "when": {"method": "progrpo"}},
+        "train.temperature": {"type": "float", "low": 0.5, "high": 1.5},
+    }
+    changes = {
+        "overrides": [],
+        "parameters": parameters,
+        "seeds": [0],
+        "sampler": {"name": sampler, "startup_trials": 3},
+    }
+    plan = study.plan(**changes, budget={"trials": 8})
+    store, record = study.open(plan)
+    store.trials.create_new_trial(store.trials.get_study_id_from_name(plan.name))  # half drawn: its process died
+    study.work(plan)
+    assert states(record) == ["COMPLETE"] * 8
+    assert len(study.executions()) == 16
+    study.work(plan)
+    assert len(study.executions()) == 16
+    for known in record.trials():
+        assert ("method.arm.alpha" in known.trial.parameters) == (known.trial.parameters["method"] == "progrpo")
+    assert len({known.trial.config_hash for known in record.trials()}) == 8
+    everything = store.trials.get_all_trials(store.trials.get_study_id_from_name(plan.name))
+    assert {trial.state.name for trial in everything} == {"COMPLETE", "FAIL"}
+
+
+def test_nsga2_keeps_both_objectives_and_marks_the_front(study: Study) -> None:
+    plan = study.plan(
+        overrides=["method=progrpo"],
+        parameters={"method.arm.alpha": {"type": "float", "low": 0.0, "high": 1.0}},
+        objectives=[{"metric": "pass@1"}, {"metric": "pass@32"}],
+        sampler={"name": "nsga2", "population": 4},
+        budget={"trials": 8},
+        seeds=[0],
+    )
+
+    def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
+        alpha = float(run.trial.parameters["method.arm.alpha"])
+        return result({"pass@1": 1 - alpha, "pass@32": alpha})
+
+    study.work(plan, execute)
+    store, record = study.open(plan)
+    table = trial_table(plan, store, record)
+    assert len(table) == 8
+    assert all(row["front"] for row in table)  # what one gains the other loses
+    assert table[0]["objectives"]["pass@1"] == max(row["objectives"]["pass@1"] for row in table)
+
+
+def test_pruning_compares_the_same_seeds_at_the_same_update(study: Study) -> None:
+    plan = study.plan(
+        parameters={"method.arm.alpha": [0.5, 0.6, 0.7, 1.0, 4.0]},
+        pruner={"name": "median", "startup_trials": 3},
+        retries=0,
+    )
+    begun = []
+
+    def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
+        for step in (2, 4):
+            begun.append((run.trial.parameters["method.arm.alpha"], run.seed, step))
+            # Seed 0 of the last is lucky: judged by it alone, the trial would go on.
+            lucky = 5.0 if run.seed == 0 else 0.0
+            watch({"step": step, "loss": 0.1, "validation/pass@16": objective(run) + lucky})
+        return simulate(plan, run, watch)
+
+    study.work(plan, execute)
+    store, record = study.open(plan)
+    assert states(record) == ["COMPLETE"] * 3 + ["PRUNED"] * 2
+    assert (4.0, 0, 4) in begun  # its first seed ran to the end
+    assert (4.0, 1, 2) in begun  # its second was given up
+    assert (4.0, 1, 4) not in begun
+    assert "over its first 2 seeds" in record.trials()[-1].attributes["pruned"]
+    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in rows(plan, store, record)}
+    assert statuses[4.0, 1] == "pruned"
+    assert statuses[4.0, 0] == "complete"
+    study.work(plan, execute)
+    assert begun.count((4.0, 1, 2)) == 1  # a trial that was given up stays so
+
+
+def test_another_plan_under_the_same_name_is_refused(study: Study, caplog: pytest.LogCaptureFixture) -> None:
+    study.open(study.plan())
+    other = load_plan(study.directory).space.model_dump(mode="json") | {"seeds": [0, 1, 2]}
+    with pytest.raises(RequestError, match="- 2"):
+        study.plan(**{key: other[key] for key in SPACE})
+
+
+def test_a_machine_that_never_saw_the_study_gets_it_from_the_storage(study: Study) -> None:
+    plan = study.plan()
+    store, _ = study.open(plan)
+    kept = plan_kept_in(store, study.directory)
+    assert kept is not None
+    assert kept.frozen() == plan.frozen()
+    assert plan_kept_in(open_store(study.directory, study.url), study.directory.parent / "other") is None
