@@ -47,7 +47,6 @@ def note_failure(run: RunDirectory, error: Exception) -> None:
         log.warning(f"{run.manifest_path} could not be changed: {unwritable}")
 
 
-
 def train(config: Config, run: RunDirectory, *, study: str | None = None, watch: Watch | None = None) -> None:
     """Train, or continue training, in a directory that the caller has locked and started.
 
