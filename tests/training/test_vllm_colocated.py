@@ -63,6 +63,20 @@ def test_vllm_has_lora_merged_in_single_precision(progrpo: CommandLine) -> None:
     assert max(line["clip_fraction"] for line in metrics) > 0.05, "the adapters hardly moved the policy"
 
 
+def test_a_real_model_and_its_tokenizer_with_lora(progrpo: CommandLine) -> None:
+    """SmolLM2-135M: tied embeddings, grouped queries, a chat template, a vocabulary of 49,152."""
+    small = ["train.steps=4", "train.prompts_per_rollout=2", "train.group_size=4", "task.max_new_tokens=24"]
+    # Nothing is right, and this method learns from that: every update moves the adapters.
+    lora = ["method=w_reinforce", "model.lora.rank=8", "train.learning_rate=1e-3", "train.gradient_checkpointing=true"]
+    environment = {**ENVIRONMENT, "VLLM_ON_CPU": "keep_weights,single_precision"}
+    result = progrpo.json(
+        "train", "--experiment", "smollm", *small, *lora, "train.generation.backend=vllm", **environment
+    )
+    metrics = read_metrics(progrpo.directory / result["run_dir"])
+    assert metrics[0]["grad_norm"] > 0
+    assert max(line["sampling_logp_difference"] for line in metrics) < 1e-4
+
+
 def test_dynamic_sampling_asks_the_engine_again_with_the_same_weights(progrpo: CommandLine) -> None:
     result = progrpo.json("train", "method=dapo", *COLOCATED, "train.steps=4", **ENVIRONMENT)
     metrics = read_metrics(progrpo.directory / result["run_dir"])
