@@ -47,6 +47,7 @@ def test_twenty_random_kills_over_one_sweep(progrpo: CommandLine) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("study", ["journal", "postgresql"], indirect=True)
 def test_a_thousand_trials_by_eight_processes(study: Study) -> None:
     plan = study.plan(
         overrides=["method=progrpo"],
