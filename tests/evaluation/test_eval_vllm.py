@@ -1,0 +1,41 @@
+"""`progrpo eval --backend vllm` with a real vLLM, and what it says without one."""
+
+import importlib.util
+import json
+
+import pytest
+from command_line import CommandLine
+from real_vllm import ENVIRONMENT, needs_vllm
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_vllm_that_is_not_installed_is_one_line(progrpo: CommandLine) -> None:
+    done = progrpo("eval", "progrpo/lab-base", "--backend", "vllm")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["progrpo: --backend vllm: vLLM is not installed; pip install 'progrpo[vllm]'"]
+    assert progrpo.written() == []
+
+
+@pytest.mark.long
+@needs_vllm
+def test_scores_agree_with_transformers_and_resume_to_the_same_samples(progrpo: CommandLine) -> None:
+    arguments = ["eval", "progrpo/lab-base", "--k", "1,4", "--n", "32", "--limit", "24"]
+    ours = progrpo.json(*arguments)
+    theirs = progrpo.json(*arguments, "--backend", "vllm", **ENVIRONMENT)
+    assert theirs["backend"] == "vllm"
+    assert theirs["eval_dir"] != ours["eval_dir"]
+    assert theirs["entropy"] is None
+    bounds = theirs["entropy_topk"]
+    # Two draws of 768 samples: half of either interval is an ample distance.
+    assert bounds["value"] == pytest.approx(ours["entropy"]["value"], abs=0.06)
+    assert bounds["value"] <= bounds["at_most"] <= bounds["value"] + 0.01
+    assert bounds["missing_mass"] < 0.001
+    assert theirs["pass@1"]["value"] == pytest.approx(ours["pass@1"]["value"], abs=0.06)
+
+    samples = progrpo.directory / theirs["eval_dir"] / "samples.jsonl"
+    whole = samples.read_text()
+    assert set(json.loads(whole.splitlines()[0])) >= {"entropy_topk", "missing_mass", "entropy_at_most", "logprob"}
+    samples.write_text(whole[: len(whole) // 2])
+    again = progrpo.json(*arguments, "--backend", "vllm", **ENVIRONMENT)
+    assert samples.read_text() == whole
+    assert again["counts"] == theirs["counts"]
