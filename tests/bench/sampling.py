@@ -116,25 +116,26 @@ def compare(case: Case, repeats: int) -> None:
     """Print a row a repeat and the medians of the ratios."""
     contenders: dict[str, Callable[[], int]] = {"ours": case.ours, "generate": case.generate, "harness": case.harness}
     names = list(contenders)
-    ratios: dict[str, list[float]] = {"generate": [], "harness": []}
+    ratios: dict[str, list[tuple[float, float]]] = {"generate": [], "harness": []}
     all_of_them, case.raw, case.prompts = (case.raw, case.prompts), case.raw[:2], case.prompts[:2]
     for warm_up in contenders.values():
         warm_up()
     case.raw, case.prompts = all_of_them
     for repeat in range(repeats):
-        seconds, tokens = {}, {}
+        wall, processor, tokens = {}, {}, {}
         for name in names[repeat % 3 :] + names[: repeat % 3]:
             torch.manual_seed(repeat)
-            began = time.perf_counter()
+            began = time.perf_counter(), time.process_time()
             tokens[name] = contenders[name]()
-            seconds[name] = time.perf_counter() - began
+            wall[name], processor[name] = time.perf_counter() - began[0], time.process_time() - began[1]
         for name, of_name in ratios.items():
-            of_name.append(seconds[name] / seconds["ours"])
-        cells = " | ".join(f"{seconds[name]:.2f} s, {tokens[name] / seconds[name]:.0f} tokens/s" for name in names)
-        last = " | ".join(f"{of_name[-1]:.2f}" for of_name in ratios.values())
+            of_name.append((wall[name] / wall["ours"], processor[name] / processor["ours"]))
+        cells = " | ".join(f"{wall[name]:.2f} s, {tokens[name] / wall[name]:.0f} tokens/s" for name in names)
+        last = " | ".join(f"{of_name[-1][0]:.2f}" for of_name in ratios.values())
         print(f"| {case.name}, {len(case.prompts)} problems, n = {case.n} | {cells} | {last} |", flush=True)
-    medians = ", ".join(f"{statistics.median(each):.2f} x {name}" for name, each in ratios.items())
-    print(f"| {case.name}, n = {case.n}: **median {medians}** | | | | | |", flush=True)
+    for place, clock in enumerate(("time", "processor time")):
+        medians = " | ".join(f"{statistics.median(each[place] for each in of_name):.2f}" for of_name in ratios.values())
+        print(f"| {case.name}, n = {case.n}: median ratio of {clock} | | | | {medians} |", flush=True)
 
 
 class Timed:
