@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Batch:
-    """Completions that are drawn together: the same batch gives the same completions, whatever was drawn before."""
+    """Completions drawn together: the same batch gives the same, whatever was drawn before (vLLM: up to rounding)."""
 
     prompts: Sequence[str]
     """One a completion: n equal prompts in a row are n samples of one problem."""

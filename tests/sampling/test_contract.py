@@ -40,6 +40,12 @@ def drawn(make):
     return list(make().sample(BATCHES))
 
 
+def assert_same(one, other):
+    """The same completions; vLLM's scheduling may round their log-probabilities differently."""
+    assert [(s.text, s.tokens, s.finished) for s in one] == [(s.text, s.tokens, s.finished) for s in other]
+    assert [s.logprob for s in one] == pytest.approx([s.logprob for s in other], abs=1e-4)
+
+
 def test_one_sample_a_prompt_in_order(drawn):
     assert [len(batch) for batch in drawn] == [30, 5]
     assert len({sample.text for sample in drawn[0]}) > 10  # n samples of a problem are different ones
@@ -70,12 +76,12 @@ def test_length_end_logprob_and_entropy_are_those_of_the_model(drawn, reference)
 
 def test_a_batch_is_the_same_whatever_was_drawn_before(make, drawn):
     (second,) = make().sample(BATCHES[1:])
-    assert second == drawn[1]
+    assert_same(second, drawn[1])
 
 
 def test_another_seed_draws_other_samples(make, drawn):
     (other,) = make().sample([Batch(BATCHES[1].prompts, seed=3)])
-    assert other != drawn[1]
+    assert [sample.text for sample in other] != [sample.text for sample in drawn[1]]
 
 
 def test_a_length_limit_cuts_and_says_so(make):
@@ -98,9 +104,9 @@ def test_a_small_nucleus_narrows(make):
 def test_the_chat_template_is_used_where_asked_for(make, reference):
     """A template that repeats the user's words makes the chat path draw the plain path's samples."""
     _, tokenizer = reference
-    plain = list(make().sample(BATCHES[1:]))
+    (plain,) = make().sample(BATCHES[1:])
     tokenizer.chat_template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
     try:
-        assert list(make(chat=True).sample(BATCHES[1:])) == plain
+        assert_same(*make(chat=True).sample(BATCHES[1:]), plain)
     finally:
         tokenizer.chat_template = None
