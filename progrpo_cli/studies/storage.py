@@ -112,7 +112,11 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
         try:
             yield
         finally:
-            held.invalidate()  # closes the connection, and the lock with it, in whatever state it is
+            try:
+                held.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+                held.commit()
+            except sqlalchemy.exc.SQLAlchemyError:
+                held.invalidate()  # the server is away: the lock is gone with the connection
             held.close()
 
     with (directory / ".place.lock").open("ab") as lock:

@@ -86,7 +86,7 @@ class _Worker:
         except LostRun as error:
             log.warning(f"left to the other worker: {error}")
         reconcile(self._plan, self._store, self._record, only=known.trial.config_hash)
-        write_trials_csv(self._plan, self._store, self._record, at_most_every=2.0)
+        write_trials_csv(self._plan, self._store, self._record, at_most_every=10.0)
         return True
 
     def _do(self, known: Known, run: Run, entry: Entry) -> None:
