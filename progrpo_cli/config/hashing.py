@@ -16,6 +16,7 @@ UNHASHED = (
     "device",
     "experiment",
     "model.name",
+    "task.sandbox",
     "train.save_every",
     "train.eval_every",
     "train.keep_checkpoints",

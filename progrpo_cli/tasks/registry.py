@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.sections import CountdownConfig, MathsConfig, ReasoningGymConfig, TaskConfig
+from progrpo_cli.tasks.sections import CodeConfig, CountdownConfig, MathsConfig, ReasoningGymConfig, TaskConfig
 
 
 def make_task(config: TaskConfig) -> Task:
@@ -13,6 +13,10 @@ def make_task(config: TaskConfig) -> Task:
         RequestError: what the task needs (an extra, a tool) is missing.
     """
     match config:
+        case CodeConfig():
+            from progrpo_cli.tasks.code.task import Code
+
+            return Code(config)
         case CountdownConfig():
             from progrpo_cli.tasks.countdown.task import Countdown
 

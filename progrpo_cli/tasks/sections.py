@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from progrpo_cli.section import Natural, Positive, Section
+from progrpo_cli.section import Natural, Positive, PositiveFloat, Section
 
 
 class TaskConfig(Section):
@@ -111,7 +111,32 @@ class MathsConfig(DatasetConfig):
     fields: AnswerFieldsConfig
 
 
+class CodeFieldsConfig(FieldsConfig):
+    """With tests."""
+
+    tests: str
+    hidden_tests: str | None
+    entry_point: str | None
+    """The function under test; null: the tests name it, or the program reads and prints."""
+    starter_code: str | None
+
+
+class CodeConfig(DatasetConfig):
+    """Python programs by unit tests, in a sandbox."""
+
+    kind: Literal["code"]
+    fields: CodeFieldsConfig
+    tests: Literal["check", "input_output"]
+    """HumanEval's manner, a function `check(candidate)`; or lists of inputs and outputs, of programs or functions."""
+    sandbox: Literal["bubblewrap", "none"]
+    """none: code that a policy wrote runs unprotected, with limits on time and memory only."""
+    seconds: PositiveFloat
+    """Wall-clock limit: of all tests by calls together, of each run of a program."""
+    memory_mb: Positive
+
+
 KINDS: dict[str, type[TaskConfig]] = {
+    "code": CodeConfig,
     "countdown": CountdownConfig,
     "maths": MathsConfig,
     "reasoning_gym": ReasoningGymConfig,

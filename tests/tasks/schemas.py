@@ -1,6 +1,9 @@
 """Twenty problems of our own in the schema of each dataset, as its rows would be."""
 
+import base64
 import json
+import pickle
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -127,7 +130,89 @@ def dapo_math() -> list[dict]:
     ]
 
 
-SCHEMAS = {made.__name__: made for made in (aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math)}
+def _function(i: int) -> dict:
+    return {
+        "task_id": f"Own/{i}",
+        "prompt": f'import math\n\n\ndef shifted(xs: list, by: int = {i}) -> list:\n    """Each number plus {i}."""\n',
+        "entry_point": "shifted",
+        "canonical_solution": "    return [x + by for x in xs]\n",
+    }
+
+
+def humaneval_plus() -> list[dict]:
+    """HumanEval+'s tests use numpy and compare within a tolerance."""
+    tests = """import numpy as np
+
+def check(candidate):
+    inputs = [[[1, 2, 3]], [[]], [[0.5]]]
+    for given in inputs:
+        assert np.allclose(candidate(*given), np.array(*given) + %d)
+"""
+    return [{**_function(i), "test": tests % i} for i in range(SIZE)]
+
+
+def livecodebench() -> list[dict]:
+    """Half of them programs, half functions; hidden tests are packed as the benchmark packs them."""
+    rows = []
+    for i in range(SIZE):
+        functional = i % 2 == 1
+        kind = "functional" if functional else "stdin"
+        cases = [{"input": f"{n}\n{i}", "output": str(n + i), "testtype": kind} for n in (1, 2, 30)]
+        hidden = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(cases[1:])))).decode()
+        rows.append(
+            {
+                "question_title": f"Sum {i}",
+                "question_content": f"Add the two whole numbers. ({i})",
+                "platform": "own",
+                "question_id": f"own_{i}",
+                "starter_code": "class Solution:\n    def add(self, a: int, b: int) -> int:\n" if functional else "",
+                "difficulty": "easy",
+                "public_test_cases": json.dumps(cases[:1]),
+                "private_test_cases": hidden,
+                "metadata": json.dumps({"func_name": "add"} if functional else {}),
+            }
+        )
+    return rows
+
+
+def deepcoder() -> list[dict]:
+    """The three shapes of its subsets."""
+    rows = []
+    for i in range(SIZE):
+        pairs = [(f"{n} {i}\n", f"{n * i}\n") for n in (1, 2, 30)]
+        if i % 3 == 0:
+            tests: object = [{"input": a, "output": b, "type": "stdin_stdout"} for a, b in pairs]
+        elif i % 3 == 1:
+            tests = {"inputs": [a for a, _ in pairs], "outputs": [b for _, b in pairs]}
+        else:
+            calls = [([n, i], [n * i]) for n in (1, 2, 30)]
+            tests = [{"type": "function_call", "fn_name": "times", "input": a, "output": b} for a, b in calls]
+        rows.append({"problem": f"Multiply the two whole numbers. ({i})", "tests": json.dumps(tests)})
+    return rows
+
+
+SOLUTIONS = {
+    "humaneval_plus": ["    return [x + by for x in xs]\n"] * SIZE,
+    "livecodebench": [
+        "class Solution:\n    def add(self, a, b):\n        return a + b"
+        if i % 2
+        else "print(int(input()) + int(input()))"
+        for i in range(SIZE)
+    ],
+    "deepcoder": [
+        "def times(a, b):\n    return a * b" if i % 3 == 2 else "a, b = map(int, input().split())\nprint(a * b)"
+        for i in range(SIZE)
+    ],
+}
+"""A right program for each row of the schemas with tests."""
+
+SCHEMAS = {
+    made.__name__: made
+    for made in (
+        *(aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math),
+        *(humaneval_plus, livecodebench, deepcoder),
+    )
+}
 
 
 def write(name: str, directory: Path, suffix: str = ".jsonl") -> Path:

@@ -1,0 +1,139 @@
+"""What runs inside a sandbox, as text: ``python -I -S -c <this file>``. Only the standard library is there.
+
+The first line on standard input says what to do. Two programs never share a process: the policy's code, which answers
+calls, and a benchmark's tests, which make them. So that code cannot see the tests, nor what a call should return, nor
+speak for the tests; what it returns is rebuilt on the other side from plain values.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+
+def main() -> None:
+    lines = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="surrogatepass")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogatepass")
+    task = json.loads(lines.readline())
+    if task["uid"]:
+        os.setgroups([])
+        os.setgid(task["uid"])
+        os.setuid(task["uid"])
+    for name, value in task["limits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    if task["mode"] == "program":
+        with open("input", "w+", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(task["input"])
+            file.flush()
+            os.lseek(file.fileno(), 0, 0)
+            os.dup2(file.fileno(), 0)
+        lines.close()
+        replies.close()
+        sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogatepass", closefd=False)
+        exec(compile(task["source"], "solution", "exec"), {"__name__": "__main__"})
+        return
+    if task["mode"] == "compile":
+        try:
+            compile(task["source"], "solution", "exec")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            replies.write('{"unparseable": true}\n')
+        replies.close()
+        return
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+
+    def reply(message: dict[str, Any]) -> None:
+        replies.write(json.dumps(message) + "\n")
+        replies.flush()
+
+    if task["mode"] == "tests":
+        sys.path.append("/packages")
+        run_tests(task, lines, reply)
+    else:
+        answer_calls(task, lines, reply)
+
+
+def answer_calls(task: dict[str, Any], lines: Any, reply: Any) -> None:
+    names: dict[str, Any] = {"__name__": "solution"}
+    try:
+        code = compile(task["source"], "solution", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        reply({"unparseable": True})
+        return
+    try:
+        exec(code, names)
+        function = getattr(names["Solution"](), task["entry"]) if task["method"] else names[task["entry"]]
+    except BaseException as error:
+        reply({"raised": type(error).__name__})
+        return
+    reply({"ready": True})
+    for line in lines:
+        call = decode(json.loads(line))
+        try:
+            message = {"value": encode(function(*call[0], **call[1]))}
+        except BaseException as error:
+            message = {"raised": type(error).__name__}
+        reply(message)
+
+
+def run_tests(task: dict[str, Any], lines: Any, reply: Any) -> None:
+    def candidate(*arguments: Any, **named: Any) -> Any:
+        reply({"call": encode([list(arguments), named])})
+        message = json.loads(lines.readline())
+        if "value" in message:
+            return decode(message["value"])
+        kind = getattr(builtins, str(message.get("raised")), None)
+        raise kind() if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError()
+
+    names: dict[str, Any] = {"__name__": "tests"}
+    try:
+        exec(compile(task["context"], "context", "exec"), names)
+        names[task["entry"]] = candidate
+        exec(compile(task["source"], "tests", "exec"), names)
+        names["check"](candidate)
+    except BaseException as error:
+        reply({"failed": type(error).__name__})
+    else:
+        reply({"passed": True})
+
+
+def encode(value: Any) -> Any:
+    """Plain values as JSON; whatever is no plain value is an error, a class derived from one included."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind in (list, tuple, set, frozenset):
+        return [kind.__name__, *(encode(part) for part in value)]
+    if kind is dict:
+        return ["dict", *([encode(key), encode(part)] for key, part in value.items())]
+    if kind is bytes:
+        return ["bytes", value.hex()]
+    if kind is complex:
+        return ["complex", value.real, value.imag]
+    raise TypeError("not a plain value")
+
+
+def decode(value: Any) -> Any:
+    """The inverse of :func:`encode`, for JSON from anybody: makes nothing but plain values."""
+    if not isinstance(value, list):
+        if isinstance(value, dict):
+            raise TypeError("not a plain value")
+        return value
+    kind, *parts = value
+    if kind == "dict":
+        return {decode(key): decode(part) for key, part in parts}
+    if kind == "bytes":
+        return bytes.fromhex(parts[0])
+    if kind == "complex":
+        return complex(*parts)
+    makers: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+    return makers[kind](decode(part) for part in parts)
+
+
+if __name__ == "__main__":
+    main()

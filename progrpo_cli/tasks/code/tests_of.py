@@ -1,0 +1,84 @@
+"""The tests of LiveCodeBench and DeepCoder, in the several shapes that their rows hold them in."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import zlib
+from typing import Any
+
+from progrpo_cli.errors import RequestError
+from progrpo_cli.tasks.code.checking import Call, Calls, Outputs, Tests
+
+
+class _TextOnly(pickle.Unpickler):
+    """A pickle of text (LiveCodeBench packs its hidden tests so) and of nothing that has to be looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+
+
+def unpacked(value: Any) -> Any:
+    """JSON in a text, or in LiveCodeBench's base64 of zlib of pickle of text; anything else as it is.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.lstrip()[:1] in ("[", "{"):
+        return json.loads(value)
+    try:
+        return json.loads(_TextOnly(io.BytesIO(zlib.decompress(base64.b64decode(value)))).load())
+    except (zlib.error, pickle.UnpicklingError, EOFError, TypeError) as error:
+        raise ValueError(f"tests that can't be unpacked: {error}") from error
+
+
+def tests_of(place: str, *values: Any, entry: str | None) -> Tests:
+    """All tests of a row: ``{inputs, outputs, fn_name?}`` or a list of ``{input, output, ...}``, packed or not.
+
+    Args:
+        place: where the row stands, for errors.
+        values: the row's fields with tests.
+        entry: the function under test, where the row names it outside of the tests.
+
+    Raises:
+        RequestError: the tests have another form, or there are none.
+    """
+    try:
+        cases: list[dict[str, Any]] = []
+        for value in map(unpacked, values):
+            if isinstance(value, dict):
+                shared = {"fn_name": value.get("fn_name")}
+                pairs = zip(value["inputs"], value["outputs"], strict=True)
+                cases += [{"input": given, "output": expected, **shared} for given, expected in pairs]
+            else:
+                cases += value
+        entry = next((name for name in map(_entry, cases) if name), entry)
+        if not cases:
+            raise ValueError("no tests")
+        if entry is None:
+            return Outputs(tuple((_text(case["input"]), _text(case["output"])) for case in cases))
+        return Calls(entry, tuple(_call(case) for case in cases))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{place}: tests of an unknown form ({type(error).__name__}: {error})") from error
+
+
+def _entry(case: dict[str, Any]) -> str | None:
+    name = case.get("fn_name") or (case.get("metadata") or {}).get("func_name")
+    return str(name) if name else None
+
+
+def _text(value: Any) -> str:
+    """What a program reads or prints; a list holds lines."""
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _call(case: dict[str, Any]) -> Call:
+    """LiveCodeBench: an argument in JSON a line and the value in JSON; else lists, the value alone in one or not."""
+    given, expected = case["input"], case["output"]
+    if isinstance(given, str):
+        return Call([json.loads(line) for line in given.splitlines() if line.strip()], json.loads(expected))
+    return Call(list(given), expected[0] if isinstance(expected, list) and len(expected) == 1 else expected)
