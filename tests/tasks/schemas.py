@@ -133,7 +133,7 @@ def dapo_math() -> list[dict]:
 def _function(i: int) -> dict:
     return {
         "task_id": f"Own/{i}",
-        "prompt": f'import math\n\n\ndef shifted(xs: list, by: int = {i}) -> list:\n    """Each number plus {i}."""\n',
+        "prompt": f'import math\n\n\ndef shifted(xs: list, by: int = {i + 1}) -> list:\n    """Each number plus {i + 1}."""\n',
         "entry_point": "shifted",
         "canonical_solution": "    return [x + by for x in xs]\n",
     }
@@ -148,7 +148,7 @@ def check(candidate):
     for given in inputs:
         assert np.allclose(candidate(*given), np.array(*given) + %d)
 """
-    return [{**_function(i), "test": tests % i} for i in range(SIZE)]
+    return [{**_function(i), "test": tests % (i + 1)} for i in range(SIZE)]
 
 
 def livecodebench() -> list[dict]:
@@ -157,7 +157,7 @@ def livecodebench() -> list[dict]:
     for i in range(SIZE):
         functional = i % 2 == 1
         kind = "functional" if functional else "stdin"
-        cases = [{"input": f"{n}\n{i}", "output": str(n + i), "testtype": kind} for n in (1, 2, 30)]
+        cases = [{"input": f"{n}\n{i + 1}", "output": str(n + i + 1), "testtype": kind} for n in (1, 2, 30)]
         hidden = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(cases[1:])))).decode()
         rows.append(
             {

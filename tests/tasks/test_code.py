@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import schemas
+from bubblewrap import require_bubblewrap
 from judged import judge
 
 from progrpo_cli.config.compose import compose
@@ -13,10 +14,15 @@ from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import SPLITS, Attempt
 from progrpo_cli.tasks.code.checking import code_in, same_output
+from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.code.task import Code
-from progrpo_cli.tasks.code.tests_of import tests_of
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tasks.sections import CodeConfig
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bubblewrap() -> None:
+    require_bubblewrap()
 
 
 @cache
@@ -92,7 +98,7 @@ def test_starter_code_is_shown(tmp_path: Path) -> None:
 )
 def test_tests_of_an_unknown_form_are_named(tests: str) -> None:
     with pytest.raises(RequestError, match="row 7: tests of an unknown form"):
-        tests_of("row 7", tests, entry=None)
+        read_tests("row 7", tests, entry=None)
 
 
 def test_packed_tests_run_nothing() -> None:
@@ -107,7 +113,7 @@ def test_packed_tests_run_nothing() -> None:
 
     packed = base64.b64encode(zlib.compress(pickle.dumps(Bad()))).decode()
     with pytest.raises(RequestError, match="not allowed"):
-        tests_of("row 1", packed, entry=None)
+        read_tests("row 1", packed, entry=None)
     assert not Path("/tmp/progrpo-was-here").exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from attacks import ATTACKS
+from bubblewrap import require_bubblewrap
 from command_line import CommandLine
 
 from progrpo_cli.errors import RequestError
@@ -26,6 +27,7 @@ RIGHT = "def add(a, b):\n    return a + b\n"
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
+    require_bubblewrap()
     return Sandbox("bubblewrap", "test")
 
 
@@ -147,13 +149,13 @@ def test_root_inside_is_not_to_be_had(sandbox: Sandbox) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="changes the user, which only root can")
 def test_another_user_has_the_same_sandbox(tmp_path: Path) -> None:
     """The whole file again as a user who is not root, with a Python that this user can read."""
+    require_bubblewrap()
     python = Path("/usr/bin/python3")
     if not python.exists():
         pytest.skip("no Python that everybody can read")
-    root = tmp_path / "package"
-    shutil.copytree(
-        Path(__file__).parents[2] / "progrpo_cli", root / "progrpo_cli", ignore=shutil.ignore_patterns("*.safetensors")
-    )
+    root, sources = tmp_path / "package", [RIGHT, *map(ATTACKS.get, ("fork bomb", "memory hog", "exit in the call"))]
+    package = Path(__file__).parents[2] / "progrpo_cli"
+    shutil.copytree(package, root / "progrpo_cli", ignore=shutil.ignore_patterns("*.safetensors"))
     for parent in [root, *root.parents][:-1]:
         parent.chmod(parent.stat().st_mode | 0o055)
     code = (

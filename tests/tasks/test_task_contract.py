@@ -2,6 +2,7 @@
 
 import pytest
 import schemas
+from bubblewrap import require_bubblewrap
 
 from progrpo_cli.config import paths
 from progrpo_cli.config.compose import compose
@@ -28,7 +29,10 @@ def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     overrides = [f"task={request.param}"]
     if request.param in schemas.SCHEMAS:  # no hub: twenty problems of our own in the dataset's schema
         overrides.append(f"task.dataset={schemas.write(request.param, tmp_path_factory.mktemp('data'))}")
-    return make_task(compose(overrides).task)
+    config = compose(overrides).task
+    if config.kind == "code":
+        require_bubblewrap()
+    return make_task(config)
 
 
 def test_ids_are_unique_and_no_problem_is_in_two_splits(task: Task) -> None:

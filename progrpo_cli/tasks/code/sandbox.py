@@ -247,6 +247,8 @@ def _bubblewrap(packages: tuple[str, ...]) -> list[str]:
         for installed in usr.glob(pattern):
             mounts += ["--tmpfs", str(installed), "--remount-ro", str(installed)]
     mounts += _python()[0]
+    if packages:
+        mounts += ["--perms", "0755", "--dir", "/packages"]
     for package in packages:
         found = find_spec(package)
         if found is not None and found.submodule_search_locations:
@@ -255,6 +257,7 @@ def _bubblewrap(packages: tuple[str, ...]) -> list[str]:
             mounts += ["--ro-bind-try", f"{place}.libs", f"/packages/{package}.libs"]
     return [
         *(_tool(), "--die-with-parent", "--new-session", *namespaces, *mounts),
+        *("--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1"),
         *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(32 * _MEGABYTE), "--tmpfs", "/tmp"),
         *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
     ]

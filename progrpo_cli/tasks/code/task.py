@@ -11,7 +11,7 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.code.checking import CheckCode, Tests, code_in, judge
 from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
-from progrpo_cli.tasks.code.tests_of import tests_of
+from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.data import DatasetProblems, Row
 from progrpo_cli.tasks.sections import CodeConfig
 
@@ -50,7 +50,7 @@ class Code:
             self._tests[identifier] = CheckCode(question, row.text("tests"), row.text("entry_point"))
             return question
         packed = [row.value(field) for field in ("tests", "hidden_tests") if getattr(fields, field) is not None]
-        self._tests[identifier] = tests_of(row.place, *packed, entry=self._entry(row))
+        self._tests[identifier] = read_tests(row.place, *packed, entry=self._entry(row))
         starter = row.value("starter_code") if fields.starter_code else None
         return f"{question}\n\nStart from this code:\n```python\n{starter}\n```" if starter else question
 

@@ -36,7 +36,7 @@ def unpacked(value: Any) -> Any:
         raise ValueError(f"tests that can't be unpacked: {error}") from error
 
 
-def tests_of(place: str, *values: Any, entry: str | None) -> Tests:
+def read_tests(place: str, *values: Any, entry: str | None) -> Tests:
     """All tests of a row: ``{inputs, outputs, fn_name?}`` or a list of ``{input, output, ...}``, packed or not.
 
     Args:
