@@ -118,6 +118,9 @@ def evaluate(
     k: Annotated[str, typer.Option(help="The k of Pass@k, separated by commas.")] = "1,32",
     n: Annotated[int | None, typer.Option(help="Samples a problem; default: twice the largest k.")] = None,
     tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas; default: the run's own.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="task.KEY=VALUE for the tasks of --tasks; may be repeated.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (the extra `vllm`).")] = "hf",
     temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
@@ -138,6 +141,7 @@ def evaluate(
             ks=_integers("--k", k),
             n=n,
             tasks=tasks.split(",") if tasks else None,
+            settings=tuple(settings or ()),
             backend=backend,
             temperature=temperature,
             top_p=top_p,

@@ -1,4 +1,4 @@
-"""Tests that run programs in bubblewrap: skipped where it cannot be used, unless PROGRPO_TEST_SANDBOX says that it can."""
+"""Tests that use bubblewrap: skipped where it does not work, unless PROGRPO_TEST_SANDBOX says that it has to."""
 
 import os
 

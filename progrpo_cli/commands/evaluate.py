@@ -21,6 +21,7 @@ from progrpo_cli.records.rundir import RunDirectory, find_runs
 from progrpo_cli.sampling.base import Sampler
 from progrpo_cli.sampling.vllm_setup import require_vllm
 from progrpo_cli.tasks.base import Split, Task
+from progrpo_cli.tasks.sections import TaskConfig
 from progrpo_cli.tracking.wandb_run import Tracker, tracker, wandb_mode
 
 RUNS = Path("runs")
@@ -63,6 +64,8 @@ class Request:
     ks: list[int]
     n: int | None = None
     tasks: list[str] | None = None
+    settings: tuple[str, ...] = ()
+    """``task.KEY=VALUE`` for each of the tasks."""
     backend: str = "hf"
     temperature: float | None = None
     top_p: float = 1.0
@@ -90,6 +93,15 @@ class Request:
         for name in self.tasks or []:
             if name not in known:
                 raise RequestError(f"unknown task {name!r}{nearest(name, known)}")
+        for setting in self.settings:
+            if not setting.startswith("task.") or not self.tasks:
+                raise RequestError(f"--set {setting}: takes task.KEY=VALUE, for the tasks that --tasks names")
+        if self.settings:
+            self.task_configs()
+
+    def task_configs(self) -> list[TaskConfig]:
+        """The tasks asked for; none: the target's own is meant."""
+        return [compose([f"task={name}", *self.settings]).task for name in self.tasks or []]
 
 
 def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[dict[str, Any]]:
@@ -128,7 +140,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = [compose([f"task={name}"]).task for name in request.tasks] if request.tasks else [config.task]
+    configs = request.task_configs() or [config.task]
     all_scores = []
     for task in configs:
         settings = EvalSettings(

@@ -27,7 +27,7 @@ class Row:
 
     place: str
     values: dict[str, Any]
-    fields: dict[str, str | None]
+    fields: dict[str, Any]
     """The task's name of a field -> the dataset's; dots lead into nested values: ``reward_model.ground_truth``."""
 
     def value(self, field: str) -> Any:
@@ -36,9 +36,12 @@ class Row:
         Raises:
             RequestError: the row has no such field.
         """
-        found: Any = self.values
         name = self.fields[field]
-        assert name is not None
+        assert isinstance(name, str)
+        return self._lookup(name, field)
+
+    def _lookup(self, name: str, field: str) -> Any:
+        found: Any = self.values
         for part in [name] if name in self.values else name.split("."):
             if isinstance(found, dict) and part in found:
                 found = found[part]
@@ -55,9 +58,15 @@ class Row:
         Raises:
             RequestError: the row has no such field, or neither text nor a number in it.
         """
-        found = self.value(field)
+        name = self.fields[field]
+        assert isinstance(name, str)
+        return self.named(name, field)
+
+    def named(self, name: str, field: str) -> str:
+        """The same for the dataset's own name of a field, one of those that ``task.fields.<field>`` lists."""
+        found = self._lookup(name, field)
         if not isinstance(found, str | int | float) or isinstance(found, bool):
-            raise RequestError(f"{self.place}: {self.fields[field]} holds {type(found).__name__}, not text")
+            raise RequestError(f"{self.place}: {name} holds {type(found).__name__}, not text")
         return str(found)
 
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.sections import CodeConfig, CountdownConfig, MathsConfig, ReasoningGymConfig, TaskConfig
+from progrpo_cli.tasks.sections import (
+    ChoiceConfig,
+    CodeConfig,
+    CountdownConfig,
+    MathsConfig,
+    OwnConfig,
+    ReasoningGymConfig,
+    TaskConfig,
+)
 
 
 def make_task(config: TaskConfig) -> Task:
@@ -13,6 +21,10 @@ def make_task(config: TaskConfig) -> Task:
         RequestError: what the task needs (an extra, a tool) is missing.
     """
     match config:
+        case ChoiceConfig():
+            from progrpo_cli.tasks.choice import Choice
+
+            return Choice(config)
         case CodeConfig():
             from progrpo_cli.tasks.code.task import Code
 
@@ -33,6 +45,10 @@ def make_task(config: TaskConfig) -> Task:
             from progrpo_cli.tasks.maths.task import Maths
 
             return Maths(config)
+        case OwnConfig():
+            from progrpo_cli.tasks.own import Own
+
+            return Own(config)
         case ReasoningGymConfig():
             from progrpo_cli.tasks.reasoning_gym.task import ReasoningGym
 

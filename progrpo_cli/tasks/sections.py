@@ -135,10 +135,54 @@ class CodeConfig(DatasetConfig):
     memory_mb: Positive
 
 
+class ChoiceFieldsConfig(AnswerFieldsConfig):
+    """With options: either all of them and the letter of the right one, or the right one and the wrong ones apart."""
+
+    options: str | None
+    wrong: list[str] | None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ChoiceFieldsConfig:
+        if (self.options is None) == (self.wrong is None):
+            raise ValueError("either options or wrong has to be given")
+        return self
+
+
+class ChoiceConfig(DatasetConfig):
+    """Multiple choice."""
+
+    kind: Literal["choice"]
+    fields: ChoiceFieldsConfig
+
+
+class OwnFieldsConfig(FieldsConfig):
+    """Of a user's own file."""
+
+    answer: str | None
+    """null: a verdict function judges without one."""
+
+
+class OwnConfig(DatasetConfig):
+    """A user's own problems, with exact answers or a verdict function."""
+
+    kind: Literal["own"]
+    fields: OwnFieldsConfig
+    verdict: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None
+    """`module:function`, found from the working directory; null: answers are compared as text."""
+
+    @model_validator(mode="after")
+    def _something_judges(self) -> OwnConfig:
+        if self.verdict is None and self.fields.answer is None:
+            raise ValueError("either fields.answer or verdict has to be given")
+        return self
+
+
 KINDS: dict[str, type[TaskConfig]] = {
+    "choice": ChoiceConfig,
     "code": CodeConfig,
     "countdown": CountdownConfig,
     "maths": MathsConfig,
+    "own": OwnConfig,
     "reasoning_gym": ReasoningGymConfig,
 }
 

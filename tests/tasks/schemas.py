@@ -133,7 +133,7 @@ def dapo_math() -> list[dict]:
 def _function(i: int) -> dict:
     return {
         "task_id": f"Own/{i}",
-        "prompt": f'import math\n\n\ndef shifted(xs: list, by: int = {i + 1}) -> list:\n    """Each number plus {i + 1}."""\n',
+        "prompt": f'import math\n\n\ndef shifted(xs: list, by: int = {i + 1}) -> list:\n    """Add {i + 1}."""\n',
         "entry_point": "shifted",
         "canonical_solution": "    return [x + by for x in xs]\n",
     }
@@ -191,6 +191,39 @@ def deepcoder() -> list[dict]:
     return rows
 
 
+def gpqa() -> list[dict]:
+    """The right answer and three wrong ones, in fields of their own."""
+    return [
+        {
+            "Record ID": f"rec{i}",
+            "Question": f"What is {i + 2} squared?",
+            "Correct Answer": str((i + 2) ** 2),
+            **{f"Incorrect Answer {j}": str((i + 2) ** 2 + j) for j in (1, 2, 3)},
+        }
+        for i in range(SIZE)
+    ]
+
+
+def mmlu_pro() -> list[dict]:
+    """Ten options and a letter."""
+    return [
+        {
+            "question_id": 70 + i,
+            "question": f"Which number is {i} tens?",
+            "options": [str(10 * (i + j - i % 10)) for j in range(10)],
+            "answer": "ABCDEFGHIJ"[i % 10],
+            "answer_index": i % 10,
+            "category": "math",
+        }
+        for i in range(SIZE)
+    ]
+
+
+def own() -> list[dict]:
+    """A user's own file."""
+    return [{"prompt": f"Spell {'ab' * (i + 1)} backwards.", "answer": "ba" * (i + 1)} for i in range(SIZE)]
+
+
 SOLUTIONS = {
     "humaneval_plus": ["    return [x + by for x in xs]\n"] * SIZE,
     "livecodebench": [
@@ -210,7 +243,7 @@ SCHEMAS = {
     made.__name__: made
     for made in (
         *(aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math),
-        *(humaneval_plus, livecodebench, deepcoder),
+        *(humaneval_plus, livecodebench, deepcoder, gpqa, mmlu_pro, own),
     )
 }
 
