@@ -43,7 +43,7 @@ def test_the_limit_is_wall_clock_and_holds_for_each(pool: JudgePool) -> None:
     answers(pool, "right")
     began = time.monotonic()
     assert answers(pool, *["hang"] * 4) == ["timeout"] * 4
-    assert 0.9 < time.monotonic() - began < 4  # two workers, two answers each of 0.05 + 0.5 s
+    assert 0.5 < time.monotonic() - began < 4
 
 
 def test_a_killed_pool_starts_again(pool: JudgePool) -> None:

@@ -3,14 +3,16 @@
 One process imports what judging needs and forks the workers, so that a killed worker is replaced in milliseconds.
 ``signal.alarm`` would not do: it fails off the main thread, and a computation inside C code does not notice it.
 
-An answer that is not judged within ``SOON`` is put aside until the others are done and only then gets its whole limit:
-a few hostile answers take time from each other, hardly from the ordinary ones.
+An answer that is not judged within ``SOON`` is put aside: it goes on only while nobody else wants the core, another
+worker takes its place, and its limit counts from when the others are done. So a few hostile answers take time from each
+other, hardly from the ordinary ones.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import selectors
 import socket
@@ -20,19 +22,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from progrpo_cli.errors import WorkError
 
-SOON = 0.05
-"""Seconds after which an answer has to wait for the others."""
+SOON = 0.06
+"""Seconds of processor time after which an answer has to wait for the others: ordinary ones take 1 to 50 ms."""
+ASIDE = 2
+"""Answers put aside at once, for each worker; the next one starts again at the end."""
 LIMIT = 3.0
 """Seconds (wall-clock) after which judging an answer is given up."""
-MEMORY = 1 << 30
+MEMORY = 1 << 29
 """Bytes of address space that one worker may use."""
 _START = 60.0  # seconds for the imports, on a loaded machine
 _RESTARTS = 3
@@ -48,12 +53,17 @@ class _Worker:
     channel: socket.socket
 
 
+_Lane = Literal["first", "aside", "last"]
+
+
 @dataclass
 class _Running:
     worker: _Worker
     index: int
+    lane: _Lane
+    started: float
     deadline: float
-    last_chance: bool
+    cpu_before: float
 
 
 class JudgePool:
@@ -115,39 +125,65 @@ class JudgePool:
     def _judge_all(
         self, requests: Sequence[Mapping[str, Any]], soon: deque[int], known: Callable[[int, str], None]
     ) -> None:
-        later: deque[int] = deque()
+        later: deque[int] = deque()  # answers that had to make room, and start again at the end
         running: dict[socket.socket, _Running] = {}
         with selectors.DefaultSelector() as selector:
             while soon or later or running:
-                while (soon or later) and len(running) < self._size:
-                    last_chance = not soon
-                    index = (soon or later).popleft()
-                    worker = self._idle.pop() if self._idle else self._fork()
-                    deadline = time.monotonic() + (self._limit if last_chance else min(SOON, self._limit))
-                    running[worker.channel] = _Running(worker, index, deadline, last_chance)
-                    selector.register(worker.channel, selectors.EVENT_READ)
-                    _send(worker.channel, requests[index])
+                while (soon or later) and sum(run.lane != "aside" for run in running.values()) < self._size:
+                    lane: _Lane = "first" if soon else "last"
+                    run = self._assign((soon or later).popleft(), lane)
+                    running[run.worker.channel] = run
+                    selector.register(run.worker.channel, selectors.EVENT_READ)
+                    _send(run.worker.channel, requests[run.index])
+                if all(run.lane == "aside" for run in running.values()):
+                    self._let_go_on(running.values())
                 nearest = min(run.deadline for run in running.values())
-                ready = {key.fileobj for key, _ in selector.select(max(0.0, nearest - time.monotonic()))}
-                now = time.monotonic()
+                wait = None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+                ready = {key.fileobj for key, _ in selector.select(wait)}
                 for channel, run in list(running.items()):
-                    if channel in ready:
-                        answer = _receive(channel)
-                    elif now >= run.deadline:
-                        answer = None
-                    else:
+                    if channel not in ready and (time.monotonic() < run.deadline or self._has_time(run, running)):
                         continue
+                    answer = _receive(channel) if channel in ready else None
                     selector.unregister(channel)
                     del running[channel]
-                    if answer is not None:
+                    if answer is not None and run.lane != "aside":
                         self._idle.append(run.worker)
-                        known(run.index, answer)
-                        continue
-                    self._kill(run.worker)
-                    if run.last_chance or channel in ready:  # a worker that died would die again
-                        known(run.index, "timeout")
                     else:
+                        self._kill(run.worker)
+                    if answer is None and run.lane == "first" and channel not in ready and not self._is_over(run):
                         later.append(run.index)
+                    else:  # a worker that died would die again
+                        known(run.index, answer or "timeout")
+
+    def _assign(self, index: int, lane: _Lane) -> _Running:
+        worker = self._idle.pop() if self._idle else self._fork()
+        now = time.monotonic()
+        deadline = now + (min(SOON, self._limit) if lane == "first" else self._limit)
+        return _Running(worker, index, lane, now, deadline, _cpu(worker.pid))
+
+    def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
+        """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
+        if run.lane != "first" or self._is_over(run):
+            return False
+        missing = min(SOON, self._limit) - (_cpu(run.worker.pid) - run.cpu_before)
+        if missing > 0.01:
+            run.deadline = time.monotonic() + missing
+            return True
+        if sum(other.lane == "aside" for other in running.values()) >= ASIDE * self._size:
+            return False
+        with suppress(ProcessLookupError):
+            os.sched_setscheduler(run.worker.pid, os.SCHED_IDLE, os.sched_param(0))
+        run.lane, run.deadline = "aside", math.inf
+        return True
+
+    def _is_over(self, run: _Running) -> bool:
+        return time.monotonic() - run.started >= self._limit
+
+    def _let_go_on(self, runs: Iterable[_Running]) -> None:
+        """All others are judged: what was put aside now has its limit."""
+        for run in runs:
+            if run.deadline == math.inf:
+                run.deadline = time.monotonic() + self._limit
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -207,6 +243,15 @@ class JudgePool:
             self._parent.kill()  # its workers die with it
             self._parent.wait()
             self._parent = None
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used, to 10 ms; infinite when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.inf
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _send(channel: socket.socket, request: Mapping[str, Any]) -> None:

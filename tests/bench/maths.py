@@ -1,0 +1,89 @@
+"""Mathematics verdicts of two workers: ordinary answers alone, and with 1 % among them that never end, in turn."""
+
+import random
+import statistics
+import time
+
+from progrpo_cli.tasks.judging.pool import JudgePool
+from progrpo_cli.tasks.maths import guard
+
+ANSWERS, BAD, ROUNDS, WORKERS = 900, 9, 3, 2
+
+
+def ordinary(rng: random.Random) -> list[tuple[str, str]]:
+    """Reference and answer, no two alike, none decided without the parser; half of them are right."""
+    found: dict[tuple[str, str], None] = {}
+    while len(found) < ANSWERS:
+        a, b, c = rng.randint(2, 99), rng.randint(2, 99), rng.randint(2, 99)
+        wrong = rng.random() < 0.5
+        d = b + wrong
+        pair = rng.choice(
+            [
+                (f"\\frac{{{a}}}{{{b}}}", f"{a}/{d}"),
+                (f"{a}\\sqrt{{{b}}}+{c}", f"{c} + {a}\\sqrt{{{d}}}"),
+                (f"x^2+{a}x+{b}", f"{d} + {a}x + x^{{2}}"),
+                (f"\\left[{a},{a + b}\\right)", f"[{a}, {a + d})"),
+                (f"({a},{b},{c})", f"({a}, {d}, {c})"),
+                (f"{a}.{b}", f"{a}.{d}0"),
+                (f"{a}\\pi", f"{a + wrong} \\cdot \\pi"),
+                (f"\\{{{a},{b},{c}\\}}", f"\\{{{c}, {d}, {a}\\}}"),
+            ]
+        )
+        if guard.verdict_without_parsing(*map(guard.normal, pair)) is None:
+            found[pair] = None
+    return list(found)
+
+
+def bad() -> list[tuple[str, str]]:
+    """Within all caps of the guard, so that only the clock stops them; three kinds."""
+    texts = [
+        (f"(x+y+z+{i})^{{900}}", f"\\binom{{{100_000 + i}}}{{50000}}", f"(a+b+{i})^{{999}}") for i in range(BAD // 3)
+    ]
+    found = [("\\frac{1}{2}", text) for kinds in texts for text in kinds]
+    assert all(guard.may_be_parsed(text) for _, text in found)
+    return found
+
+
+def seconds(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
+    """Until the last ordinary answer is judged, and how many answers were timeouts."""
+    hostile = {text for _, text in bad()}
+    began = time.perf_counter()
+    last, timeouts = began, 0
+
+    def known(index: int, verdict: str) -> None:
+        nonlocal last, timeouts
+        timeouts += verdict == "timeout"
+        if pairs[index][1] not in hostile:
+            last = time.perf_counter()
+            assert verdict in ("correct", "wrong"), (pairs[index], verdict)
+
+    allowed = [(gold, answer) for gold, answer in pairs if guard.may_be_parsed(answer)]
+    assert len(allowed) == len(pairs)
+    pool.judge([{"gold": guard.normal(g), "answer": guard.normal(a)} for g, a in pairs], known)
+    return last - began, timeouts
+
+
+def main() -> None:
+    pool = JudgePool("progrpo_cli.tasks.maths.judge", workers=WORKERS, limit=0.5)
+    pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}] * WORKERS)
+    rng = random.Random(0)
+    alone, among = [], []
+    for number in range(ROUNDS):
+        pairs = ordinary(rng)
+        mixed = [*pairs, *bad()]
+        rng.shuffle(mixed)
+        turns = [(alone, pairs), (among, mixed)]
+        for times, given in turns if number % 2 else turns[::-1]:
+            pool.close()  # parsers remember what they have parsed
+            pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}] * WORKERS)
+            took, timeouts = seconds(pool, given)
+            assert timeouts == (BAD if given is mixed else 0)
+            times.append(took)
+    pool.close()
+    fast, slow = statistics.median(alone), statistics.median(among)
+    ratio = statistics.median(b / a for a, b in zip(alone, among, strict=True))
+    print("| answers | seconds until the last ordinary verdict (median) | answers/s |")
+    print("|---|---|---|")
+    print(f"| {ANSWERS} ordinary | {fast:.2f} | {ANSWERS / fast:.0f} |")
+    print(f"| {ANSWERS} ordinary among {BAD} that never end | {slow:.2f} | {ANSWERS / slow:.0f} |")
+    print(f"\n{WORKERS} workers, {ROUNDS} rounds in turn; ratio {ratio:.3f} (median; below 1.10 is wanted)")
