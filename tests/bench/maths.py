@@ -64,7 +64,7 @@ def seconds(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
 
 
 def main() -> None:
-    pool = JudgePool("progrpo_cli.tasks.maths.judge", workers=WORKERS, limit=0.5)
+    pool = JudgePool("progrpo_cli.tasks.maths.judge", workers=WORKERS, limit=1.5)
     pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}] * WORKERS)
     rng = random.Random(0)
     alone, among = [], []

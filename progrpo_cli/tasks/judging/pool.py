@@ -150,8 +150,8 @@ class JudgePool:
                         self._idle.append(run.worker)
                     else:
                         self._kill(run.worker)
-                    if answer is None and run.lane == "first" and channel not in ready and not self._is_over(run):
-                        later.append(run.index)
+                    if run.lane == "first" and channel not in ready:
+                        later.append(run.index)  # perhaps the machine was busy
                     else:  # a worker that died would die again
                         known(run.index, answer or "timeout")
 
@@ -163,7 +163,7 @@ class JudgePool:
 
     def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
         """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
-        if run.lane != "first" or self._is_over(run):
+        if run.lane != "first" or time.monotonic() - run.started >= self._limit:
             return False
         missing = min(SOON, self._limit) - (_cpu(run.worker.pid) - run.cpu_before)
         if missing > 0.01:
@@ -175,9 +175,6 @@ class JudgePool:
             os.sched_setscheduler(run.worker.pid, os.SCHED_IDLE, os.sched_param(0))
         run.lane, run.deadline = "aside", math.inf
         return True
-
-    def _is_over(self, run: _Running) -> bool:
-        return time.monotonic() - run.started >= self._limit
 
     def _let_go_on(self, runs: Iterable[_Running]) -> None:
         """All others are judged: what was put aside now has its limit."""
