@@ -1,4 +1,4 @@
-"""Mathematics verdicts of two workers: ordinary answers alone, and with 1 % among them that never end, in turn."""
+"""Mathematics verdicts of two workers: ordinary answers alone, and with 1 % hostile ones among them, in turn."""
 
 import random
 import statistics
@@ -35,7 +35,7 @@ def ordinary(rng: random.Random) -> list[tuple[str, str]]:
 
 
 def bad() -> list[tuple[str, str]]:
-    """Within all caps of the guard, so that only the clock stops them; three kinds."""
+    """Within all caps of the guard, so that the clock has to stop (nearly) all of them; three kinds."""
     texts = [
         (f"(x+y+z+{i})^{{900}}", f"\\binom{{{100_000 + i}}}{{50000}}", f"(a+b+{i})^{{999}}") for i in range(BAD // 3)
     ]
@@ -67,7 +67,7 @@ def main() -> None:
     pool = JudgePool("progrpo_cli.tasks.maths.judge", workers=WORKERS, limit=1.5)
     pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}] * WORKERS)
     rng = random.Random(0)
-    alone, among = [], []
+    alone, among, stopped = [], [], 0
     for number in range(ROUNDS):
         pairs = ordinary(rng)
         mixed = [*pairs, *bad()]
@@ -77,7 +77,8 @@ def main() -> None:
             pool.close()  # parsers remember what they have parsed
             pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}] * WORKERS)
             took, timeouts = seconds(pool, given)
-            assert timeouts == (BAD if given is mixed else 0)
+            assert timeouts <= (BAD if given is mixed else 0)
+            stopped += timeouts
             times.append(took)
     pool.close()
     fast, slow = statistics.median(alone), statistics.median(among)
@@ -85,5 +86,6 @@ def main() -> None:
     print("| answers | seconds until the last ordinary verdict (median) | answers/s |")
     print("|---|---|---|")
     print(f"| {ANSWERS} ordinary | {fast:.2f} | {ANSWERS / fast:.0f} |")
-    print(f"| {ANSWERS} ordinary among {BAD} that never end | {slow:.2f} | {ANSWERS / slow:.0f} |")
-    print(f"\n{WORKERS} workers, {ROUNDS} rounds in turn; ratio {ratio:.3f} (median; below 1.10 is wanted)")
+    print(f"| {ANSWERS} ordinary among {BAD} hostile | {slow:.2f} | {ANSWERS / slow:.0f} |")
+    print(f"\n{WORKERS} workers, {ROUNDS} rounds in turn; ratio {ratio:.3f} (median; below 1.10 is wanted);")
+    print(f"{stopped} of {BAD * ROUNDS} hostile answers had to be stopped")
