@@ -13,7 +13,7 @@ from attacks import ATTACKS
 from bubblewrap import require_bubblewrap
 from command_line import CommandLine
 
-from progrpo_cli.errors import RequestError
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge
 from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
 
@@ -141,6 +141,14 @@ def test_a_benchmark_that_is_installed_is_out_of_sight(sandbox: Sandbox) -> None
     assert not told(sandbox, "[p for at in ('python', 'usr') for p in glob.glob(f'/{at}/lib/python3*/*-packages/*')]")
 
 
+def test_memory_that_belongs_to_nobody_is_not_to_be_had(sandbox: Sandbox) -> None:
+    libc = "import ctypes, mmap\nlibc = ctypes.CDLL(None)"
+    assert told(sandbox, "libc.getpid() > 0", libc)
+    assert told(sandbox, "len(mmap.mmap(-1, 1 << 20)) == 1 << 20", libc)
+    for call in ("libc.shmget(0, 1 << 20, 0o1600)", "libc.memfd_create(b'x', 0)", "libc.msgget(0, 0o1600)"):
+        assert told(sandbox, f"{call} == -1", libc), call
+
+
 def test_root_inside_is_not_to_be_had(sandbox: Sandbox) -> None:
     assert not told(sandbox, "os.setuid(0) or 1")
     assert not told(sandbox, "subprocess.run(['/usr/bin/mount', '-t', 'tmpfs', 'x', '/usr']).returncode == 0")
@@ -196,3 +204,8 @@ def test_the_command_refuses_before_it_loads_anything(progrpo: CommandLine) -> N
     assert done.stderr.count("\n") == 1
     assert "task.sandbox=none" in done.stderr
     assert [path for path in progrpo.written() if path != "runs"] == []
+
+
+def test_a_sandbox_that_does_not_start_is_an_error_and_no_verdict(sandbox: Sandbox) -> None:
+    with pytest.raises(WorkError, match="does not start"):
+        judge(sandbox, RIGHT, TESTS, Limits(seconds=2.0, memory=-5))

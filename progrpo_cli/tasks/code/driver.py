@@ -24,7 +24,12 @@ def main() -> None:
         os.setgid(task["uid"])
         os.setuid(task["uid"])
     for name, value in task["limits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (lower, lower))
+    replies.write("started\n")
+    replies.flush()
     nothing = os.open(os.devnull, os.O_RDWR)
     if task["mode"] == "program":
         with open("input", "w+", encoding="utf-8", errors="surrogatepass") as file:

@@ -26,12 +26,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from progrpo_cli.errors import RequestError
+from progrpo_cli.errors import RequestError, WorkError
+from progrpo_cli.tasks.code.system_calls import compiled
 
 DRIVER = Path(__file__).with_name("driver.py").read_text(encoding="utf-8")
 WAYS = Literal["bubblewrap", "none"]
 _USERS = itertools.cycle(range(61184, 65520))  # systemd's range for users that exist only while something runs
 _WATCH = 0.05  # seconds between looks at the memory
+_START = 60.0  # seconds until a sandbox has started, on a loaded machine
 _MEGABYTE = 1 << 20
 
 
@@ -63,7 +65,9 @@ class LimitReached(Exception):
 class Program:
     """A started program with lines in and out; every way out of the ``with`` ends it and all that it started."""
 
-    def __init__(self, command: list[str], limits: Limits, directory: str | None) -> None:
+    def __init__(
+        self, command: list[str], limits: Limits, directory: str | None, descriptors: tuple[int, ...] = ()
+    ) -> None:
         self._limits, self._directory = limits, directory
         self.deadline = time.monotonic() + limits.seconds
         self._process = subprocess.Popen(
@@ -74,6 +78,7 @@ class Program:
             env={},  # the environment of the sandbox's first process can be read inside
             cwd=directory or "/",
             start_new_session=True,
+            pass_fds=descriptors,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -191,7 +196,11 @@ class Sandbox:
             )
 
     def start(self, task: Mapping[str, Any], limits: Limits, packages: tuple[str, ...] = ()) -> Program:
-        """Start what ``task`` says (see the driver), with the standard library and, if asked for, some packages."""
+        """Start what ``task`` says (see the driver), with the standard library and, if asked for, some packages.
+
+        Raises:
+            WorkError: the sandbox itself does not start: no verdict on any program.
+        """
         values = {
             "RLIMIT_CPU": math.ceil(limits.seconds) + 1,
             "RLIMIT_AS": limits.memory,
@@ -200,20 +209,45 @@ class Sandbox:
             "RLIMIT_CORE": 0,
         }
         user, directory = 0, None
+        descriptors: tuple[int, ...] = ()
         if self._way == "bubblewrap":
             values["RLIMIT_NPROC"] = limits.processes
             user = next(_USERS) if os.geteuid() == 0 else 0
-            command = [*_bubblewrap(packages), _python()[1]]
+            command, descriptors = _in_bubblewrap(packages)
         else:
             directory = tempfile.mkdtemp(prefix="progrpo-")
             command = [os.path.realpath(sys.executable)]
-        program = Program([*command, "-I", "-S", "-c", DRIVER], limits, directory)
         try:
+            program = Program([*command, "-I", "-S", "-c", DRIVER], limits, directory, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        try:
+            program.deadline = time.monotonic() + _START
             program.write({**task, "uid": user, "limits": values})
-        except LimitReached:
+            if program.line() != b"started":
+                raise WorkError("the sandbox for code that a policy wrote does not start")
+        except LimitReached as limit:
+            program.__exit__()
+            raise WorkError(f"the sandbox for code that a policy wrote did not start in {_START:.0f} s") from limit
+        except BaseException:
             program.__exit__()
             raise
+        program.deadline = time.monotonic() + limits.seconds
         return program
+
+
+def _in_bubblewrap(packages: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    """The command up to Python's arguments, and the descriptors that it needs, to be closed after the start."""
+    command = list(_bubblewrap(packages))
+    filtered = compiled()
+    descriptors: tuple[int, ...] = ()
+    if filtered is not None:
+        descriptors = (os.memfd_create("seccomp"),)
+        os.write(descriptors[0], filtered)
+        os.lseek(descriptors[0], 0, os.SEEK_SET)
+        command += ["--seccomp", str(descriptors[0])]
+    return [*command, _python()[1]], descriptors
 
 
 def _python() -> tuple[list[str], str]:
@@ -229,7 +263,7 @@ def _python() -> tuple[list[str], str]:
 
 
 @cache
-def _bubblewrap(packages: tuple[str, ...]) -> list[str]:
+def _bubblewrap(packages: tuple[str, ...]) -> tuple[str, ...]:
     """The command up to the program. Installed packages are hidden: benchmarks with their solutions are among them."""
     namespaces = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
@@ -255,12 +289,12 @@ def _bubblewrap(packages: tuple[str, ...]) -> list[str]:
             place = Path(next(iter(found.submodule_search_locations)))
             mounts += ["--ro-bind", str(place), f"/packages/{package}"]
             mounts += ["--ro-bind-try", f"{place}.libs", f"/packages/{package}.libs"]
-    return [
+    return (
         *(_tool(), "--die-with-parent", "--new-session", *namespaces, *mounts),
         *("--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1"),
         *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(32 * _MEGABYTE), "--tmpfs", "/tmp"),
         *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
-    ]
+    )
 
 
 @cache
@@ -268,8 +302,20 @@ def _what_is_wrong() -> str:
     """Why bubblewrap cannot be used here; empty where it can."""
     if not _tool():
         return "bubblewrap is not installed (apt-get install bubblewrap)"
-    command = [*_bubblewrap(()), _python()[1], "-I", "-S", "-c", "print('works')"]
-    done = subprocess.run(command, env={}, capture_output=True, text=True, cwd="/", timeout=30)
+    command, descriptors = _in_bubblewrap(())
+    try:
+        done = subprocess.run(
+            [*command, "-I", "-S", "-c", "print('works')"],
+            env={},
+            cwd="/",
+            pass_fds=descriptors,
+            capture_output=True,
+            text=True,
+            timeout=_START,
+        )
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
     if done.stdout == "works\n":
         return ""
     return f"bubblewrap does not work here ({' '.join(done.stderr.split())[:160]}; version 0.8 or newer is needed)"
