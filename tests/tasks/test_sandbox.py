@@ -208,4 +208,4 @@ def test_the_command_refuses_before_it_loads_anything(progrpo: CommandLine) -> N
 
 def test_a_sandbox_that_does_not_start_is_an_error_and_no_verdict(sandbox: Sandbox) -> None:
     with pytest.raises(WorkError, match="does not start"):
-        judge(sandbox, RIGHT, TESTS, Limits(seconds=2.0, memory=-5))
+        judge(sandbox, RIGHT, TESTS, Limits(file_size="none"))
