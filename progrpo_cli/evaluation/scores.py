@@ -90,6 +90,8 @@ def _of_canonical_forms(
     task: Task, problems: Sequence[Problem], of_problem: Mapping[str, Sequence[Line]]
 ) -> tuple[Floats | None, Floats | None]:
     """Different correct solutions of each problem (P,); for each covered one whether its majority is wrong."""
+    if not task.canonical_forms:
+        return None, None
     distinct, beyond, every_form = [], [], True
     for problem in problems:
         readable = [line for line in of_problem[problem.id] if line["verdict"] in READABLE]

@@ -38,6 +38,8 @@ class Task(Protocol):
     max_new_tokens: int
     chat: bool
     """Whether prompts go through the tokenizer's chat template."""
+    canonical_forms: bool
+    """Whether solutions have canonical forms; without them diversity is not measured, whatever was sampled."""
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """The problems of a split in a fixed, documented order (the splits share no id).

@@ -26,6 +26,8 @@ def letter_in(text: str) -> str | None:
 class Choice:
     """Questions with lettered options."""
 
+    canonical_forms = False
+
     def __init__(self, config: ChoiceConfig) -> None:
         """Take the task; nothing is read yet."""
         self.name = config.label

@@ -58,6 +58,8 @@ def verdict_function(path: str) -> VerdictFunction:
 class Own:
     """Problems of a user's own file."""
 
+    canonical_forms = False
+
     def __init__(self, config: OwnConfig) -> None:
         """Take the task; a verdict function is imported now.
 

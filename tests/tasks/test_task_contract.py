@@ -53,3 +53,10 @@ def test_any_text_gets_a_verdict_in_its_place(task: Task) -> None:
     assert set(verdicts[1::2]) == {"truncated"}
     assert set(verdicts[::2]) <= set(VERDICTS) - {"correct", "truncated"}
     assert task.verdicts([]) == []
+
+
+def test_a_task_without_canonical_forms_gives_none(task: Task) -> None:
+    problem = next(problem for split in SPLITS for problem in task.problems(split))
+    assert task.canonical_forms == (task.name == "countdown")
+    if not task.canonical_forms:
+        assert task.canonical(problem, "\\boxed{1}") is None

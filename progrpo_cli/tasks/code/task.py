@@ -19,6 +19,8 @@ from progrpo_cli.tasks.sections import CodeConfig
 class Code:
     """Problems of a dataset, each with tests."""
 
+    canonical_forms = False
+
     def __init__(self, config: CodeConfig) -> None:
         """Take the task, if there is a sandbox or the risk is accepted.
 

@@ -34,6 +34,7 @@ class Countdown:
     """``countdown``: exact integer arithmetic, many correct expressions a problem."""
 
     name = "countdown"
+    canonical_forms = True
 
     def __init__(self, max_new_tokens: int, limits: dict[Split, int | None], *, chat: bool = False) -> None:
         """Make the task.

@@ -19,6 +19,8 @@ _JUDGE = "progrpo_cli.tasks.maths.judge"
 class Maths:
     """Problems of a dataset, each with one reference answer."""
 
+    canonical_forms = False
+
     def __init__(self, config: MathsConfig) -> None:
         """Take the task; its extra has to be installed.
 

@@ -31,6 +31,8 @@ def answer_in(text: str) -> str:
 class ReasoningGym:
     """One generator. A question's hash decides its split, so that the splits are disjoint whatever their sizes."""
 
+    canonical_forms = False
+
     def __init__(self, config: ReasoningGymConfig) -> None:
         """Take a generator; its extra has to be installed.
 
