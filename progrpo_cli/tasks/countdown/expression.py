@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_CHARACTERS = 200
 MAX_DIGITS = 6
@@ -29,6 +30,7 @@ class Operation:
 Expression = Number | Operation
 
 
+@lru_cache(maxsize=2**16)  # a verdict and then a canonical form, of samples that are often the same
 def parse(text: str) -> Expression:
     """Parse ``sum := product (('+'|'-') product)*``, ``product := atom ('*' atom)*``, ``atom := digits | '(' sum ')'``.
 
