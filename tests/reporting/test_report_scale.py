@@ -1,4 +1,7 @@
-"""What issue-sized reports cost, on two cores with nothing else on them; docs/benchmarks.md has the figures."""
+"""What large reports cost; docs/benchmarks.md has the figures.
+
+Bounds are on the processor's time, which other work on the machine hardly changes: 15 s on one core, 25 s on two.
+"""
 
 import pytest
 from bench._many_runs import run_directories, wandb_files
@@ -9,15 +12,15 @@ pytestmark = pytest.mark.long
 
 def test_a_thousand_runs_of_a_thousand_steps(tmp_path):
     run_directories(tmp_path / "runs", 1000, 1000)
-    seconds, memory = measure(str(tmp_path / "runs"), tmp_path / "out")
+    _, busy, memory = measure(str(tmp_path / "runs"), tmp_path / "out")
     assert len((tmp_path / "out" / "main.csv").read_text().splitlines()) == 201
     assert (tmp_path / "out" / "figures" / "arm.csv").stat().st_size > 10_000
-    assert seconds < 15
+    assert busy < 15
     assert memory < 1
 
 
 def test_a_hundred_wandb_files_of_a_thousand_steps_and_thirty_metrics(tmp_path):
     wandb_files(tmp_path, 100, 1000, 30)
-    seconds, _ = measure(f"wandb-offline:{tmp_path / 'wandb-copies'}", tmp_path / "out")
+    _, busy, _ = measure(f"wandb-offline:{tmp_path / 'wandb-copies'}", tmp_path / "out")
     assert len((tmp_path / "out" / "provenance.csv").read_text().splitlines()) == 101
-    assert seconds < 25
+    assert busy < 2 * 25
