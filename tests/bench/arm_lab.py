@@ -5,5 +5,5 @@ import _arm_cost
 
 def main() -> None:
     for updates in (2, 1):
-        cost = _arm_cost.measure([f"train.updates_per_rollout={updates}"], updates=updates, rounds=2, rollouts=6)
+        cost = _arm_cost.measure([f"train.updates_per_rollout={updates}"], updates=updates, rounds=4, rollouts=6)
         print(_arm_cost.shown(f"the lab, updates_per_rollout={updates}", cost), flush=True)

@@ -10,8 +10,8 @@ import pytest
 
 def test_a_ratio_is_taken_within_pairs_and_its_interval_over_them() -> None:
     drift = [[1.0, 1.1], [5.0, 5.5], [2.0, 2.2], [9.0, 9.9]]  # a machine that gets slower and faster
-    assert _arm_cost.ratio(drift) == pytest.approx((1.1, 1.1, 1.1))
-    value, low, high = _arm_cost.ratio([[1.0, 1.0 + spread] for spread in (0.0, 0.1, 0.2, 0.3, 0.4)])
+    assert _arm_cost.ratio(drift, 2) == pytest.approx((1.1, 1.1, 1.1))
+    value, low, high = _arm_cost.ratio([[1.0, 1.0 + spread] for spread in (0.0, 0.1, 0.2, 0.3, 0.4)], 1)
     assert value == pytest.approx(1.2)
     assert 1.0 <= low < 1.2 < high <= 1.4
 

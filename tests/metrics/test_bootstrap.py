@@ -158,7 +158,8 @@ def test_groups_may_have_different_numbers_of_seeds_and_do_not_disturb_each_othe
     one, three = random.random((1, 50)), random.random((3, 50))
     alone = crossed({"three": three})["three"].mean
     together = crossed({"base": one, "three": three}, baseline="base")["three"]
-    assert together.mean == alone
+    for part in ("value", "low", "high"):  # one product of matrices more: other last digits
+        assert getattr(together.mean, part) == pytest.approx(getattr(alone, part), abs=1e-12)
     assert together.difference.value == pytest.approx(three.mean() - one.mean())
 
 

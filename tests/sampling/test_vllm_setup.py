@@ -99,7 +99,7 @@ def test_a_stub_server_with_what_training_needs_is_taken() -> None:
 
 
 def test_workers_that_would_share_a_server_are_refused(monkeypatch: pytest.MonkeyPatch, progrpo: CommandLine) -> None:
-    from progrpo_cli.commands.sweep import sweep
+    from progrpo_cli.commands.sweep import Settings, sweep
 
     monkeypatch.chdir(progrpo.directory)
     monkeypatch.setattr(vllm_setup, "installed_version", lambda: "0.31.0")
@@ -107,5 +107,5 @@ def test_workers_that_would_share_a_server_are_refused(monkeypatch: pytest.Monke
     with stub({"/health": "", "/server_info": info()}) as url:
         server.append(f"train.generation.server_url={url}")
         with pytest.raises(RequestError, match="try --workers 1"):
-            sweep("demo", server, seeds=None, workers=2, study=None, dry_run=False)
+            sweep("demo", server, Settings(workers=2), study=None, dry_run=False)
     assert progrpo.written() == []

@@ -78,7 +78,7 @@ def test_a_resumed_run_is_one_run_and_the_later_fragment_wins(resumed):
     assert run.summary["scores/countdown-aa"] == '{"n": 4}'
     assert run.summary["note"] == "später, „Text“"
     assert run.summary["eval/pass@1"] == 0.5
-    assert (run.status, run.damaged_records, run.path) == ("finished", 0, resumed)
+    assert (run.status, run.damaged_records, run.path) == ("finished", 0, str(resumed))
 
 
 def test_values_that_are_not_finite_come_back_as_such(resumed):

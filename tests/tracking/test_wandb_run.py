@@ -15,6 +15,7 @@ import pytest
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.tracked_run import TrackedRun
 from progrpo_cli.tracking.wandb_offline import merge, read_wandb_dir
 from progrpo_cli.tracking.wandb_run import tracker, wandb_mode
 
@@ -24,6 +25,16 @@ def started(path: Path) -> RunDirectory:
     with run.lock():
         run.start(compose(), model="progrpo/lab-base", study="s")
     return run
+
+
+def written(run: RunDirectory, steps: int) -> TrackedRun:
+    """The tracked run, once its steps are there: W&B's service may write the end of a log after `finish`."""
+    deadline = time.monotonic() + 30
+    while True:
+        (found,) = read_wandb_dir(run.path / "wandb")
+        if len(found.history) >= steps or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 def test_the_mode_is_the_configurations_then_the_environments_then_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +65,7 @@ def test_a_service_that_dies_costs_neither_the_run_nor_the_next_one(
     assert sum("W&B has failed" in record.message for record in caplog.records) == 1
     with tracker(second, compose(), study="s") as tracked:
         tracked.log({"step": 1, "reward": 0.25})
-    (found,) = read_wandb_dir(second.path / "wandb")
+    found = written(second, 1)
     assert [(row["step"], row["reward"]) for row in found.history] == [(1, 0.25)]
     assert found.group == "s"
 
@@ -85,9 +96,7 @@ def test_a_resumed_run_sends_the_steps_that_died_on_their_way(tmp_path: Path, mo
     with tracker(run, compose(), study=None) as tracked:
         tracked.catch_up([{"step": step, "reward": step / 10} for step in (1, 2, 3, 4, 5)])
         tracked.log({"step": 6, "reward": 0.6})
-    deadline = time.monotonic() + 30  # W&B's service may write the end of a log after `finish`
-    while len((found := read_wandb_dir(run.path / "wandb")[0]).history) < 6 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    found = written(run, 6)
     assert [(row["step"], row["reward"]) for row in found.history] == [(step, step / 10) for step in range(1, 7)]
     logs = sorted((run.path / "wandb").glob("*run-*/run-*.wandb"))
     sent = [[row["step"] for row in merge([log])[0].history] for log in logs]

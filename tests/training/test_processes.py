@@ -14,6 +14,7 @@ from statistics import mean, stdev
 
 import arm_reference as arm
 import pandas as pd
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -279,6 +280,30 @@ def test_a_signal_stops_both_at_one_boundary_and_the_same_command_goes_on(tmp_pa
     assert failed.returncode == 1
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "failed"
     assert read_metrics(tmp_path / "run")[-1]["step"] == stopped_at
+
+
+@pytest.mark.long
+def test_two_killed_processes_resume_to_the_same_metrics(tmp_path: Path) -> None:
+    command = launched(tmp_path, "-m", "progrpo_cli")
+    arguments = ["train", *RUN, "train.steps=12", "--run-dir"]
+    straight = command(*arguments, "straight")
+    assert straight.returncode == 0, straight.stderr
+    process = command.start(*arguments, "killed")
+    lines = tmp_path / "killed" / "metrics.jsonl"
+    wait_for(lambda: lines.exists() and len(lines.read_text().splitlines()) >= 5, process)
+    workers = psutil.Process(process.pid).children()
+    for worker in [*workers, psutil.Process(process.pid)]:
+        worker.kill()
+    process.communicate()
+    resumed = command(*arguments, "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "continuing" in resumed.stderr
+    one, other = (read_metrics(tmp_path / name) for name in ("straight", "killed"))
+    assert [record["step"] for record in one] == list(range(1, 13))
+    assert_same_metrics(one, other)
+    again = command(*arguments, "killed")  # and the others hear that there is nothing to do
+    assert again.returncode == 0, again.stderr
+    assert "finished already" in again.stderr
 
 
 TWO = {"WORLD_SIZE": "2", "RANK": "0"}
