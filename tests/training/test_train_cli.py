@@ -143,17 +143,19 @@ def test_a_killed_run_resumes_to_the_same_metrics(progrpo: CommandLine) -> None:
     assert [row["step"] for row in tracked.history] == list(range(1, 13))
 
 
-def test_sigterm_saves_and_exits_130_and_the_same_command_goes_on(progrpo: CommandLine) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_at_a_rollout_boundary_and_exits_130(progrpo: CommandLine, number: signal.Signals) -> None:
     command = ["train", *TINY, "train.steps=400", "train.save_every=400", "--run-dir", "run"]
     process = progrpo.start(*command)
     lines = progrpo.directory / "run" / "metrics.jsonl"
     wait_for(lambda: lines.exists() and len(lines.read_text().splitlines()) >= 3, process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     manifest = json.loads((progrpo.directory / "run" / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
     stopped_at = read_metrics(progrpo.directory / "run")[-1]["step"]
+    assert stopped_at % 2 == 0  # two updates a rollout
     assert (progrpo.directory / "run" / "checkpoints" / f"checkpoint-{stopped_at}").is_dir()
 
 
