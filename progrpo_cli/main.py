@@ -128,6 +128,9 @@ def evaluate(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
+    trust_config: Annotated[
+        bool, typer.Option("--trust-config", help="Take a verdict function, or no sandbox, from the run's own files.")
+    ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -148,6 +151,7 @@ def evaluate(
             limit=limit,
             fresh=fresh,
             trust_remote_code=trust_remote_code,
+            trust_config=trust_config,
         )
         found = command.targets(target)
         scores = [score for each in found for score in command.evaluate_target(each, request)]
@@ -176,6 +180,10 @@ def sweep(
         bool, typer.Option("--retry-failed", help="Give runs that failed too often all their tries again.")
     ] = False,
     worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
+    trust_config: Annotated[
+        bool,
+        typer.Option("--trust-config", help="Of --worker: take a verdict function, no sandbox from study.yaml."),
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -185,7 +193,7 @@ def sweep(
         from progrpo_cli.commands import sweep as command
 
         if worker:
-            command.work(study, storage)
+            command.work(study, storage, trust_config=trust_config)
             return
         if status:
             result = command.status(study, space)

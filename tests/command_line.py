@@ -28,6 +28,7 @@ class CommandLine:
             **{name: value for name, value in os.environ.items() if not name.startswith("WANDB_")},
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
+            "XDG_STATE_HOME": str(directory / ".state"),
         }
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.config.code_run import in_words
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError, nearest
 from progrpo_cli.sampling.vllm_setup import require_generation
@@ -108,11 +109,16 @@ def status(study: str | None, space: str | None) -> dict[str, Any]:
     return {**_described(plan), "runs": rows(plan, store, record), **_judged(plan, store, record)}
 
 
-def work(study: str | None, storage: str | None) -> None:
+def work(study: str | None, storage: str | None, *, trust_config: bool = False) -> None:
     """Be a worker of a study that exists: its name or directory, here or in a storage that other machines share.
 
+    Args:
+        study: name or directory.
+        storage: where the study is kept; None: what its directory says.
+        trust_config: run the code that the study's frozen configuration asks for; it may come from somebody else.
+
     Raises:
-        RequestError: there is no such study.
+        RequestError: there is no such study, or it runs code and is not trusted.
     """
     if study is None:
         raise RequestError("--worker needs --study: the name or directory of a study that was started")
@@ -125,6 +131,11 @@ def work(study: str | None, storage: str | None) -> None:
         plan = _fetched(study, storage)
     if storage not in (None, plan.storage):
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
+    if plan.code_run and not trust_config:
+        raise RequestError(
+            f"study {plan.directory} says {in_words(plan.code_run)}, which runs code without protection; if you trust "
+            f"whoever started it, add --trust-config"
+        )
     import progrpo_cli.training.run  # noqa: F401  # half a minute on a busy machine: not on the first run's clock
     from progrpo_cli.studies.execute import train_and_evaluate
     from progrpo_cli.studies.worker import work as work_here

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from progrpo_cli.config import plain_yaml
+from progrpo_cli.config.code_run import code_run_by
 from progrpo_cli.config.compose import flatten, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now, provenance
+from progrpo_cli.records.signature import is_ours, sign
 
 _PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reason to refuse anybody
 
@@ -175,7 +177,9 @@ class RunDirectory:
 
     def start(self, config: Config, *, kind: Literal["run", "model"] = "run", **fields: Any) -> None:
         """Freeze the configuration and write the manifest of a new run."""
-        files.write_text(self.config_path, to_yaml(config))
+        text = to_yaml(config)
+        files.write_text(self.config_path, text)
+        signed = {"config_signature": sign(text.encode())} if code_run_by(config) else {}
         files.write_json(
             self.manifest_path,
             {
@@ -188,11 +192,19 @@ class RunDirectory:
                 "error": None,
                 "failed_at": None,
                 **fields,
+                **signed,
                 "wandb_run_id": secrets.token_hex(4),
                 "resumed_at": [],
                 **provenance(),
             },
         )
+
+    def code_run(self) -> dict[str, str]:
+        """Settings that run code without protection, unless a command of this user wrote them, which was asking."""
+        found = code_run_by(self.config())
+        if found and is_ours(self.config_path.read_bytes(), self.manifest().get("config_signature")):
+            return {}
+        return found
 
     def set_aside(self, part: str | None = None) -> Path:
         """Move what the directory (or a ``part`` of it) holds out of the way: a fresh start loses nothing.

@@ -27,7 +27,8 @@ class Launcher(Protocol):
 def worker_command(plan: Plan) -> list[str]:
     """The command of the contract; the study's storage stands in ``study.yaml`` too, the URL is for people to see."""
     command = [sys.executable, "-m", "progrpo_cli", "sweep", "--worker", "--study", str(plan.directory)]
-    return [*command, "--storage", plan.storage] if plan.storage else command
+    trust = ["--trust-config"] if plan.code_run else []  # the command line that started the study asked for it
+    return [*command, *trust, *(["--storage", plan.storage] if plan.storage else [])]
 
 
 def log_of(plan: Plan, number: int) -> Path:

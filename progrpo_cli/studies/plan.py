@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import plain_yaml
+from progrpo_cli.config.code_run import KEYS, code_run_by, in_words
 from progrpo_cli.config.compose import GROUPS, compose, flatten, keys, validate
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
@@ -117,6 +118,14 @@ class Plan:
         trials = self.directory / "trials"
         return [Run(trial, seed, RunDirectory(trials / f"{trial.config_hash}-s{seed}")) for seed in self.seeds]
 
+    @cached_property
+    def code_run(self) -> dict[str, str]:
+        """The settings of the study's configurations that run code without protection."""
+        found = {key: "..." for key in KEYS if key in self.space.parameters}
+        for base in self.bases:
+            found.update(code_run_by(validate(base.config)))
+        return found
+
     def frozen(self) -> dict[str, Any]:
         """The content of ``study.yaml``."""
         return {
@@ -193,6 +202,12 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         config = compose([*experiment, *space.overrides, *chosen, *overrides])
         bases.append(Base(choices, config.model_dump(mode="json")))
     plan = Plan(directory, space, tuple(bases), storage)
+    asked = [override.partition("=")[0].lstrip("+") for override in overrides]
+    if unasked := {key: value for key, value in plan.code_run.items() if key not in asked}:
+        raise RequestError(
+            f"the space says {in_words(unasked)}, which runs code without protection: a file cannot ask for that, the "
+            f"command line can (`progrpo sweep ... {next(iter(unasked))}=...`)"
+        )
     _check(plan)
     return plan
 
