@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from progrpo_cli.metrics.bootstrap import PROBABILITY, Bounds, over_problems, problems_method
+from progrpo_cli.metrics.bootstrap import PROBABILITY, each_over_problems, over_problems, problems_method
 from progrpo_cli.metrics.majority import majority_is_right
 from progrpo_cli.metrics.passk import Floats, pass_at_k_per_problem
 from progrpo_cli.tasks.base import VERDICTS, Problem, Task
@@ -60,18 +61,24 @@ def score(
     entropy = mean("entropy" if exact else "entropy_topk")
     distinct, beyond = _of_canonical_forms(task, problems, of_problem)
     verdicts = [line["verdict"] for line in samples]
+    metrics = {f"pass@{k}": pass_at_k_per_problem(drawn, correct, k) for k in sorted(ks)}
+    metrics |= {"entropy": entropy, "response_length": mean("tokens"), "coverage": (correct > 0).astype(np.float64)}
+    bounds = {name: PROBABILITY for name in metrics if name.startswith("pass@") or name == "coverage"}
+    if distinct is not None:
+        metrics["distinct_correct"], bounds["distinct_correct"] = distinct, (0.0, float(n))
+    intervals = {name: asdict(found) for name, found in each_over_problems(metrics, bounds=bounds).items()}
     return {
         "n": n,
         "k": sorted(ks),
         "problems": len(problems),
         "counts": [[p.id, n, int(right)] for p, right in zip(problems, correct, strict=True)],
-        **{f"pass@{k}": _interval(pass_at_k_per_problem(drawn, correct, k), PROBABILITY) for k in sorted(ks)},
-        "entropy": _interval(entropy) if exact else None,
-        **({} if exact else {"entropy_topk": _interval(entropy) | _bounds_of(mean)}),
-        "response_length": _interval(mean("tokens")),
-        "coverage": _interval((correct > 0).astype(np.float64), PROBABILITY),
-        "distinct_correct": None if distinct is None else _interval(distinct, (0.0, float(n))),
-        "beyond_majority": None if beyond is None or not len(beyond) else _interval(beyond, PROBABILITY),
+        **{f"pass@{k}": intervals[f"pass@{k}"] for k in sorted(ks)},
+        "entropy": intervals["entropy"] if exact else None,
+        **({} if exact else {"entropy_topk": intervals["entropy"] | _bounds_of(mean)}),
+        "response_length": intervals["response_length"],
+        "coverage": intervals["coverage"],
+        "distinct_correct": intervals.get("distinct_correct"),
+        "beyond_majority": _share(beyond),
         "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "per_problem": {
             "problem_id": [p.id for p in problems],
@@ -95,7 +102,8 @@ def _of_canonical_forms(
     distinct, beyond, every_form = [], [], True
     for problem in problems:
         readable = [line for line in of_problem[problem.id] if line["verdict"] in READABLE]
-        answers = [(task.canonical(problem, line["text"]), line["verdict"] == "correct") for line in readable]
+        forms = {text: task.canonical(problem, text) for text in {line["text"] for line in readable}}
+        answers = [(forms[line["text"]], line["verdict"] == "correct") for line in readable]
         right = {form for form, correct in answers if correct}
         if None in right:
             return None, None
@@ -106,6 +114,7 @@ def _of_canonical_forms(
     return np.array(distinct, dtype=np.float64), np.array(beyond, dtype=np.float64) if every_form else None
 
 
-def _interval(per_problem: Floats, bounds: Bounds | None = None) -> dict[str, float]:
-    interval = over_problems(per_problem, bounds=bounds)
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def _share(of_problems: Floats | None) -> dict[str, float] | None:
+    if of_problems is None or not len(of_problems):
+        return None
+    return asdict(over_problems(of_problems, bounds=PROBABILITY))

@@ -92,9 +92,32 @@ def over_problems(
     Raises:
         ValueError: no problems, another shape, values that are not finite or out of bounds.
     """
-    if per_problem.ndim != 1:
-        raise ValueError(f"one value a problem is needed, (P,), not {per_problem.shape}")
-    return crossed({"": per_problem[None, :]}, bounds=bounds, resamples=resamples, seed=seed)[""].mean
+    limits = {} if bounds is None else {"": bounds}
+    return each_over_problems({"": per_problem}, bounds=limits, resamples=resamples, seed=seed)[""]
+
+
+def each_over_problems(
+    metrics: Mapping[str, Floats], *, bounds: Mapping[str, Bounds], resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Interval]:
+    """:func:`over_problems` of several metrics of the same problems, which are drawn once for all of them.
+
+    Args:
+        metrics: for each name (P,) one value a problem, finite.
+        bounds: for those metrics that have bounds.
+
+    Raises:
+        ValueError: no problems, shapes that differ or are others, values that are not finite or out of bounds.
+    """
+    for name, per_problem in metrics.items():
+        if per_problem.ndim != 1:
+            raise ValueError(f"one value a problem is needed, (P,), not {per_problem.shape}")
+        _check({name: per_problem[None, :]}, None, bounds.get(name))
+    drawn = _drawn_problems(np.random.default_rng(seed), np.stack(list(metrics.values())), resamples)
+    one_policy = np.zeros(resamples)  # no seeds are drawn
+    return {
+        name: _interval(per_problem, of_metric, one_policy, bounds.get(name), seed)[0]
+        for (name, per_problem), of_metric in zip(metrics.items(), drawn, strict=True)
+    }
 
 
 def crossed(

@@ -2,6 +2,7 @@ import itertools
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,12 +62,17 @@ def test_the_expressions_are_those_that_enumeration_finds() -> None:
         for o, p, q in itertools.product("+-*", repeat=3)
         for shape in shapes
     )
-    assert problems.expressions_by_value(chosen) == found
+    values, ways = problems.expressions(np.array([chosen, (1, 1, 1, 1)]))
+    reached: Counter[int] = Counter()
+    for value, of_value in zip(values[0].tolist(), ways.tolist(), strict=True):
+        reached[value] += of_value
+    assert reached == found
+    assert problems.ways_of((chosen, 24)) == found[24]
 
 
 def test_the_first_problems_of_a_split_have_more_expressions() -> None:
     keys = problems.keys_of("test")
-    ways = [problems.expressions_by_value(chosen)[target] for chosen, target in keys]
+    ways = [problems.ways_of(key) for key in keys]
     assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
 
 

@@ -9,48 +9,72 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, combinations_with_replacement
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 NUMBERS = range(1, 13)
 HOW_MANY = 4
 TARGETS = range(0, 100)
 
 Key = tuple[tuple[int, ...], int]
+Integers = npt.NDArray[np.int64]
 KeySplit = Literal["base", "rl", "validation", "test"]
 
 # Upper bounds in per cent of the hash range: 60 % of the keys train the base policy, 20 % are for RL, 10 % each remain.
 _BOUNDS: tuple[tuple[KeySplit, int], ...] = (("base", 60), ("rl", 80), ("validation", 90), ("test", 100))
+_LIMITS = [(-(-(bound << 64) // 100)).to_bytes(8, "big") for _, bound in _BOUNDS[:-1]]
+"""The first 8 bytes of a digest from which on the next split begins."""
 
 
 def problem_id(key: Key) -> str:
     """A stable name of a problem, e.g. ``3_5_7_12_24`` for the numbers 3 5 7 12 and the target 24."""
     chosen, target = key
-    return "_".join(str(number) for number in (*chosen, target))
+    return "_".join(map(str, (*chosen, target)))
 
 
 def _digest(key: Key) -> bytes:
     return hashlib.sha256(f"countdown-1:{problem_id(key)}".encode()).digest()
 
 
-@lru_cache(maxsize=2**18)
 def split_of(key: Key) -> KeySplit:
     """The split that a key belongs to."""
-    share = int.from_bytes(_digest(key)[:8], "big") * 100 >> 64
-    return next(split for split, bound in _BOUNDS if share < bound)
+    return _split(_digest(key))
+
+
+def _split(digest: bytes) -> KeySplit:
+    return _BOUNDS[bisect_right(_LIMITS, digest[:8])][0]
+
+
+def all_keys() -> tuple[Key, ...]:
+    """Every problem of the task."""
+    return tuple(_ways())
+
+
+def ways_of(key: Key) -> int:
+    """How many expressions solve a problem, the order of the operands of + and * counted."""
+    return _ways()[key]
 
 
 @lru_cache(maxsize=1)
-def all_keys() -> tuple[Key, ...]:
-    """Every problem of the task (about two seconds, once a process)."""
-    return tuple(
-        (chosen, target)
-        for chosen in combinations_with_replacement(NUMBERS, HOW_MANY)
-        for target in sorted(expressions_by_value(chosen).keys() & set(TARGETS))
-    )
+def _ways() -> dict[Key, int]:
+    """For every problem how many expressions solve it."""
+    every = list(combinations_with_replacement(NUMBERS, HOW_MANY))
+    values, ways = expressions(np.array(every))
+    rows, columns = np.nonzero((values >= TARGETS.start) & (values < TARGETS.stop))
+    places = rows * len(TARGETS) + values[rows, columns] - TARGETS.start
+    found = np.bincount(places, ways[columns], len(every) * len(TARGETS)).reshape(len(every), len(TARGETS))
+    return {
+        (chosen, target): int(of_target)
+        for chosen, of_chosen in zip(every, found.tolist(), strict=True)
+        for target, of_target in zip(TARGETS, of_chosen, strict=True)
+        if of_target
+    }
 
 
 @lru_cache(maxsize=4)
@@ -61,37 +85,48 @@ def keys_of(split: KeySplit) -> tuple[Key, ...]:
     those that random expressions pose, and have several solutions each, which is what makes diversity visible.
     Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
     """
-    found = [key for key in all_keys() if split_of(key) == split]
-    return tuple(sorted(found, key=lambda key: -math.log(_uniform(key)) / expressions_by_value(key[0])[key[1]]))
+    ways = _ways()
+    found = [
+        (-math.log(_uniform(digest)) / of_key, key)
+        for key, of_key in ways.items()
+        if _split(digest := _digest(key)) == split
+    ]
+    return tuple(key for _, key in sorted(found))
 
 
-def _uniform(key: Key) -> float:
-    return (int.from_bytes(_digest(key)[8:16], "big") + 1) / 2**64
+def _uniform(digest: bytes) -> float:
+    return (int.from_bytes(digest[8:16], "big") + 1) / 2**64
 
 
-@lru_cache(maxsize=2**12)
-def expressions_by_value(chosen: tuple[int, ...]) -> dict[int, int]:
-    """For each value that the sorted ``chosen`` numbers reach, in how many ways: binary trees with ordered operands."""
-    if len(chosen) == 1:
-        return {chosen[0]: 1}
-    found: Counter[int] = Counter()
-    for left, right in _bipartitions(chosen):
-        for a, ways_a in expressions_by_value(left).items():
-            for b, ways_b in expressions_by_value(right).items():
-                ways = ways_a * ways_b
-                found[a + b] += 2 * ways  # a+b and b+a
-                found[a * b] += 2 * ways
-                found[a - b] += ways
-                found[b - a] += ways
-    return dict(found)
+def expressions(numbers: Integers) -> tuple[Integers, Integers]:
+    """The values of all expressions over numbers, each of which is used once: binary trees with ordered operands.
+
+    Args:
+        numbers: (M, N) M choices of N numbers.
+
+    Returns:
+        (M, E) a column a tree up to the order of the operands of + and *, and (E,) in how many orders it can be
+        written. Trees are of positions: where numbers are equal, so are some columns.
+    """
+    if numbers.shape[1] == 1:
+        return numbers, np.ones(1, np.int64)
+    values, ways = [], []
+    for left, right in _bipartitions(tuple(range(numbers.shape[1]))):
+        (a, ways_a), (b, ways_b) = expressions(numbers[:, left]), expressions(numbers[:, right])
+        a, b = a[:, :, None], b[:, None, :]
+        both = np.multiply.outer(ways_a, ways_b).ravel()
+        for reached, orders in ((a + b, 2), (a * b, 2), (a - b, 1), (b - a, 1)):
+            values.append(reached.reshape(len(numbers), -1))
+            ways.append(orders * both)
+    return np.concatenate(values, axis=1), np.concatenate(ways)
 
 
-def _bipartitions(chosen: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Each way to part the numbers (by position) in two once: the part with the first number comes first."""
-    others = range(1, len(chosen))
-    for size in range(len(chosen) - 1):
+def _bipartitions(places: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Each way to part the places in two once: the part with the first one comes first."""
+    others = range(1, len(places))
+    for size in range(len(places) - 1):
         for picked in combinations(others, size):
             yield (
-                (chosen[0], *(chosen[i] for i in picked)),
-                tuple(chosen[i] for i in others if i not in picked),
+                (places[0], *(places[i] for i in picked)),
+                tuple(places[i] for i in others if i not in picked),
             )

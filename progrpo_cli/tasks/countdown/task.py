@@ -56,7 +56,8 @@ class Countdown:
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """``truncated`` without an end-of-sequence, else whether the expression parses, fits the numbers and hits."""
-        return [self._verdict(attempt) for attempt in attempts]
+        unique = {attempt: self._verdict(attempt) for attempt in set(attempts)}  # a policy repeats itself
+        return [unique[attempt] for attempt in attempts]
 
     def _verdict(self, attempt: Attempt) -> Verdict:
         if not attempt.finished:
