@@ -33,7 +33,7 @@ METHODS = ("grpo", "progrpo")
 WANTED = {"time": 1.03, "memory": 1.02}
 SAME = ("reward", "completion_length", "entropy", "pass@1")
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-ROLLOUTS_FOR_MEMORY = 3
+ROLLOUTS_FOR_MEMORY = 2
 OPTIONS = ["train.learning_rate=1e-30", "train.save_every=1000000", "tracking.wandb.mode=disabled"]
 
 

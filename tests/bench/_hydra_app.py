@@ -10,7 +10,7 @@ from progrpo_cli.config import paths
 
 
 @hydra.main(version_base="1.3", config_path=str(paths.EXPERIMENTS), config_name="config")
-def main(composed: DictConfig) -> None:
+def main(composed: DictConfig) -> float:
     from progrpo_cli.commands.evaluate import Request, evaluate_run
     from progrpo_cli.commands.train import train_locked
     from progrpo_cli.config.compose import validate
@@ -22,7 +22,8 @@ def main(composed: DictConfig) -> None:
     with run.lock():
         train_locked(run, config)
         with tracker(run, config) as tracked:
-            evaluate_run(run, Request(ks=[1, 32], split="validation"), tracked)
+            scores = evaluate_run(run, Request(ks=[1, 32], split="validation"), tracked)
+    return float(scores[0]["pass@32"]["value"])
 
 
 if __name__ == "__main__":

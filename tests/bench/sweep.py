@@ -1,7 +1,15 @@
-"""Runs an hour of a 12-run lab study: ours with two workers and with one, Hydra's joblib launcher with two, in turn.
+"""Runs an hour of two 12-run lab studies by ours and by Hydra with two workers each, in turn; ours with one, too.
 
-Needs ``pip install hydra-joblib-launcher``. Every run has one thread; all three do the same training and evaluation, in
-long-lived processes. Overhead is what a worker spends outside training and evaluation between its first and last run.
+One study varies alpha: its runs take equally long. The other varies the size of groups, as ``sweeps/group_size.yaml``
+does: its runs do not. Hydra runs them in two ways, both by its joblib launcher: as a plain multirun, and under
+hydra-optuna-sweeper, which is what is comparable (a study in Optuna) and waits for the slower run of each batch.
+
+Needs ``pip install hydra-joblib-launcher``, and for the sweeper, whose pre-release needs a Hydra of its own, a folder
+that HYDRA_PRE_RELEASE names: ``pip install --pre --target "$HYDRA_PRE_RELEASE" --no-deps hydra-core omegaconf
+hydra-optuna-sweeper hydra-joblib-launcher``.
+
+Every run has one thread; all do the same training and evaluation, in long-lived processes. Overhead is what a worker
+spends outside training and evaluation between its first and last run.
 """
 
 import json
@@ -11,35 +19,57 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from progrpo_cli.config import paths
 
 REPEATS = 2
-ALPHAS, SEEDS = (0.0, 0.5, 1.0, 2.0), (0, 1, 2)
-SHORT = [
-    "train.steps=10",
-    "train.prompts_per_rollout=4",
-    "train.group_size=8",
-    "task.validation_problems=8",
-    "tracking.wandb.mode=disabled",
-]
-SPACE = f"""
-overrides: [method=progrpo, {", ".join(SHORT)}]
-parameters: {{method.arm.alpha: {list(ALPHAS)}}}
-seeds: {list(SEEDS)}
-objectives: [{{metric: pass@32}}]
-"""
-RUNS = len(ALPHAS) * len(SEEDS)
+SEEDS = (0, 1, 2)
+SHORT = ["train.steps=20", "train.prompts_per_rollout=4", "task.validation_problems=8", "tracking.wandb.mode=disabled"]
+PRE_RELEASE = os.environ.get("HYDRA_PRE_RELEASE")
 
 
-def timed(command: list[str], directory: Path) -> float:
+@dataclass(frozen=True)
+class Study:
+    """One key varied, over the seeds."""
+
+    name: str
+    key: str
+    values: tuple[float, ...]
+    fixed: list[str]
+
+    @property
+    def runs(self) -> int:
+        return len(self.values) * len(SEEDS)
+
+    def space(self) -> str:
+        """The content of a space's file."""
+        overrides = ", ".join(["method=progrpo", *SHORT, *self.fixed])
+        return (
+            f"overrides: [{overrides}]\nparameters: {{{self.key}: {list(self.values)}}}\nseeds: {list(SEEDS)}\n"
+            "objectives: [{metric: pass@32}]\n"
+        )
+
+    def choices(self) -> list[str]:
+        """The same for Hydra."""
+        values, seeds = (",".join(map(str, each)) for each in (self.values, SEEDS))
+        return ["method=progrpo", f"{self.key}={values}", f"seed={seeds}", *SHORT, *self.fixed]
+
+
+STUDIES = (
+    Study("alpha", "method.arm.alpha", (0.0, 0.5, 1.0, 2.0), ["train.group_size=8"]),
+    Study("group size", "train.group_size", (4, 8, 16, 32), []),
+)
+
+
+def timed(command: list[str], directory: Path, *packages: str) -> float:
     began = time.perf_counter()
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(paths.CONFIGURATIONS), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([*packages, str(paths.CONFIGURATIONS), *sys.path]),
     }
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -47,10 +77,10 @@ def timed(command: list[str], directory: Path) -> float:
     return time.perf_counter() - began
 
 
-def ours(workers: int, directory: Path) -> tuple[float, float]:
+def ours(study: Study, workers: int, directory: Path) -> tuple[float, float]:
     """Seconds, and which share of the workers' time from first to last run is neither training nor evaluation."""
     directory.mkdir()
-    (directory / "twelve.yaml").write_text(SPACE)
+    (directory / "twelve.yaml").write_text(study.space())
     command = [sys.executable, "-m", "progrpo_cli", "sweep", "--space", "twelve.yaml", "--workers", str(workers)]
     seconds = timed(command, directory)
     of_worker: dict[str, list[tuple[float, float]]] = {}
@@ -63,36 +93,57 @@ def ours(workers: int, directory: Path) -> tuple[float, float]:
     return seconds, 1 - busy / there
 
 
-def hydra(directory: Path) -> float:
+def hydra(study: Study, directory: Path, *, optuna: bool) -> float:
     directory.mkdir()
-    choices = ["method=progrpo", f"method.arm.alpha={','.join(map(str, ALPHAS))}", f"seed={','.join(map(str, SEEDS))}"]
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={directory}/sweep"]
+    sweeper = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.sampler.seed=0"]
+    sweeper += ["hydra.sweeper.n_jobs=2", f"hydra.sweeper.n_trials={study.runs}", "hydra.sweeper.direction=maximize"]
     app = Path(__file__).with_name("_hydra_app.py")
-    seconds = timed([sys.executable, str(app), "--multirun", *launcher, *choices, *SHORT], directory)
-    assert len(list(directory.glob("sweep/*/run/eval/*/scores.json"))) == RUNS
+    command = [sys.executable, str(app), "--multirun", *launcher, *(sweeper if optuna else []), *study.choices()]
+    seconds = timed(command, directory, *([str(PRE_RELEASE)] if optuna else []))
+    assert len(list(directory.glob("sweep/*/run/eval/*/scores.json"))) == study.runs
     return seconds
 
 
-def main() -> None:
-    print("| repeat | ours, 2 workers | ours, 1 worker | Hydra joblib, 2 | ours/Hydra | efficiency of 2 | overhead |")
-    print("|---|---|---|---|---|---|---|")
-    ratios, efficiencies, overheads = [], [], []
-    with tempfile.TemporaryDirectory() as place:
-        for repeat in range(REPEATS):
-            root = Path(place)
-            two, overhead = ours(2, root / f"two-{repeat}")
-            theirs = hydra(root / f"hydra-{repeat}")
-            one, _ = ours(1, root / f"one-{repeat}")
-            ratios.append(theirs / two)
-            efficiencies.append(one / two / 2)
-            overheads.append(overhead)
-            hours = (f"{RUNS / seconds * 3600:.0f} runs/h" for seconds in (two, one, theirs))
-            print(
-                f"| {repeat} | {' | '.join(hours)} | {ratios[-1]:.2f} | {efficiencies[-1]:.2f} | {overhead:.1%} |",
-                flush=True,
-            )
+def compare(study: Study, root: Path) -> None:
+    """Print a row a repeat and the medians."""
     print(
-        f"\nmedians: {statistics.median(ratios):.2f} times Hydra's runs an hour; two workers "
-        f"{statistics.median(efficiencies):.2f} efficient; overhead {statistics.median(overheads):.1%}. "
-        f"{RUNS} runs of 10 updates."
+        f"**{study.name}**\n\n| repeat | ours, 2 workers | ours, 1 worker | Hydra multirun | hydra-optuna-sweeper "
+        "| ours/multirun | ours/sweeper | efficiency of 2 | overhead |\n|---|---|---|---|---|---|---|---|---|"
     )
+    ratios: dict[str, list[float]] = {"multirun": [], "sweeper": []}
+    efficiencies, overheads = [], []
+    for repeat in range(REPEATS):
+        place = root / f"{study.key}-{repeat}"
+        place.mkdir()
+        two, overhead = ours(study, 2, place / "two")
+        theirs = {"multirun": hydra(study, place / "multirun", optuna=False)}
+        if PRE_RELEASE:
+            theirs["sweeper"] = hydra(study, place / "sweeper", optuna=True)
+        one, _ = ours(study, 1, place / "one")
+        for name, seconds in theirs.items():
+            ratios[name].append(seconds / two)
+        efficiencies.append(one / two / 2)
+        overheads.append(overhead)
+        hours = (_per_hour(study, seconds) for seconds in (two, one, theirs["multirun"], theirs.get("sweeper")))
+        last = (f"{of_name[-1]:.2f}" if of_name else "not installed" for of_name in ratios.values())
+        print(
+            f"| {repeat} | {' | '.join(hours)} | {' | '.join(last)} | {efficiencies[-1]:.2f} | {overhead:.1%} |",
+            flush=True,
+        )
+    medians = (f"{statistics.median(of_name):.2f} times {name}" for name, of_name in ratios.items() if of_name)
+    print(
+        f"\nmedians: {', '.join(medians)}; two workers {statistics.median(efficiencies):.2f} efficient; overhead "
+        f"{statistics.median(overheads):.1%}. {study.runs} runs of 20 updates, start-up of all processes included.\n",
+        flush=True,
+    )
+
+
+def _per_hour(study: Study, seconds: float | None) -> str:
+    return "-" if seconds is None else f"{study.runs / seconds * 3600:.0f} runs/h"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        for study in STUDIES:
+            compare(study, Path(place))

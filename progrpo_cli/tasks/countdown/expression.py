@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 MAX_CHARACTERS = 200
 MAX_DIGITS = 6
 MAX_DEPTH = 40
+_SYMBOL = re.compile(r"[0-9]+|[^ ]", re.DOTALL)
 
 
 class ParseError(ValueError):
     """The text is not an expression of the grammar."""
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     value: int
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     operator: str
     left: Expression
     right: Expression
@@ -49,25 +49,15 @@ def parse(text: str) -> Expression:
 
 
 def _symbols(text: str) -> Iterator[str]:
-    position = 0
-    while position < len(text):
-        character = text[position]
-        if character in "0123456789":  # not str.isdigit: that accepts digits of other scripts
-            end = position
-            while end < len(text) and text[end] in "0123456789":
-                end += 1
-            digits = text[position:end]
-            if len(digits) > MAX_DIGITS or (digits[0] == "0" and digits != "0"):
-                raise ParseError(f"not a number of this task: {digits[:20]}")
-            yield digits
-            position = end
-        elif character in "+-*()":
-            yield character
-            position += 1
-        elif character == " ":
-            position += 1
+    for symbol in _SYMBOL.findall(text):
+        if symbol[0] in "0123456789":  # not str.isdigit: that accepts digits of other scripts
+            if len(symbol) > MAX_DIGITS or (symbol[0] == "0" and symbol != "0"):
+                raise ParseError(f"not a number of this task: {symbol[:20]}")
+            yield symbol
+        elif symbol in "+-*()":
+            yield symbol
         else:
-            raise ParseError(f"unexpected character {character!r}")
+            raise ParseError(f"unexpected character {symbol!r}")
 
 
 class _Parser:
