@@ -35,12 +35,17 @@ def ordinary(rng: random.Random) -> list[tuple[str, str]]:
 
 
 def bad() -> list[tuple[str, str]]:
-    """Within all caps of the guard, so that the clock has to stop (nearly) all of them; three kinds."""
+    """Within all caps of the guard, so that the clock has to stop (nearly) all of them; three kinds.
+
+    The last kind does not look costly: it is begun among the ordinary ones.
+    """
     texts = [
-        (f"(x+y+z+{i})^{{900}}", f"\\binom{{{100_000 + i}}}{{50000}}", f"(a+b+{i})^{{999}}") for i in range(BAD // 3)
+        (f"(x+y+z+{i})^{{900}}", f"\\binom{{{100_000 + i}}}{{50000}}", f"((a+b+{i})(c+d)(x+y))^{{99}}")
+        for i in range(BAD // 3)
     ]
     found = [("\\frac{1}{2}", text) for kinds in texts for text in kinds]
     assert all(guard.may_be_parsed(text) for _, text in found)
+    assert [guard.looks_costly(text) for _, text in found] == [True, True, False] * (BAD // 3)
     return found
 
 
@@ -59,7 +64,8 @@ def seconds(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
 
     allowed = [(gold, answer) for gold, answer in pairs if guard.may_be_parsed(answer)]
     assert len(allowed) == len(pairs)
-    pool.judge([{"gold": guard.normal(g), "answer": guard.normal(a)} for g, a in pairs], known)
+    costly = {place for place, (_, answer) in enumerate(pairs) if guard.looks_costly(answer)}  # as the task does
+    pool.judge([{"gold": guard.normal(g), "answer": guard.normal(a)} for g, a in pairs], known, costly=costly)
     return last - began, timeouts
 
 

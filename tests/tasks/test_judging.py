@@ -39,6 +39,21 @@ def test_ordinary_answers_do_not_wait_for_hostile_ones(pool: JudgePool) -> None:
     assert order == ["correct"] * 50 + ["timeout"] * 4
 
 
+def test_slow_answers_do_not_wait_for_hostile_ones_either(pool: JudgePool) -> None:
+    """Slower than the first attempt allows, more of them and of the hostile ones than there is room for aside."""
+    order = []
+    pool.judge([{"answer": text} for text in ["hang", "slow"] * 6 + ["right"]], lambda i, answer: order.append(answer))
+    assert order == ["correct"] * 7 + ["timeout"] * 6
+
+
+def test_what_looks_costly_is_begun_last(pool: JudgePool) -> None:
+    order = []
+    texts = ["wrong", "wrong", "right", "slow", "right"]
+    answered = pool.judge([{"answer": text} for text in texts], lambda i, answer: order.append(i), costly={0, 1})
+    assert answered == ["wrong", "wrong", "correct", "correct", "correct"]
+    assert sorted(order[-2:]) == [0, 1]
+
+
 def test_the_limit_is_wall_clock_and_holds_for_each(pool: JudgePool) -> None:
     answers(pool, "right")
     began = time.monotonic()

@@ -4,7 +4,8 @@ One process imports what judging needs and forks the workers, so that a killed w
 ``signal.alarm`` would not do: it fails off the main thread, and a computation inside C code does not notice it.
 
 An answer that is not judged within ``SOON`` is put aside: it goes on only while nobody else wants the core, another
-worker takes its place, and its limit counts from when the others are done. So a few hostile answers take time from each
+worker takes its place, and its limit counts from when the others are done. Where there is no room aside it starts again
+later, with a little more time first and the whole limit at the very end. So a few hostile answers take time from each
 other, hardly from the ordinary ones.
 """
 
@@ -22,7 +23,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +35,9 @@ from progrpo_cli.errors import WorkError
 SOON = 0.06
 """Seconds of processor time after which an answer has to wait for the others: ordinary ones take 1 to 50 ms."""
 ASIDE = 2
-"""Answers put aside at once, for each worker; the next one starts again at the end."""
+"""Answers put aside at once, for each worker; the next one starts again later."""
+SECOND = 0.15
+"""Seconds of processor time at the second attempt: enough for whatever is merely slow."""
 LIMIT = 3.0
 """Seconds (wall-clock) after which judging an answer is given up."""
 MEMORY = 1 << 29
@@ -53,7 +56,12 @@ class _Worker:
     channel: socket.socket
 
 
-_Lane = Literal["first", "aside", "last"]
+_Lane = Literal["first", "second", "aside", "last"]
+
+
+_BUDGET: dict[_Lane, float] = {"first": SOON, "second": SECOND}
+_AFTER: dict[_Lane, _Lane] = {"first": "second", "second": "last"}
+"""Where an answer goes that had to make room; perhaps the machine was busy."""
 
 
 @dataclass
@@ -84,11 +92,18 @@ class JudgePool:
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
 
-    def judge(self, requests: Sequence[Mapping[str, Any]], done: Callable[[int, str], None] | None = None) -> list[str]:
+    def judge(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        done: Callable[[int, str], None] | None = None,
+        *,
+        costly: Collection[int] = (),
+    ) -> list[str]:
         """What ``judge`` says of each request, in order; ``timeout`` where it ran out of time or memory, or died.
 
         Args:
             requests: what the module's ``judge`` takes.
+            costly: indices of those that look as if they took long: they are begun after all others.
             done: told each index and answer as soon as it is known.
 
         Raises:
@@ -103,9 +118,11 @@ class JudgePool:
 
         with self._lock:
             for attempt in range(_RESTARTS + 1):
-                waiting = deque(index for index, answer in enumerate(answers) if answer is None)
+                missing = [index for index, answer in enumerate(answers) if answer is None]
+                soon = deque(index for index in missing if index not in costly)
+                last = deque(index for index in missing if index in costly)
                 try:
-                    self._judge_all(requests, waiting, known)
+                    self._judge_all(requests, {"first": soon, "second": deque(), "last": last}, known)
                     break
                 except _ParentDied as error:
                     self._stop()
@@ -123,15 +140,16 @@ class JudgePool:
         return [*([self._parent.pid] if self._parent else []), *(worker.pid for worker in self._idle)]
 
     def _judge_all(
-        self, requests: Sequence[Mapping[str, Any]], soon: deque[int], known: Callable[[int, str], None]
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        waiting: Mapping[_Lane, deque[int]],
+        known: Callable[[int, str], None],
     ) -> None:
-        later: deque[int] = deque()  # answers that had to make room, and start again at the end
         running: dict[socket.socket, _Running] = {}
         with selectors.DefaultSelector() as selector:
-            while soon or later or running:
-                while (soon or later) and sum(run.lane != "aside" for run in running.values()) < self._size:
-                    lane: _Lane = "first" if soon else "last"
-                    run = self._assign((soon or later).popleft(), lane)
+            while running or any(waiting.values()):
+                while (lane := _next_lane(waiting, running)) and self._has_room(running):
+                    run = self._assign(waiting[lane].popleft(), lane)
                     running[run.worker.channel] = run
                     selector.register(run.worker.channel, selectors.EVENT_READ)
                     _send(run.worker.channel, requests[run.index])
@@ -150,26 +168,29 @@ class JudgePool:
                         self._idle.append(run.worker)
                     else:
                         self._kill(run.worker)
-                    if run.lane == "first" and channel not in ready:
-                        later.append(run.index)  # perhaps the machine was busy
+                    if run.lane in _AFTER and channel not in ready:
+                        waiting[_AFTER[run.lane]].append(run.index)
                     else:  # a worker that died would die again
                         known(run.index, answer or "timeout")
+
+    def _has_room(self, running: Mapping[Any, _Running]) -> bool:
+        return sum(run.lane != "aside" for run in running.values()) < self._size
 
     def _assign(self, index: int, lane: _Lane) -> _Running:
         worker = self._idle.pop() if self._idle else self._fork()
         now = time.monotonic()
-        deadline = now + (min(SOON, self._limit) if lane == "first" else self._limit)
+        deadline = now + min(_BUDGET.get(lane, math.inf), self._limit)
         return _Running(worker, index, lane, now, deadline, _cpu(worker.pid))
 
     def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
         """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
-        if run.lane != "first" or time.monotonic() - run.started >= self._limit:
+        if run.lane not in _BUDGET or time.monotonic() - run.started >= self._limit:
             return False
-        missing = min(SOON, self._limit) - (_cpu(run.worker.pid) - run.cpu_before)
+        missing = min(_BUDGET[run.lane], self._limit) - (_cpu(run.worker.pid) - run.cpu_before)
         if missing > 0.01:
             run.deadline = time.monotonic() + missing
             return True
-        if sum(other.lane == "aside" for other in running.values()) >= ASIDE * self._size:
+        if run.lane != "first" or sum(other.lane == "aside" for other in running.values()) >= ASIDE * self._size:
             return False
         with suppress(ProcessLookupError):
             os.sched_setscheduler(run.worker.pid, os.SCHED_IDLE, os.sched_param(0))
@@ -240,6 +261,14 @@ class JudgePool:
             self._parent.kill()  # its workers die with it
             self._parent.wait()
             self._parent = None
+
+
+def _next_lane(waiting: Mapping[_Lane, Collection[int]], running: Mapping[Any, _Running]) -> _Lane | None:
+    """The lane that the next answer comes from, None for none now: what is aside goes on before the last ones begin."""
+    for lane in ("first", "second"):
+        if waiting[lane]:
+            return lane
+    return "last" if waiting["last"] and all(run.lane == "last" for run in running.values()) else None
 
 
 def _cpu(pid: int) -> float:

@@ -30,6 +30,7 @@ _DIGITS = re.compile(r"\d+")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*(\d+)")
 _POWER_IN_POWER = re.compile(r"\^\{[^{}]*\^")
 _FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!|\)\s*!")
+_COMBINATORIAL = re.compile(r"!|binom|choose|sum|prod|int|gamma", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d+")
 _SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d+)")
 
@@ -126,3 +127,16 @@ def verdict_without_parsing(gold: str, answer: str) -> bool | None:
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer) and len(answer) <= MAX_DIGITS:
         return int(gold) == int(answer)
     return None
+
+
+def looks_costly(answer: str) -> bool:
+    """Whether judging an answer may take long: a large exponent, factorial or binomial, many powers, or much text.
+
+    It decides no verdict, only that ordinary answers need not wait for this one.
+    """
+    powers = answer.replace("**", "^")
+    if len(answer) > MAX_ANSWER // 4 or powers.count("^") > MAX_POWERS // 2:
+        return True
+    if any(len(exponent) > 2 for exponent in _EXPONENT.findall(powers)):
+        return True
+    return bool(_COMBINATORIAL.search(answer)) and any(len(digits) > 2 for digits in _DIGITS.findall(answer))

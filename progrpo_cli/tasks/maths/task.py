@@ -74,7 +74,8 @@ class Maths:
             else:
                 asked.append((len(verdicts), {"gold": gold, "answer": guard.normal(answer)}))
                 verdicts.append("timeout")
-        judged = shared_pool(_JUDGE).judge([request for _, request in asked])
+        costly = {place for place, (_, request) in enumerate(asked) if guard.looks_costly(request["answer"])}
+        judged = shared_pool(_JUDGE).judge([request for _, request in asked], costly=costly)
         for (i, request), verdict in zip(asked, judged, strict=True):
             if verdict not in get_args(Verdict):
                 raise WorkError(f"task {self.name}: the reference answer {request['gold']!r} cannot be read any more")
