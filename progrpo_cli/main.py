@@ -15,6 +15,7 @@ import typer
 
 from progrpo_cli import __version__, processes
 from progrpo_cli.errors import Interrupted, ProgrpoError, RequestError
+from progrpo_cli.reporting import escape
 
 app = typer.Typer(
     name="progrpo",
@@ -302,5 +303,5 @@ def _fail(message: str, code: int) -> None:
     if "--json" in sys.argv and processes.is_main():  # a complaint of the parser comes before the option was read
         typer.echo(json.dumps({"error": message, "exit_code": code}))
     who = "progrpo" if processes.is_main() else f"progrpo, process {processes.rank()}"
-    typer.echo(f"{who}: {' '.join(message.split())}", err=True)
+    typer.echo(f"{who}: {escape.plain(' '.join(message.split()))}", err=True)  # names of runs in it are untrusted
     sys.exit(code)

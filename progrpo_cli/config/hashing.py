@@ -42,6 +42,17 @@ def config_hash(config: Config) -> str:
     return digest(_hashed(config.model_dump(mode="json", exclude_defaults=True), ""))
 
 
+def with_defaults(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A resolved configuration with the keys that were added after it was written, at their defaults.
+
+    So that what has one hash has one set of settings. One that is not valid in this version stays as it is.
+    """
+    try:
+        return Config.model_validate(configuration).model_dump(mode="json")
+    except (ValueError, TypeError, OverflowError):
+        return configuration
+
+
 def _hashed(section: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     hashed = {
         name: _hashed(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value

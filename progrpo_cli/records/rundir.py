@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -24,6 +25,10 @@ from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now, provenance
 from progrpo_cli.records.signature import is_ours, sign
 
+log = logging.getLogger("progrpo")
+
+_OURS = {"kind", "status", "config_hash", "seed", "started_at", "finished_at"}
+"""Keys that every manifest of ours has had."""
 _PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reason to refuse anybody
 
 
@@ -67,12 +72,18 @@ class RunDirectory:
         """The manifest as it is now.
 
         Raises:
-            RequestError: there is none, or it is not JSON.
+            RequestError: there is none, it is not JSON, or it is another program's.
         """
         try:
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RequestError(f"{self.path} is not a run directory: no readable manifest.json") from error
+        if (
+            not isinstance(manifest, dict)
+            or not manifest.keys() >= _OURS
+            or not isinstance(manifest["started_at"], str)
+        ):
+            raise RequestError(f"{self.path} is not a run directory: its manifest.json is not one of ours")
         return manifest
 
     def identity(self) -> dict[str, Any]:
@@ -233,6 +244,7 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
         "seed": manifest["seed"],
         "version": manifest["progrpo"],
         "commit": manifest["git"]["commit"],
+        "dirty": manifest["git"].get("dirty"),
         "directory": directory,
         "model": manifest["model"],
         "command": manifest["command"],
@@ -248,10 +260,16 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def find_runs(root: Path) -> list[RunDirectory]:
-    """All run directories below ``root``, oldest first; folders whose name begins with a dot are left out."""
-    found = [
-        RunDirectory(manifest.parent)
-        for manifest in root.rglob("manifest.json")
-        if not any(part.startswith(".") for part in manifest.relative_to(root).parts)
-    ]
-    return sorted((run for run in found if run.exists), key=lambda run: (run.manifest()["started_at"], run.name))
+    """All run directories below ``root``, oldest first; folders whose name begins with a dot are left out.
+
+    So are those whose manifest is half-written or another program's, with a warning each.
+    """
+    found = []
+    for path in root.rglob("manifest.json"):
+        run = RunDirectory(path.parent)
+        if run.exists and not any(part.startswith(".") for part in path.relative_to(root).parts):
+            try:
+                found.append((run.manifest()["started_at"], run.name, run))
+            except RequestError as error:
+                log.warning(f"left out: {error}")
+    return [run for _, _, run in sorted(found, key=lambda each: each[:2])]

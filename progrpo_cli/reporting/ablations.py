@@ -44,6 +44,10 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
         parts = [f"{metric}{part}" for metric in main.metrics for part in PARTS]
         columns = ["method", "held", key, "task", "split", "seeds", "problems", "n", "temperature", *parts]
         sentences = caption([row for row, _ in swept], found)
+        if len(fixed := {held for _, held in swept}) == 1 and all(
+            fixed
+        ):  # its column is hidden where it says one thing
+            sentences.append(f"Held fixed: {fixed.pop()}.")
         name = f"ablation-{re.sub(r'[^A-Za-z0-9._-]', '_', key)}"  # a key from W&B may be anything
         frame_of_key = pd.DataFrame(records, columns=columns)
         tables.append(Table(name, f"Ablation of {key}", frame_of_key, main.metrics, None, tuple(sentences)))
@@ -57,13 +61,13 @@ def swept_key(table: Table) -> str:
 
 def _swept(rows: Sequence[Row], key: str, others: Sequence[str]) -> list[tuple[Row, str]]:
     """The rows of one method that differ in ``key`` from another with all else equal, and what else they hold fixed."""
-    grouped: dict[str, list[Row]] = {}
+    grouped: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         held = ", ".join(f"{other}={shown(row.run.settings.get(other))}" for other in others)
-        grouped.setdefault(held, []).append(row)
+        grouped.setdefault((held, row.task, row.split), []).append(row)
     return [
         (row, held)
-        for held, same in sorted(grouped.items())
+        for (held, _, _), same in sorted(grouped.items(), key=lambda group: group[0][0])
         if len({comparable(row.run.settings.get(key)) for row in same}) > 1
         for row in same
     ]

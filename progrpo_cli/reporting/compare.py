@@ -32,15 +32,35 @@ def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str,
     """Row name -> its numbers, for the rows of one task and split that have the metric.
 
     Only rows over the same problems are resampled together, and only those can be paired with the baseline: rows over
-    other problems, which somebody asked for, have no difference.
+    other problems, which somebody asked for, have no difference. Nor has a row of the baseline.
     """
     found: dict[str, Crossed] = {}
     for same in _by_problems(rows):
         groups = {row.name: values for row in same if (values := row.values(metric)) is not None}
-        if groups:
-            base = next((row.name for row in same if row.label == baseline and row.name in groups), None)
-            found.update(crossed(groups, bounds=_bounds(same, metric), baseline=base))
+        compared_to: dict[str | None, list[str]] = {}
+        for row in (row for row in same if row.name in groups):
+            base = baseline_of(row, same, baseline)
+            name = base.name if base is not None and base.name in groups else None
+            compared_to.setdefault(name, []).append(row.name)
+        for to, names in compared_to.items():
+            together = {name: values for name, values in groups.items() if name == to or name in names}
+            results = crossed(together, bounds=_bounds(same, metric), baseline=to)
+            found.update({name: results[name] for name in names})
     return {row.name: found[row.name] for row in rows if row.name in found}
+
+
+def baseline_of(row: Row, rows: Sequence[Row], baseline: str | None) -> Row | None:
+    """The row over the same problems that a row's difference is taken to; of the baseline's rows each is its own.
+
+    Where somebody asked for rows that were measured differently the baseline may have several: the one that was
+    measured as the row was, else the first.
+    """
+    first = row.evaluations[0]
+    rows_of_it = [
+        each for each in rows if each.label == baseline and each.evaluations[0].problem_ids == first.problem_ids
+    ]
+    alike = [each for each in rows_of_it if each.evaluations[0].conditions == first.conditions]
+    return next(iter([*alike, *rows_of_it]), None)
 
 
 def curve(rows: Sequence[Row], ks: Sequence[int]) -> dict[int, dict[str, Interval]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import WorkError
 from progrpo_cli.reporting.evaluations import CONDITIONS, Evaluation
 from progrpo_cli.reporting.found import Found
@@ -51,7 +52,9 @@ def choose(evaluations: Sequence[Evaluation], found: Found, *, mixed: bool) -> l
 def describe(evaluation: Evaluation, others: Sequence[Evaluation]) -> str:
     """In what an evaluation may differ from others of its task and split, e.g. ``n = 64, temperature = 1``."""
     differing = [name for name in CONDITIONS if len({getattr(e, name) for e in others}) > 1]
-    return ", ".join(_described(name, getattr(evaluation, name)) for name in differing)
+    return ", ".join(
+        _described(name, getattr(evaluation, name), {getattr(e, name) for e in others}) for name in differing
+    )
 
 
 def _complaint(task: str, split: str, column: Sequence[Evaluation]) -> str:
@@ -59,20 +62,23 @@ def _complaint(task: str, split: str, column: Sequence[Evaluation]) -> str:
     runs_with: dict[object, list[str]] = {}
     for e in column:
         runs_with.setdefault(getattr(e, condition), []).append(e.run.record.name)
-    described = "; ".join(f"{_briefly(value)} in {_some(names)}" for value, names in runs_with.items())
+    described = "; ".join(f"{_briefly(value, runs_with)} in {_some(names)}" for value, names in runs_with.items())
     return (
         f"{task} ({split}): evaluations with different {_NAMES.get(condition, condition)} cannot share a column: "
         f"{described}; evaluate them alike, name the runs to report, or show them with footnotes (--mixed)"
     )
 
 
-def _described(name: str, value: object) -> str:
-    return _briefly(value) if isinstance(value, tuple) else f"{_NAMES.get(name, name)} = {_briefly(value)}"
+def _described(name: str, value: object, others: Collection[object]) -> str:
+    brief = _briefly(value, others)
+    return brief if isinstance(value, tuple) else f"{_NAMES.get(name, name)} = {brief}"
 
 
-def _briefly(value: object) -> str:
+def _briefly(value: object, others: Collection[object]) -> str:
+    """Problems by their number, and by a digest of their ids where ``others`` are as many."""
     if isinstance(value, tuple):
-        return f"{len(value)} problems"
+        as_many = sum(isinstance(other, tuple) and len(other) == len(value) for other in others)
+        return f"{len(value)} problems" + (f" {digest(value)[:6]}" if as_many > 1 else "")
     return "unknown" if value is None else str(value)
 
 

@@ -46,7 +46,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
     Args:
         panels: how many axes.
         columns: side by side.
-        legend: entries of the one legend below all of them, taken from the first axes that have labels.
+        legend: about how many entries the one legend below all of them has; it has those of all axes, each once.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -62,13 +62,24 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
         for unused in axes[panels:]:
             unused.set_axis_off()
         yield made, axes[:panels]
-        handles, names = next(((h, n) for h, n in (a.get_legend_handles_labels() for a in axes) if h), ([], []))
+        handles, names = legend_of(axes)
         made.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
         for target, options in ((path, {"dpi": DPI}), (path.with_suffix(".pdf"), {"metadata": {"CreationDate": None}})):
             partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
             made.savefig(partial, format=target.suffix[1:], **options)
             os.replace(partial, target)
             made.set_layout_engine("none")  # it stays as it was laid out: that takes as long as drawing
+
+
+def legend_of(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of all axes; what an earlier one has is not repeated."""
+    handles: list[Any] = []
+    names: list[str] = []
+    for axes in all_axes:
+        new = [entry for entry in zip(*axes.get_legend_handles_labels(), strict=True) if entry[1] not in names]
+        handles += [handle for handle, _ in new]
+        names += [str(name) for _, name in new]
+    return handles, names
 
 
 def finish(axes: Axes, title: str = "") -> None:

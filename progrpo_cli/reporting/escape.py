@@ -18,6 +18,7 @@ _LATEX = {
     **{character: f"\\{character}" for character in "{}$&#_%"},
 }
 _LATIN = 0x17F  # the last of Latin Extended-A
+_NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")  # of Latin Extended-A; pdflatex stops at them
 _MARKDOWN = re.compile(r"([\\|`*_<>\[\]~])")
 
 
@@ -38,9 +39,13 @@ def csv(text: str) -> str:
 def latex(text: str) -> str:
     """Every special character as text; those that no usual font of TeX has by their numbers."""
     return "".join(
-        _LATEX.get(character, character if ord(character) <= _LATIN else rf"{{[}}U+{ord(character):04X}{{]}}")
+        _LATEX.get(character, character if _in_t1(character) else rf"{{[}}U+{ord(character):04X}{{]}}")
         for character in plain(text)
     )
+
+
+def _in_t1(character: str) -> bool:
+    return ord(character) <= _LATIN and character not in _NOT_IN_T1
 
 
 def markdown(text: str) -> str:

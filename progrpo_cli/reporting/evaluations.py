@@ -86,7 +86,7 @@ def evaluations_of(run: ReportedRun, found: Found) -> list[Evaluation]:
     for key, text in sorted(run.record.scores.items()):
         try:
             evaluations.append(_evaluation(run, key, text))
-        except (ValidationError, ValueError, TypeError) as error:
+        except (ValidationError, ValueError, TypeError, OverflowError) as error:
             found.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({first_error(error)})")
     return evaluations
 
@@ -99,6 +99,9 @@ def _evaluation(run: ReportedRun, key: str, text: str) -> Evaluation:
     if len(set(ids)) != len(ids) or (drawn != scores.n).any() or (correct < 0).any() or (correct > drawn).any():
         raise ValueError("counts contradict themselves: ids twice, another n, or more correct than drawn")
     order = sorted(range(len(ids)), key=ids.__getitem__)
+    distinct = _aligned(scores.per_problem, scores.per_problem.distinct_correct, ids, order)
+    if distinct is not None and not ((distinct >= 0) & (distinct <= scores.n)).all():
+        raise ValueError("distinct_correct contradicts n: below 0, or more than were drawn")
     return Evaluation(
         run=run,
         key=key,
@@ -114,7 +117,7 @@ def _evaluation(run: ReportedRun, key: str, text: str) -> Evaluation:
         drawn=drawn[order],
         correct=correct[order],
         entropy=_aligned(scores.per_problem, scores.per_problem.entropy, ids, order),
-        distinct_correct=_aligned(scores.per_problem, scores.per_problem.distinct_correct, ids, order),
+        distinct_correct=distinct,
         scored_at=scores.scored_at,
     )
 

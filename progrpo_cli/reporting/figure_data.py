@@ -20,18 +20,30 @@ MOST_POINTS = 250
 """More points over steps than a column has room for are thinned out, evenly and the last one kept."""
 
 
-def drawn_rows(frame: Frame, baseline: str | None, metric: str) -> list[list[Row]]:
-    """For each task the rows that figures draw: all, or the base, the baseline and the best by ``metric``."""
-    chosen = []
+def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tuple[list[list[Row]], str]:
+    """For each task the rows that figures draw: all, or the base, the baseline and the best; and, in words, the others.
+
+    Args:
+        passes: the report's Pass@k, ascending. The best go by the largest that the task's rows have: another task's may
+            be above their n.
+    """
+    chosen, left_out = [], []
     for rows in preferred(frame.rows):
         if len(rows) > MOST_LINES:
-            fixed = [row for row in rows if row.is_base or row.label == baseline][:MOST_LINES]
+            metric = _ranking(rows, passes)
             means = {row.name: found.mean() for row in rows if (found := row.values(metric)) is not None}
-            rest = sorted(set(means) - {row.name for row in fixed}, key=lambda name: means[name], reverse=True)
-            kept = {row.name for row in fixed} | set(rest[: MOST_LINES - len(fixed)])
-            rows = [row for row in rows if row.name in kept]
+            fixed = [row.name for row in rows if row.is_base or row.label == baseline]
+            rest = [row.name for row in rows if row.name not in fixed]
+            rest.sort(key=lambda name: means.get(name, -np.inf), reverse=True)
+            order = [*fixed, *rest]
+            lower = sum(name in means for name in order[MOST_LINES:])
+            without = len(order) - MOST_LINES - lower
+            counts = ((lower, f"with a lower {metric}"), (without, f"without {metric}"))
+            described = " and ".join(f"{count} rows {which}" for count, which in counts if count)
+            left_out.append(f" {rows[0].task}: {described} are not drawn; main.csv has them.")
+            rows = [row for row in rows if row.name in order[:MOST_LINES]]
         chosen.append(rows)
-    return chosen
+    return chosen, "".join(left_out)
 
 
 def pass_at_k(columns: Sequence[Sequence[Row]]) -> pd.DataFrame:
@@ -42,7 +54,7 @@ def pass_at_k(columns: Sequence[Sequence[Row]]) -> pd.DataFrame:
         ks = sorted({*(round(2 ** (i / 2)) for i in range(2 * int(np.log2(n)) + 1)), n})
         records += [
             {
-                **_about(rows, row),
+                **_about(row),
                 "k": k,
                 "value": of[row.name].value,
                 "low": of[row.name].low,
@@ -97,7 +109,7 @@ def plane(columns: Sequence[Sequence[Row]], first: str, last: str) -> pd.DataFra
             across, up = x[row.name].mean, y[row.name].mean
             records.append(
                 {
-                    **_about(rows, row),
+                    **_about(row),
                     **{first: across.value, f"{first}_low": across.low, f"{first}_high": across.high},
                     **{last: up.value, f"{last}_low": up.low, f"{last}_high": up.high},
                     "on_front": not any(p != point and p[0] >= point[0] and p[1] >= point[1] for p in points),
@@ -139,13 +151,22 @@ def ablation(table: Table, main: Table) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _about(rows: Sequence[Row], row: Row) -> dict[str, object]:
-    first = rows[0].evaluations[0]
+def _ranking(rows: Sequence[Row], passes: Sequence[str]) -> str:
+    """The largest Pass@k that all rows have, else the largest that any has, else Pass@1, which needs one sample."""
+    for enough in (all, any):
+        for metric in reversed(passes):
+            if enough(row.values(metric) is not None for row in rows):
+                return metric
+    return "pass@1"
+
+
+def _about(row: Row) -> dict[str, object]:
+    first = row.evaluations[0]
     return {
         "task": first.task,
         "split": first.split,
         "problems": len(first.problem_ids),
-        "n": row.evaluations[0].n,
+        "n": first.n,
         "method": row.name,
         "seeds": len(row.evaluations),
     }

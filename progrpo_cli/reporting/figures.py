@@ -13,7 +13,6 @@ import pandas as pd
 from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting import escape, figure_data
 from progrpo_cli.reporting.ablations import swept_key
-from progrpo_cli.reporting.compare import preferred
 from progrpo_cli.reporting.drawing import COLOURS, MARKERS, STYLES, Looks, figure, finish, looks_of, shown_name
 from progrpo_cli.reporting.frame import Frame
 from progrpo_cli.reporting.record import ARM, Floats
@@ -49,13 +48,12 @@ def draw(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path)
     """
     directory.mkdir(parents=True, exist_ok=True)
     passes = [metric for metric in main.metrics if metric.startswith("pass@")]
-    columns = figure_data.drawn_rows(frame, main.baseline, passes[-1])
+    columns, about = figure_data.drawn_rows(frame, main.baseline, passes)
     looks = looks_of([row for rows in columns for row in rows])
-    left_out = sum(len(rows) for rows in preferred(frame.rows)) - sum(len(rows) for rows in columns)
-    about = f" {left_out} rows with a lower {passes[-1]} are not drawn; main.csv has them." if left_out else ""
     drawn = [_pass_at_k(figure_data.pass_at_k(columns), looks, directory, about)]
-    if len(passes) > 1:
-        drawn.append(_plane(figure_data.plane(columns, passes[0], passes[-1]), passes, looks, directory, about))
+    points = figure_data.plane(columns, passes[0], passes[-1])
+    if len(passes) > 1 and len(points):  # a split that no figure shows may be the only one with the last
+        drawn.append(_plane(points, passes, looks, directory, about))
     for metric, name, label in (("entropy", "entropy", "token entropy (nats)"), ("pass@1", "pass_at_1", "Pass@1")):
         data = figure_data.over_steps(columns, metric)
         if len(data):
@@ -168,7 +166,8 @@ def _ablation(data: pd.DataFrame, table: Table, directory: Path) -> Drawn:
     metrics = list(dict.fromkeys(data["metric"]))
     path = directory / f"{table.name}.png"
     entries = data.groupby(["method", "held", "metric"]).ngroups
-    with figure(path, panels=len(panels), legend=min(entries, figure_data.MOST_LINES)) as (_, all_axes):
+    entries = min(entries, figure_data.MOST_LINES * len(panels))
+    with figure(path, panels=len(panels), legend=entries) as (_, all_axes):
         for axes, (_, panel) in zip(all_axes, panels, strict=True):
             lines = list(panel.dropna(subset=[key]).groupby(["method", "held"], sort=False))
             for number, metric in enumerate(metrics):
@@ -219,10 +218,11 @@ def _bars(value: Any, low: Any, high: Any) -> Floats:
 
 def _measured(panel: pd.DataFrame) -> str:
     first = panel.iloc[0]
-    counts = " or ".join(str(count) for count in sorted(panel["n"].unique()))
-    seeds = " or ".join(str(count) for count in sorted(panel["seeds"].unique()))
+    problems, counts, seeds = (
+        " or ".join(str(count) for count in sorted(panel[name].unique())) for name in ("problems", "n", "seeds")
+    )
     return (
-        f"{shown_name(str(first['task']))} ({first['split']}), {first['problems']} problems, n = {counts},\n"
+        f"{shown_name(str(first['task']))} ({shown_name(str(first['split']))}), {problems} problems, n = {counts},\n"
         f"{seeds} seed{'s' if seeds != '1' else ''} a row"
     )
 

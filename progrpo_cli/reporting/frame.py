@@ -128,12 +128,13 @@ def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def _note_not_finite(runs: Sequence[ReportedRun], found: Found) -> None:
-    for metric in CURVES:
+    for metric in ("step", *CURVES):
         having = [run.record for run in runs if metric in run.record.curves.not_finite]
         if having:
             count = sum(record.curves.not_finite[metric] for record in having)
+            what = "are no steps" if metric == "step" else "are not finite"
             found.note(
-                f"{metric}: {count} logged values that are not finite are left out of figures, in {len(having)} runs; "
+                f"{metric}: {count} logged values that {what} are left out of figures, in {len(having)} runs; "
                 f"the first is {having[0].path}"
             )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from progrpo_cli.config.hashing import is_hashed
+from progrpo_cli.config.hashing import is_hashed, with_defaults
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.record import RunRecord
 
@@ -19,9 +19,11 @@ class Identity(BaseModel):
 
     kind: Annotated[str, Field(pattern="^(run|model)$")]
     config_hash: str
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     version: str
     commit: str | None
+    dirty: bool | None = None
+    """Whether the checkout had changes that are not in the commit; None: nobody wrote it."""
     directory: str
     model: str
     command: str | None = None
@@ -63,9 +65,10 @@ def identify(record: RunRecord, found: Found) -> ReportedRun | None:
     try:
         identity = Identity.model_validate(record.config["progrpo"])
         configuration = {name: section for name, section in record.config.items() if name != "progrpo"}
-        settings = {key: value for key, value in flat(configuration) if is_hashed(key)}
+        settings = {key: value for key, value in flat(with_defaults(configuration)) if is_hashed(key)}
         method = identity.model if identity.kind == "model" else _method(record.config["method"]["name"], settings)
-    except (ValidationError, KeyError, TypeError) as error:
+        _refuse_odd(settings)
+    except (ValidationError, KeyError, TypeError, OverflowError) as error:
         found.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({first_error(error)})")
         return None
     return ReportedRun(record, identity, method, settings if identity.kind == "run" else {})
@@ -113,6 +116,20 @@ def first_error(error: Exception) -> str:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return f"{type(error).__name__}: {error}"
+
+
+def _refuse_odd(settings: Mapping[str, Any]) -> None:
+    """Values that nothing can be compared by.
+
+    Raises:
+        TypeError: the path of the model is no text.
+        OverflowError: a number is too large for a float.
+    """
+    if not isinstance(path := settings.get("model.path", ""), str):
+        raise TypeError(f"model.path is {path!r}, not text")
+    for value in settings.values():
+        if isinstance(value, int):
+            float(value)
 
 
 def _method(name: object, settings: Mapping[str, Any]) -> str:

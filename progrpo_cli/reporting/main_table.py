@@ -10,7 +10,7 @@ from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.metrics.bootstrap import Crossed, p_method
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.reporting.caption import caption
-from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS, clearly_best, columns_of, compare
+from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS, baseline_of, clearly_best, columns_of, compare
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.labels import BASE
@@ -21,14 +21,21 @@ NEITHER_GOOD_NOR_BAD = ("entropy",)
 """Metrics of which more is not better as such: none of their cells is in bold, and they are not tested."""
 
 
-def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None) -> list[int]:
-    """The k of Pass@k to report, ascending: those asked for, else those that the evaluations were scored with.
+def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, found: Found) -> list[int]:
+    """The k of Pass@k to report, ascending: those asked for, else those that the evaluations were scored with, else 1.
 
     Raises:
         RequestError: a k below 1, or above the n of some evaluation.
     """
     if asked is None:
-        return sorted({k for row in rows for e in row.evaluations for k in e.ks})
+        if ks := sorted({k for row in rows for e in row.evaluations for k in e.ks}):
+            return ks
+        first = rows[0].evaluations[0]
+        found.note(
+            f"pass@1 alone is reported: no scores name a k up to their n; the first are {first.run.record.path}: "
+            f"scores/{first.key} of {first.run.record.name}"
+        )
+        return [1]
     for k in asked:
         if k < 1:
             raise RequestError(f"--k {k}: k must be at least 1")
@@ -83,7 +90,8 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
             winner = None if metric in NEITHER_GOOD_NOR_BAD else clearly_best(rows, metric)
             best.update((len(records) + number, metric) for number, row in enumerate(rows) if row.name == winner)
         for row in rows:
-            record = {**_described(row), "baseline": baseline}
+            base = baseline_of(row, rows, baseline)
+            record = {**_described(row), "baseline": baseline if base is None else base.name}
             for metric in metrics:
                 if row.name in compared[metric]:
                     record.update(_cells(metric, compared[metric][row.name], adjusted.get((metric, row.name))))
@@ -96,6 +104,10 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
         sentences.append("Bold: the best of its task and split whose paired 95 % interval over the next excludes 0.")
     if baseline is not None:
         sentences += _about_differences(baseline, metrics)
+        if any(row.footnote for row in frame.rows):
+            sentences.append(
+                f"Of several rows of {baseline} the one that was measured as the row was, if there is one."
+            )
     return Table("main", "Methods and tasks", table, tuple(metrics), baseline, tuple(sentences), frozenset(best))
 
 

@@ -30,6 +30,7 @@ def provenance_table(frame: Frame, found: Found) -> Table:
             "seed": run.identity.seed,
             "config_hash": run.identity.config_hash,
             "commit": run.identity.commit,
+            "dirty": run.identity.dirty,
             "version": run.identity.version,
             "status": run.record.status,
             "source": found.origin[run.record.id],

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli.tracking.tracked_run import TrackedRun
+from progrpo_cli.tracking.tracked_run import STEPS_BELOW, TrackedRun
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ class Curves:
     values: dict[str, Floats]
     """For each of ``CURVES`` that was logged (T,), NaN where it was not logged or not finite."""
     not_finite: dict[str, int] = field(default_factory=dict)
-    """How many logged values of a metric are NaN or infinite."""
+    """How many logged values of a metric are NaN or infinite; of ``step``, how many values cannot be one."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,23 @@ def from_tracked(run: TrackedRun) -> RunRecord:
 def curves_of_rows(rows: Iterable[Mapping[str, Any]]) -> Curves:
     """Curves of logged rows; rows without a step are those of evaluations; of rows of one step the later one wins."""
     of_step: dict[int, dict[str, float]] = {}
+    no_steps = 0
     for row in rows:
         step = number(row.get("step"))
-        if step is not None and math.isfinite(step):
-            logged = {name: value for name in CURVES if (value := number(row.get(name))) is not None}
-            of_step.setdefault(int(step), {}).update(logged)
+        if step is None:
+            continue
+        if not abs(step) < STEPS_BELOW:  # nor is NaN
+            no_steps += 1
+            continue
+        logged = {name: value for name in CURVES if (value := number(row.get(name))) is not None}
+        of_step.setdefault(int(step), {}).update(logged)
     steps = sorted(of_step)
     columns = {}
     for name in CURVES:
         was_logged = np.array([name in of_step[step] for step in steps], dtype=np.bool_)
         columns[name] = (np.array([of_step[step].get(name, math.nan) for step in steps]), was_logged)
-    return curves_of_columns(np.array(steps, dtype=np.int64), columns)
+    curves = curves_of_columns(np.array(steps, dtype=np.int64), columns)
+    return replace(curves, not_finite={"step": no_steps, **curves.not_finite}) if no_steps else curves
 
 
 def curves_of_columns(steps: Ints, columns: Mapping[str, tuple[Floats, npt.NDArray[np.bool_]]]) -> Curves:
@@ -114,9 +120,15 @@ def curves_of_columns(steps: Ints, columns: Mapping[str, tuple[Floats, npt.NDArr
 
 
 def number(value: object) -> float | None:
-    """A logged number; W&B writes those that are not finite as text. Other text and null are no number."""
+    """A logged number, infinite if no float is as large; W&B writes those that are not finite as text.
+
+    Other text and null are no number.
+    """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     return {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(str(value))

@@ -28,13 +28,15 @@ def read(directories: list[Path]) -> Iterator[RunRecord | str]:
 def _read_or_say_why(directory: Path) -> RunRecord | str:
     try:
         return _read(RunDirectory(directory))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         return f"{directory} skipped: half-written or of another project ({type(error).__name__}: {reason})"
 
 
 def _read(run: RunDirectory) -> RunRecord:
     manifest = json.loads(run.manifest_path.read_text(encoding="utf-8"))
+    if not isinstance(manifest["wandb_run_id"], str):
+        raise TypeError("wandb_run_id in manifest.json is not text")
     config: dict[str, Any] = yaml.load(run.config_path.read_text(encoding="utf-8"), Loader=_Loader)
     return RunRecord(
         id=manifest["wandb_run_id"],

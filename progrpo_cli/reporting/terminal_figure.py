@@ -13,18 +13,20 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def pass_at_k(columns: Sequence[Sequence[Row]]) -> list[str]:
-    """Lines of text: for each task, and k = 1, 4, 16, ... up to n, a bar a row with its 95 % interval in brackets."""
+    """Lines of text: for each task, and k = 1, 4, 16, ... up to n, a bar a row with its 95 % interval in brackets.
+
+    Rows may have different n: a row has bars up to its own.
+    """
     lines = []
     for rows in columns:
-        n = rows[0].evaluations[0].n
+        n = max(row.evaluations[0].n for row in rows)
         ks = [k for k in (4**power for power in range(20)) if k <= n]
-        lines.append(f"Pass@k over k, {rows[0].task} ({rows[0].split} split)")
-        width = max(len(row.name) for row in rows)
+        lines.append(escape.plain(f"Pass@k over k, {rows[0].task} ({rows[0].split} split)"))
+        width = max(len(escape.plain(row.name)) for row in rows)
         for k, intervals in curve(rows, ks).items():
-            for index, row in enumerate(rows):
-                mean = intervals[row.name]
+            for index, (name, mean) in enumerate(intervals.items()):
                 head = f"k = {k:<4}" if index == 0 else " " * 8
-                label = escape.plain(row.name).ljust(width)
+                label = escape.plain(name).ljust(width)
                 lines.append(f"{head} {label} {_bar(mean.value)} {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
     return lines
 

@@ -58,7 +58,11 @@ def views(table: Table) -> list[View]:
     found = [View(table.title, header, rows, numeric)]
     others = [r for _, r in records if any(not missing(r[f"{m}_diff"]) for m in table.metrics if table.baseline)]
     if others:
+        if any(r["baseline"] != table.baseline for r in others):  # a row of it with a footnote: said exactly
+            about = [*about, "baseline"]
         rows = [[*(_about(r[name]) for name in about), *(_difference(r, m) for m in table.metrics)] for r in others]
+        numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in about] + [True] * len(table.metrics)
+        header = [*about, *table.metrics]
         found.append(View(f"{table.title}: difference to {table.baseline}", header, rows, numeric))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.reporting.identity import flat, shown
@@ -31,7 +31,8 @@ def parse(source: str) -> Query:
         )
     conditions: list[dict[str, object]] = []
     settings: list[tuple[str, str]] = []
-    for name, value in parse_qsl(text, keep_blank_values=True):
+    for pair in filter(None, text.split("&")):  # parse_qsl would make a space of the plus in a tag such as dr_grpo+arm
+        name, value = (unquote(part) for part in pair.partition("=")[::2])
         if name == "tag":
             conditions.append({"tags": {"$in": [value]}})
         elif name in ("group", "state"):
@@ -44,7 +45,9 @@ def parse(source: str) -> Query:
             )
     if text and not conditions and not settings:
         raise RequestError(f"wandb:{source}: NAME=VALUE is needed after the question mark")
-    return Query(entity, project, {"$and": conditions} if conditions else {}, lambda run: _holds(run, settings))
+    return Query(
+        entity, project, {"$and": conditions} if conditions else {}, lambda run: _holds(run, settings), settings
+    )
 
 
 def _holds(run: TrackedRun, settings: Sequence[tuple[str, str]]) -> bool:

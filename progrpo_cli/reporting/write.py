@@ -77,7 +77,7 @@ def build_report(
             f"no evaluated runs under {places}: {len(found.runs)} runs without scores; try `progrpo eval`"
         )
     chosen = choose_baseline(evaluated.rows, baseline, found)
-    asked, ks = ks, choose_ks(evaluated.rows, ks)
+    asked, ks = ks, choose_ks(evaluated.rows, ks, found)
     main = main_table(evaluated, found, ks=ks, baseline=chosen)
     ablations = ablation_tables(evaluated, main, found)
     provenance = provenance_table(evaluated, found)
@@ -103,7 +103,8 @@ def build_report(
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
-    curves = terminal_figure.pass_at_k(drawn_rows(evaluated, chosen, f"pass@{ks[-1]}"))
+    shown, _ = drawn_rows(evaluated, chosen, [f"pass@{k}" for k in ks])
+    curves = terminal_figure.pass_at_k(shown)
     return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
 
 

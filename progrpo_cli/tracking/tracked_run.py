@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+STEPS_BELOW = 2**53
+"""What is not below it is no step: from here on floats, which trackers may make of steps, are not exact."""
+
 
 @dataclass(frozen=True)
 class TrackedRun:
@@ -17,7 +20,7 @@ class TrackedRun:
     tags: tuple[str, ...]
     config: dict[str, Any]
     """Nested: the resolved configuration, and under ``progrpo`` what identifies the run: kind, config_hash, seed,
-    version, commit, directory (its name) and model."""
+    version, commit, dirty (whether the checkout had other changes), directory (its name) and model."""
     summary: dict[str, Any]
     """Last values; each evaluation's ``scores.json`` as text under ``scores/<evaluation>``."""
     history: list[dict[str, Any]]

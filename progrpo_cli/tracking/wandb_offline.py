@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.tracking.tracked_run import TrackedRun
+from progrpo_cli.tracking.tracked_run import STEPS_BELOW, TrackedRun
 
 log = logging.getLogger("progrpo")
 
@@ -79,15 +78,18 @@ def _merged(fragments: list[_Fragment]) -> TrackedRun:
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     steps: dict[int, dict[str, Any]] = {}
+    damaged = sum(fragment.damaged for fragment in fragments)
     for fragment in fragments:
         config.update(fragment.config)
         summary.update(fragment.summary)
         for row in fragment.history:
-            step = _step(row)
-            if (
-                step is not None
-            ):  # W&B's own _step restarts with each fragment; rows of evaluations have no step of ours
-                steps.setdefault(step, {}).update(row)
+            step = row.get("step")  # W&B's own _step restarts with each fragment
+            if isinstance(step, bool) or not isinstance(step, int | float):
+                continue  # the row of an evaluation
+            if abs(step) < STEPS_BELOW:
+                steps.setdefault(int(step), {}).update(row)
+            else:
+                damaged += 1
     last = fragments[-1]
     return TrackedRun(
         id=last.id,
@@ -99,16 +101,9 @@ def _merged(fragments: list[_Fragment]) -> TrackedRun:
         history=[steps[step] for step in sorted(steps)],
         status={None: "unknown", 0: "finished"}.get(last.exit_code, "failed"),
         started=fragments[0].started,
-        damaged_records=sum(fragment.damaged for fragment in fragments),
+        damaged_records=damaged,
         path=str(last.path.parent.parent),
     )
-
-
-def _step(row: dict[str, Any]) -> int | None:
-    step = row.get("step")
-    if isinstance(step, bool) or not isinstance(step, int | float) or not math.isfinite(step):
-        return None
-    return int(step)
 
 
 def _read_fragment(path: Path) -> _Fragment:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from progrpo_cli.records import files
 from progrpo_cli.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
-    from wandb.apis.public import Run
+    from wandb.apis.public import Run, Runs
 
 log = logging.getLogger("progrpo")
 
@@ -39,6 +39,8 @@ class Query:
     """In the server's grammar (MongoDB's)."""
     keep: Callable[[TrackedRun], bool] = lambda _: True
     """What the server cannot filter by: https://github.com/wandb/wandb/issues/3087 (keys of nested configurations)."""
+    kept_by: Sequence[tuple[str, str]] = ()
+    """What ``keep`` compares: it belongs to the question as much as the filters do."""
 
     @property
     def _place(self) -> Path:
@@ -48,8 +50,9 @@ class Query:
 
     @property
     def listing(self) -> Path:
-        """Where the ids of the runs that the server gave for these filters are kept."""
-        digest = hashlib.sha256(json.dumps(self.filters, sort_keys=True).encode()).hexdigest()[:16]
+        """Where the ids of the runs that were wanted of those that the server gave are kept."""
+        asked = json.dumps([self.filters, sorted(self.kept_by)], sort_keys=True)
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
         return self._place / f"runs-{digest}.json"
 
     def kept(self, run_id: str) -> Path:
@@ -79,17 +82,12 @@ def fetch(query: Query) -> list[TrackedRun]:
         ) from None
     path = f"{query.entity}/{query.project}"
     pages = api.runs(path, filters=dict(query.filters), per_page=PAGE, lazy=False)
-    listed: list[str] = []
     found = []
-    while True:
-        run = _retried(lambda: next(pages, None))
-        if run is None:
-            break
-        listed.append(run.id)
+    while (run := _next_run(pages)) is not None:
         tracked, stamp = _described(run, path)
         if query.keep(tracked):
             found.append(_with_history(query, run, tracked, stamp))
-    files.write_json(query.listing, listed)
+    files.write_json(query.listing, [run.id for run in found])
     return found
 
 
@@ -97,15 +95,33 @@ def from_cache(query: Query) -> list[TrackedRun]:
     """What :func:`fetch` last gave for this query, without asking anybody.
 
     Raises:
-        RequestError: it was never fetched.
+        RequestError: it was never fetched, or some of its runs are no longer in the cache.
     """
-    if not query.listing.exists():
-        raise RequestError(
-            f"wandb:{query.entity}/{query.project} was never fetched with these filters: leave out --offline once"
-        )
-    ids = json.loads(query.listing.read_text(encoding="utf-8"))
-    kept = [_read(path)[0] for run_id in ids if (path := query.kept(run_id)).exists()]
+    source = f"wandb:{query.entity}/{query.project}"
+    try:
+        ids = json.loads(query.listing.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RequestError(f"{source} was never fetched with these filters: leave out --offline once") from None
+    kept = [held[0] for run_id in ids if (held := _read(query.kept(run_id))) is not None]
+    if len(kept) < len(ids):  # a part of what was asked for would pass as all of it
+        missing = len(ids) - len(kept)
+        raise RequestError(f"{source}: {missing} of {len(ids)} runs are not in the cache: leave out --offline once")
     return [run for run in kept if query.keep(run)]
+
+
+def _next_run(pages: Runs) -> Run | None:
+    """The next run, or None after the last.
+
+    The client counts a run before it has loaded the page that the run is on: asked again after a failure it would skip
+    that run.
+    """
+    before = pages.index
+
+    def attempt() -> Run | None:
+        pages.index = before
+        return next(pages, None)
+
+    return _retried(attempt)
 
 
 def _described(run: Run, path: str) -> tuple[TrackedRun, list[Any]]:
@@ -129,20 +145,25 @@ def _described(run: Run, path: str) -> tuple[TrackedRun, list[Any]]:
 
 def _with_history(query: Query, run: Run, tracked: TrackedRun, stamp: list[Any]) -> TrackedRun:
     kept = query.kept(run.id)
-    if kept.exists():
-        earlier, of_earlier = _read(kept)
-        if of_earlier == stamp:
-            return TrackedRun(**{**_fields(tracked), "history": earlier.history})
-    rows = _retried(lambda: list(run.scan_history()))
-    complete = TrackedRun(**{**_fields(tracked), "history": rows})
+    earlier, of_earlier = _read(kept) or (None, None)
+    if earlier is not None and of_earlier == stamp:
+        complete = TrackedRun(**{**_fields(tracked), "history": earlier.history})
+        if complete == earlier:
+            return complete
+    else:
+        complete = TrackedRun(**{**_fields(tracked), "history": _retried(lambda: list(run.scan_history()))})
     # json's own NaN, which files.write_json refuses: a diverged run logs it, and this file is nobody's but ours
     files.write_text(kept, json.dumps({"stamp": stamp, "run": asdict(complete)}))
     return complete
 
 
-def _read(path: Path) -> tuple[TrackedRun, list[Any]]:
-    held = json.loads(path.read_text(encoding="utf-8"))
-    return TrackedRun(**{**held["run"], "tags": tuple(held["run"]["tags"])}), held["stamp"]
+def _read(path: Path) -> tuple[TrackedRun, list[Any]] | None:
+    """A kept run and its stamp; None where there is none that this version can read."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return TrackedRun(**{**held["run"], "tags": tuple(held["run"]["tags"])}), held["stamp"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _fields(run: TrackedRun) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from command_line import TINY, CommandLine
 
+from progrpo_cli import main
+
 CASES = [
     (["train", "method.arm.alhpa=1"], "method.arm.alpha"),
     (["train", "+foo.bar=1"], "unknown key"),
@@ -149,3 +151,9 @@ def test_a_run_directory_in_use_is_refused(progrpo: CommandLine) -> None:
     assert done.returncode == 2
     assert "in use" in done.stderr
     assert progrpo.written() == ["run", "run/.lock"]
+
+
+def test_names_in_errors_do_not_reach_the_terminal_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main._fail("16 in \x1b[31mred\u202e;\n8 in other\x9b2J", 1)
+    assert capsys.readouterr().err == "progrpo: 16 in [31mred; 8 in other2J\n"

@@ -1,9 +1,11 @@
+import logging
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from progrpo_cli.commands import listing
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
@@ -79,3 +81,21 @@ def test_a_line_that_a_crash_cut_short_is_left_out_and_a_damaged_one_is_named(tm
     path.write_text('{"a": 1}\nnot json\n{"a": 2}\n')
     with pytest.raises(ValueError, match="line 2"):
         files.read_lines(path)
+
+
+@pytest.mark.parametrize("manifest", ['{"kind":', '{"name": "x"}', "[]", "null", '{"kind": "run", "started_at": 1}'])
+def test_a_manifest_that_is_not_ours_is_left_out_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, manifest: str
+) -> None:
+    started(tmp_path / "runs" / "good")
+    odd = tmp_path / "runs" / "odd"
+    odd.mkdir()
+    (odd / "manifest.json").write_text(manifest)
+    (odd / "config.yaml").write_text("- 1\n")
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.WARNING, logger="progrpo"):
+        assert [row["directory"] for row in listing.rows("runs")] == ["runs/good"]
+    (warning,) = caplog.messages
+    assert "left out: runs/odd is not a run directory" in warning
+    with pytest.raises(RequestError, match="is not a run directory"):
+        RunDirectory(odd).manifest()

@@ -67,8 +67,53 @@ def test_too_many_lines_leave_the_base_the_baseline_and_the_best(tmp_path):
         scores = [make_scores(seed=number, rate=0.1 + 0.05 * number)]
         write_run(runs / f"r{number}", f"method.arm.alpha={number}", scores=scores, wandb="disabled", steps=0)
     frame = build(read([str(runs)]))
-    (drawn,) = figure_data.drawn_rows(frame, "grpo", "pass@8")
+    (drawn,), left_out = figure_data.drawn_rows(frame, "grpo", ["pass@1", "pass@8"])
+    assert left_out == " countdown: 4 rows with a lower pass@8 are not drawn; main.csv has them."
     assert len(drawn) == figure_data.MOST_LINES
     assert {"base", "grpo"} <= {row.label for row in drawn}
     means = pd.Series({row.label: row.values("pass@8").mean() for row in frame.rows}).drop(["base", "grpo"])
     assert {row.label for row in drawn} - {"base", "grpo"} == set(means.nlargest(6).index)
+
+
+def _rows(tmp_path, scores_of, **options):
+    """The frame of rows of ProGRPO that differ in alpha."""
+    runs = tmp_path / "runs"
+    for alpha, scores in enumerate(scores_of):
+        write_run(runs / f"r{alpha}", f"method.arm.alpha={alpha}", scores=scores, wandb="disabled", steps=0)
+    return build(read([str(runs)]), **options)
+
+
+def test_each_task_is_ranked_by_a_k_that_it_has(tmp_path, no_figures):
+    """Another task's largest k may be above this one's n."""
+    scores_of = [
+        [make_scores(seed=i, rate=0.1 + i / 20), make_scores(seed=i, rate=0.6 - i / 20, task="maths", n=4, k=[1, 4])]
+        for i in range(10)
+    ]
+    frame = _rows(tmp_path, scores_of)
+    columns, left_out = figure_data.drawn_rows(frame, None, ["pass@1", "pass@4", "pass@8"])
+    for rows, (task, metric) in zip(columns, (("countdown", "pass@8"), ("maths", "pass@4")), strict=True):
+        means = {row.name: row.values(metric).mean() for row in frame.rows if row.task == task}
+        assert {row.name for row in rows} == set(pd.Series(means).nlargest(figure_data.MOST_LINES).index)
+        assert f" {task}: 2 rows with a lower {metric} are not drawn" in left_out
+    lines = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"]).terminal_figure
+    assert "Pass@k over k, maths (test split)" in lines
+
+
+def test_rows_that_a_ranking_cannot_place_are_counted_apart(tmp_path):
+    scores_of = [[make_scores(seed=i, rate=0.5, n=16 if i < 9 else 4)] for i in range(12)]
+    frame = _rows(tmp_path, scores_of, mixed=True)
+    (drawn,), left_out = figure_data.drawn_rows(frame, None, ["pass@8"])
+    assert {row.evaluations[0].n for row in drawn} == {16}
+    expected = " countdown: 1 rows with a lower pass@8 and 3 rows without pass@8 are not drawn; main.csv has them."
+    assert left_out == expected
+
+
+def test_problems_are_those_of_the_row(tmp_path):
+    frame = _rows(tmp_path, [[make_scores(seed=i, rate=0.5, problems=40 - 10 * i)] for i in range(2)], mixed=True)
+    columns = preferred(frame.rows)
+    for data in (figure_data.pass_at_k(columns), figure_data.plane(columns, "pass@1", "pass@8")):
+        problems = data.groupby("method")["problems"].unique()
+        assert {name.split("[")[1]: list(counts) for name, counts in problems.items()} == {
+            "40 problems]": [40],
+            "30 problems]": [30],
+        }

@@ -32,7 +32,9 @@ DOCUMENT = r"""\documentclass{article}
 def test_every_table_compiles_hostile_names_included(lab, tmp_path):
     out = tmp_path / "out"
     build_report([str(lab)], out=out, formats=["tex"])
-    frame = pd.DataFrame({"method": [HOSTILE + "ÄčŁ 漢字 🤖 \\input{/etc/passwd}"], "value": ["^^41 `` --- ?`"]})
+    letters = " ".join(map(chr, range(0x20, 0x181)))
+    names = [HOSTILE + "漢字 🤖 \\input{/etc/passwd}", letters[:300], letters[300:]]
+    frame = pd.DataFrame({"method": names, "value": ["^^41 `` --- ?`", "", ""]})
     (out / "hostile.tex").write_text(render.latex([Table("x_1", HOSTILE, frame, (), None, (HOSTILE,))]))
     tables = sorted(path.name for path in out.glob("*.tex"))
     assert tables == ["ablation-method.arm.alpha.tex", "hostile.tex", "main.tex", "provenance.tex"]

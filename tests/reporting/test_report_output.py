@@ -9,7 +9,7 @@ from made_up_runs import make_scores, write_run
 
 from progrpo_cli.commands.report import report
 from progrpo_cli.errors import RequestError
-from progrpo_cli.reporting import escape, render
+from progrpo_cli.reporting import drawing, escape, render
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.table import Table
 from progrpo_cli.reporting.write import build_report
@@ -179,3 +179,54 @@ def test_notes_about_hostile_names_do_not_reach_the_terminal_raw(caplog):
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "\n" not in text
+
+
+@pytest.mark.parametrize("ns", [(16, 64), (64, 16)])
+def test_the_terminal_shows_each_row_up_to_its_own_n(tmp_path, no_figures, ns):
+    for seed, (method, n) in enumerate(zip(("grpo", "progrpo"), ns, strict=True)):
+        scores = [make_scores(seed=seed, rate=0.5, n=n)]
+        write_run(tmp_path / "runs" / method, f"method={method}", scores=scores, wandb="disabled", steps=0)
+    lines = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"], mixed=True).terminal_figure
+    (last,) = [line for line in lines if line.startswith("k = 64")]
+    assert "[n = 64]" in last
+    assert len([line for line in lines if "[n = 64]" in line]) == 4  # k = 1, 4, 16, 64
+    assert len([line for line in lines if "[n = 16]" in line]) == 3
+
+
+def test_names_of_tasks_and_splits_are_text_in_figures_and_terminal(tmp_path):
+    hostile = {"task": "t\x1b[31m$\\frac$", "split": "$\\frac$\x1b[2J"}
+    for seed, method in enumerate(("grpo", "progrpo")):
+        scores = make_scores(seed=seed, rate=0.5)
+        run = write_run(tmp_path / "runs" / method, f"method={method}", scores=[scores], wandb="disabled", steps=2)
+        (file,) = run.path.glob("eval/*/scores.json")
+        file.write_text(json.dumps({**scores, **hostile}))
+    result = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
+    assert (tmp_path / "out" / "figures" / "plane.png").exists()
+    assert result.terminal_figure[0] == "Pass@k over k, t[31m$\\frac$ ($\\frac$[2J split)"
+    assert all(line.isprintable() for line in result.terminal_figure)
+
+
+def test_a_k_that_only_a_split_without_figures_has_costs_no_figure(tmp_path):
+    scores = [make_scores(seed=1, rate=0.5, n=4, k=[1]), make_scores(seed=2, rate=0.5, split="validation")]
+    write_run(tmp_path / "runs" / "r", "method=grpo", scores=scores, wandb="disabled", steps=0)
+    result = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
+    assert result.main.metrics[:2] == ("pass@1", "pass@8")
+    assert [path.name for path in (tmp_path / "out" / "figures").glob("*.png")] == ["pass_at_k.png"]
+
+
+def test_the_legend_has_the_lines_of_all_panels():
+    from matplotlib.figure import Figure
+
+    first, second, third = Figure().subplots(3)
+    first.plot([0], [0], label="base")
+    for panel, name in ((second, "base"), (second, "grpo"), (third, "grpo"), (third, "dapo"), (third, "dapo")):
+        panel.plot([0], [0], label=name)
+    handles, names = drawing.legend_of([first, second, third])
+    assert names == ["base", "grpo", "dapo", "dapo"]  # two lines of one panel stay two
+    assert handles == [first.lines[0], second.lines[1], *third.lines[1:]]
+
+
+def test_letters_that_the_usual_fonts_of_tex_lack_are_numbers():
+    assert escape.latex("ÄčŁőß") == "ÄčŁőß"
+    for letter in "ĦħĸĿŀŉŦŧſ漢":
+        assert escape.latex(letter) == rf"{{[}}U+{ord(letter):04X}{{]}}"

@@ -4,12 +4,15 @@ import shutil
 
 import pandas as pd
 import pytest
+import yaml
 from made_up_runs import make_scores, wait_for_the_log, write_run
 
 from progrpo_cli.errors import RequestError
+from progrpo_cli.reporting.record import from_tracked
 from progrpo_cli.reporting.run_directories import read_curves
 from progrpo_cli.reporting.sources import read
 from progrpo_cli.reporting.write import build_report
+from progrpo_cli.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -163,3 +166,44 @@ def test_the_default_is_everything_below_runs(lab, monkeypatch, tmp_path):
         read([])
     (tmp_path / "runs").symlink_to(lab)
     assert len(read([]).runs) == 7
+
+
+def test_numbers_that_no_figure_can_hold_are_counted_and_cost_nothing_else(tmp_path):
+    huge = "1" + "0" * 400
+    lines = ['{"step": 1, "reward": 0.1}', '{"step": 1e300, "reward": 0.2}', f'{{"step": {huge}, "reward": 0.2}}']
+    text = "\n".join([*lines, f'{{"step": 2, "reward": {huge}}}', f'{{"step": 3, "reward": -{huge}}}']) + "\n"
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(text)
+    rows = [json.loads(line) for line in text.splitlines()]
+    about = {"id": "x", "name": "x", "group": None, "tags": (), "config": {}, "summary": {}, "status": "finished"}
+    tracked = TrackedRun(**about, history=rows, started=0.0, damaged_records=0, path="a/b/x")
+    for curves in (read_curves(path), from_tracked(tracked).curves):
+        assert curves.steps.tolist() == [1, 2, 3]
+        assert curves.values["reward"].tolist()[0] == 0.1
+        assert curves.not_finite == {"step": 2, "reward": 2}
+    run = write_run(tmp_path / "runs" / "r", "method=grpo", scores=[make_scores(seed=1, rate=0.5)], wandb="disabled")
+    run.metrics_path.write_text(text)
+    result = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
+    assert result.main.frame["method"].tolist() == ["grpo"]
+    (note,) = [note for note in result.notes if note.startswith("step: 2 logged values that are no steps are left out")]
+    assert str(run.path) in note
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("model", "path", ["a", "b"], "model.path is ['a', 'b'], not text"),
+        ("train", "steps", 10**400, "OverflowError"),
+    ],
+    ids=["a list", "a huge number"],
+)
+def test_an_odd_configuration_costs_its_run_alone(tmp_path, section, key, value, message):
+    runs = tmp_path / "runs"
+    write_run(runs / "good", "method=grpo", scores=[make_scores(seed=1, rate=0.5)], wandb="disabled")
+    odd = write_run(runs / "odd", "method=grpo", "seed=1", scores=[make_scores(seed=2, rate=0.5)], wandb="disabled")
+    config = yaml.safe_load(odd.config_path.read_text())
+    config[section][key] = value
+    odd.config_path.write_text(yaml.safe_dump(config))
+    result = build_report([str(runs)], out=tmp_path / "out", formats=["csv"])
+    assert result.main.frame[["method", "seeds"]].values.tolist() == [["grpo", 1]]
+    assert [note for note in result.notes if f"{odd.path} skipped" in note and message in note]

@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from made_up_runs import BASE, make_scores, write_run
 
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.metrics.bootstrap import crossed
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.passk import pass_at_k
+from progrpo_cli.reporting import views
 from progrpo_cli.reporting.write import build_report
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -195,9 +197,50 @@ def test_an_ablation_holds_everything_else_equal(tmp_path):
     fraction = tables["ablation-method.arm.low_fraction"]
     assert fraction["method.arm.low_fraction"].tolist() == [0.2, 0.5]
     assert set(fraction["held"]) == {"method.arm.alpha=1"}
+    captions = {table.name: table.caption for table in result.ablations}
+    assert "Held fixed: method.arm.low_fraction=0.2." in captions["ablation-method.arm.alpha"]
+    assert "Held fixed: method.arm.alpha=1." in captions["ablation-method.arm.low_fraction"]
     main = result.main.frame.set_index("method")
     same = main.loc["progrpo (method.arm.alpha=3, method.arm.low_fraction=0.2)"]
     assert alpha.iloc[2][["pass@1", "pass@1_low"]].tolist() == same[["pass@1", "pass@1_low"]].tolist()
+
+
+def test_values_on_different_tasks_are_no_ablation(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "a", "method.arm.alpha=1", scores=_scored())
+    _run(runs, "b", "method.arm.alpha=2", scores=_scored(task="maths"))
+    assert _report(runs, tmp_path / "out").ablations == []
+
+
+def test_a_key_that_was_added_later_is_at_its_default_in_older_runs(tmp_path):
+    runs = tmp_path / "runs"
+    old = _run(runs, "old", "method.arm.alpha=0.3", scores=_scored())
+    older = _run(runs, "older", "method.arm.alpha=1", "seed=1", scores=_scored(seed=3))
+    _run(runs, "new", "method.arm.alpha=1", scores=_scored(seed=2))
+    for run in (old, older):
+        config = yaml.safe_load(run.config_path.read_text())
+        assert config["method"]["arm"].pop("low_fraction") == 0.2
+        del config["train"]["rewards"]
+        run.config_path.write_text(yaml.safe_dump(config))
+    result = _report(runs, tmp_path / "out")
+    frame = result.main.frame
+    assert frame["method"].tolist() == ["progrpo (method.arm.alpha=0.3)", "progrpo (method.arm.alpha=1)"]
+    assert frame["seeds"].tolist() == [1, 2]
+    (table,) = result.ablations
+    assert table.frame["method.arm.alpha"].tolist() == [0.3, 1.0]
+
+
+def test_provenance_says_whether_the_code_was_what_the_commit_says(tmp_path):
+    states = {
+        "clean": {"commit": "a", "dirty": False},
+        "changed": {"commit": "a", "dirty": True},
+        "old": {"commit": "a"},
+    }
+    for seed, (name, state) in enumerate(states.items()):
+        run = _run(tmp_path / "runs", name, "method=grpo", f"seed={seed}", scores=_scored(seed=seed))
+        run.update(git=state)
+    frame = _report(tmp_path / "runs", tmp_path / "out").provenance.frame.set_index("run")
+    assert frame["dirty"].to_dict() == {"clean": False, "changed": True, "old": None}
 
 
 def test_provenance_names_every_run_and_where_it_was_read(lab, tmp_path):
@@ -222,6 +265,9 @@ def test_provenance_names_every_run_and_where_it_was_read(lab, tmp_path):
         (lambda scores: scores["per_problem"]["entropy"].pop(), "different lengths"),
         (lambda scores: scores["per_problem"]["problem_id"].__setitem__(0, "x"), "different problems"),
         (lambda scores: scores.__setitem__("temperature", "hot"), "temperature"),
+        (lambda scores: scores["counts"].__setitem__(3, ["problem 3", 16, 2**70]), "OverflowError"),
+        (lambda scores: scores["per_problem"]["distinct_correct"].__setitem__(3, -1), "distinct_correct contradicts n"),
+        (lambda scores: scores["per_problem"]["distinct_correct"].__setitem__(3, 17), "distinct_correct contradicts n"),
     ],
 )
 def test_damaged_scores_are_left_out_and_the_rest_is_reported(tmp_path, damage, message):
@@ -286,6 +332,64 @@ def test_what_was_measured_differently_is_footnoted_when_asked_for(tmp_path):
     assert differences == [False, False, True]  # over other problems nothing can be paired
     assert any("NOT measured alike" in sentence for sentence in result.main.caption)
     assert "n = 32, 40 problems" in (tmp_path / "out" / "main.md").read_text()
+
+
+def _of_other_problems(**changes):
+    (scores,) = _scored(**changes)
+    scores["counts"] = [[f"other {name}", n, right] for name, n, right in scores["counts"]]
+    scores["per_problem"]["problem_id"] = [f"other {name}" for name in scores["per_problem"]["problem_id"]]
+    return [scores]
+
+
+def test_two_sets_of_as_many_problems_are_told_apart(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "a", "method=grpo", scores=_scored(seed=1))
+    _run(runs, "b", "method=grpo", "seed=1", scores=_of_other_problems(seed=2))
+    with pytest.raises(WorkError, match=r"40 problems (\w{6}) in [ab]; 40 problems (?!\1)\w{6} in [ab];"):
+        _report(runs, tmp_path / "out")
+    frame = _report(runs, tmp_path / "out", mixed=True).main.frame
+    assert frame["method"].str.fullmatch(r"grpo \[40 problems \w{6}\]").all()
+    assert frame["method"].nunique() == 2
+    expected = [np.mean(_per_problem(make_scores(seed=seed, rate=0.5), 1)) for seed in (1, 2)]
+    assert sorted(frame["pass@1"]) == pytest.approx(sorted(expected))
+
+
+def test_a_difference_is_to_the_baseline_measured_alike_or_says_to_which(tmp_path):
+    runs = tmp_path / "runs"
+    _run(runs, "g16", "method=grpo", scores=_scored(seed=1))
+    _run(runs, "g32", "method=grpo", "seed=1", scores=_scored(seed=2, rate=0.4, n=32))
+    _run(runs, "p32", "method=progrpo", scores=_scored(seed=3, rate=0.6, n=32))
+    _run(runs, "s24", "method=gspo", scores=_scored(seed=4, n=24))
+    result = build_report([str(runs)], out=tmp_path / "out", formats=["md"], mixed=True)
+    frame = result.main.frame.set_index("method")
+    to = {
+        "grpo [n = 16]": None,
+        "grpo [n = 32]": None,
+        "gspo [n = 24]": "grpo [n = 16]",
+        "progrpo [n = 32]": "grpo [n = 32]",
+    }
+    assert set(frame.index) == set(to)
+    for name, other in to.items():
+        assert frame.loc[name, "baseline"] == (other or name)
+        if other is None:
+            assert np.isnan(frame.loc[name, "pass@1_diff"])
+        else:
+            difference = frame.loc[name, "pass@1"] - frame.loc[other, "pass@1"]
+            assert frame.loc[name, "pass@1_diff"] == pytest.approx(difference)
+    differences = views.views(result.main)[1]
+    column = differences.header.index("baseline")
+    assert [row[column].text for row in differences.rows] == ["grpo [n = 16]", "grpo [n = 32]"]
+
+
+def test_scores_that_name_no_k_are_reported_with_pass_at_1(tmp_path):
+    runs = tmp_path / "runs"
+    run = _run(runs, "a", "method=grpo", scores=_scored(k=[]))
+    _run(runs, "b", "method=progrpo", scores=_scored(seed=2, k=[32]))
+    result = _report(runs, tmp_path / "out")
+    assert [metric for metric in result.main.metrics if metric.startswith("pass@")] == ["pass@1"]
+    assert result.main.frame["pass@1"].notna().all()
+    (note,) = [note for note in result.notes if "pass@1 alone is reported" in note]
+    assert f"{run.path}: scores/countdown-test0 of a" in note
 
 
 def test_another_version_of_a_task_is_another_measurement(tmp_path):

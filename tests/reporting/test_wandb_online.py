@@ -1,6 +1,7 @@
 """The real `wandb.Api` against a stub of the server on loopback (wandb_stub.py)."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,71 @@ def test_an_outage_longer_than_the_clients_patience_is_waited_out(monkeypatch, c
         wandb_server._retried(failing(500, 500, 500, 500))
     with pytest.raises(RequestError, match="W&B: no"):
         wandb_server._retried(failing(403))
+
+
+def test_a_page_that_fails_beyond_the_clients_patience_loses_no_run(stub, monkeypatch):
+    from wandb.apis.public import Runs
+    from wandb.proto.wandb_api_pb2 import ApiErrorResponse
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    load, failures = Runs._update_response, [503, 503]
+
+    def stumbling(pages):
+        if pages.last_response is not None and failures:
+            raise WandbApiFailedError("no", ApiErrorResponse(message="no", http_status=failures.pop()))
+        load(pages)
+
+    monkeypatch.setattr(Runs, "_update_response", stumbling)
+    monkeypatch.setattr(wandb_server, "PAGE", 3)
+    monkeypatch.setattr(wandb_server, "FIRST_PAUSE", 0)
+    found = read([SOURCE]).runs
+    assert failures == []
+    assert [run.id for run in found] == [run.id for run in stub.runs]
+
+
+def test_offline_never_passes_a_part_for_the_whole(stub, tmp_path):
+    of_seed = f"{SOURCE}?config.seed=1"
+    read([of_seed])
+    assert {run.name for run in read([of_seed], offline=True).runs} == {"grpo-s1", "a0.3-s1", "a1.0-s1"}
+    for other in (SOURCE, f"{SOURCE}?config.seed=0"):
+        with pytest.raises(RequestError, match="never fetched with these filters"):
+            read([other], offline=True)
+    read([SOURCE])
+    _kept(tmp_path)[0].unlink()
+    with pytest.raises(RequestError, match="1 of 7 runs are not in the cache: leave out --offline once"):
+        read([SOURCE], offline=True)
+
+
+def _kept(tmp_path):
+    return sorted((tmp_path / "cache").rglob("run-*.json"))
+
+
+def test_a_cache_that_another_version_wrote_is_fetched_again(stub, tmp_path):
+    read([SOURCE])
+    histories = len(stub.operations("HistoryPage"))
+    for path, text in zip(
+        _kept(tmp_path), ['{"stamp": [], "run": {"id": "x", "tags": []}}', "[]", "{"] * 3, strict=False
+    ):
+        path.write_text(text)
+    with pytest.raises(RequestError, match="7 of 7 runs are not in the cache"):
+        read([SOURCE], offline=True)
+    assert len(read([SOURCE]).runs) == 7
+    assert len(stub.operations("HistoryPage")) == 2 * histories
+    assert len(read([SOURCE], offline=True).runs) == 7
+
+
+def test_what_changes_without_the_history_is_kept_too(stub):
+    read([SOURCE])
+    histories = len(stub.operations("HistoryPage"))
+    stub.runs[0] = replace(stub.runs[0], summary={"scores/later": "{}"})
+    assert read([SOURCE]).runs[0].scores == {"later": "{}"}
+    assert read([SOURCE], offline=True).runs[0].scores == {"later": "{}"}
+    assert len(stub.operations("HistoryPage")) == histories
+
+
+def test_a_plus_in_a_filter_is_a_plus():
+    query = wandb_online.parse("a/b?tag=dr_grpo+arm&group=x%26y%20z")
+    assert query.filters == {"$and": [{"tags": {"$in": ["dr_grpo+arm"]}}, {"group": "x&y z"}]}
 
 
 def test_a_project_that_is_not_there_is_a_wrong_request(stub):

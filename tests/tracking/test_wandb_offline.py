@@ -247,3 +247,13 @@ def test_a_killed_run_keeps_what_was_flushed(tmp_path):
     (run,) = read_wandb_dir(tmp_path / "wandb")
     assert (run.status, run.config) == ("unknown", {"seed": 5})
     assert [row["reward"] for row in run.history] == list(range(60))
+
+
+def test_a_number_that_is_no_step_costs_that_row(tmp_path):
+    steps = [1, 1e300, 10**400, math.nan, 2.0, None, "x"]
+    fragment = wandb_offline._Fragment(
+        tmp_path / "a" / "run-x.wandb", id="x", started=0.0, damaged=1, history=[{"step": step} for step in steps]
+    )
+    run = wandb_offline._merged([fragment])
+    assert [row["step"] for row in run.history] == [1, 2.0]
+    assert run.damaged_records == 1 + 3
