@@ -193,6 +193,10 @@ def sweep(
     with _command("sweep", verbose, quiet):
         from progrpo_cli.commands import sweep as command
 
+        if trust_config and not worker:
+            raise RequestError(
+                "--trust-config is for --worker: what runs code is asked for on the command line, e.g. task.verdict=..."
+            )
         if worker:
             command.work(study, storage, trust_config=trust_config)
             return

@@ -69,7 +69,7 @@ def sweep(
     if settings.launcher == "slurm":
         from progrpo_cli.studies.slurm import require_slurm
 
-        require_slurm()
+        require_slurm(plan.space.slurm)
     _freeze(plan)
     from progrpo_cli.studies.judge import reconcile
     from progrpo_cli.studies.launcher import make_launcher
@@ -180,7 +180,10 @@ def _with_settings(space: Space, name: str, settings: Settings) -> Space:
 
 
 def _freeze(plan: Plan) -> None:
-    """Write the plan once, whoever starts the study at the same time."""
+    """Write the plan once, whoever starts the study at the same time.
+
+    Its storage is opened first: what cannot be reached is not written down, where it would keep the right one out.
+    """
     import fcntl
 
     try:
@@ -190,6 +193,9 @@ def _freeze(plan: Plan) -> None:
         raise RequestError(f"{plan.directory} cannot be written: {error.strerror}") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not plan.is_frozen:
+            plan.refuse_foreign()
+            open_store(plan.directory, plan.storage)
         plan.freeze()
 
 

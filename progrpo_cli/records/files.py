@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+ABANDONED_SECONDS = 3600.0
+"""A file beside another that is so much older than what is there now was left by a process that died."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` atomically and durably (write beside it, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = beside(path)
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -23,6 +27,25 @@ def write_text(path: Path, text: str) -> None:
     except OSError:  # on a full disk what was written of it is in the way of everything else
         partial.unlink(missing_ok=True)
         raise
+    _remove_abandoned(path)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside ``path`` to write to and rename: nobody else's, on no host that shares the directory.
+
+    A process id is not enough: in containers it is 1 everywhere.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Take away what processes that died left beside ``path``; both times are the file system's, not our clock's."""
+    with suppress(OSError):
+        newest = path.stat().st_mtime
+        for entry in os.scandir(path.parent):
+            ours = entry.name.startswith(f".{path.name}.") and entry.name.endswith(".partial")
+            if ours and entry.is_file() and newest - entry.stat().st_mtime > ABANDONED_SECONDS:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -46,7 +69,7 @@ def is_full(error: BaseException) -> bool:
 
 def why_not_writable(directory: Path, size: int = 1 << 20) -> str | None:
     """Try to write ``size`` bytes into a directory: why that fails, or None."""
-    probe = directory / f".probe.{os.getpid()}"
+    probe = beside(directory / "probe")
     try:
         with probe.open("wb") as file:
             file.write(bytes(size))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progrpo_cli.records.files import beside
 from progrpo_cli.reporting import escape
 from progrpo_cli.reporting.frame import Row
 
@@ -65,7 +66,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
         handles, names = legend_of(axes)
         made.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
         for target, options in ((path, {"dpi": DPI}), (path.with_suffix(".pdf"), {"metadata": {"CreationDate": None}})):
-            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+            partial = beside(target)
             made.savefig(partial, format=target.suffix[1:], **options)
             os.replace(partial, target)
             made.set_layout_engine("none")  # it stays as it was laid out: that takes as long as drawing

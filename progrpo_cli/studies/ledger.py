@@ -48,12 +48,45 @@ class Entry(BaseModel):
     """Why its trial was given up."""
     worker: str | None = None
     """Who has it, or had it last."""
+    under_way: bool = False
+    """An attempt has begun and not told how it ended: its worker is at it, or is dead."""
+    furthest: int = 0
+    """The most lines of metrics and samples that there were when an attempt began."""
+    deaths: int = 0
+    """How often in a row workers died with the run without getting further than that."""
     held: bool = False
 
     @property
     def ended(self) -> bool:
         """Complete or pruned: nothing will change any more."""
         return self.result is not None or self.pruned is not None
+
+    def begun(self, worker: str, run: RunDirectory) -> Entry:
+        """The entry when a worker, which holds the run's directory, begins another attempt."""
+        return self.model_copy(
+            update={
+                "attempts": self.attempts + 1,
+                "worker": worker,
+                "under_way": True,
+                "furthest": max(self.furthest, _lines(run)),
+                "deaths": self.deaths_by_now(run),
+            }
+        )
+
+    def deaths_by_now(self, run: RunDirectory) -> int:
+        """``deaths`` with that of the attempt that is under way, if nobody is at it any more.
+
+        Who got further was not killed by the run in the same place: a machine, a person or a scheduler did it.
+        """
+        if not self.under_way:
+            return self.deaths
+        return 0 if _lines(run) > self.furthest else self.deaths + 1
+
+
+def _lines(run: RunDirectory) -> int:
+    """How far a run has got, in lines that its attempts have written: updates trained and samples drawn."""
+    written = [run.metrics_path, *run.path.glob("eval/*/samples.jsonl")]
+    return sum(path.read_bytes().count(b"\n") for path in written if path.exists())
 
 
 class Ledger(Protocol):
@@ -75,7 +108,7 @@ class Ledger(Protocol):
         """Let go of it."""
 
     def reset_failures(self, names: Iterable[str]) -> None:
-        """Forget the failures of runs that nobody holds: they may be tried again from the first."""
+        """Forget failures and deaths of runs that nobody holds: they may be tried again from the first."""
 
 
 def worker_name() -> str:
@@ -100,8 +133,7 @@ class FileLedger:
         return found
 
     def take(self, name: str) -> Entry | None:
-        entry = self._read(name)
-        begun = entry.model_copy(update={"attempts": entry.attempts + 1, "worker": self._worker})
+        begun = self._read(name).begun(self._worker, RunDirectory(self._runs / name))
         self.write(name, begun)
         return begun.model_copy(update={"held": True})
 
@@ -117,7 +149,7 @@ class FileLedger:
     def reset_failures(self, names: Iterable[str]) -> None:
         for name in names:
             if (self._directory / f"{name}.json").exists():
-                self.write(name, self._read(name).model_copy(update={"failures": []}))
+                self.write(name, self._read(name).model_copy(update={"failures": [], "deaths": 0}))
 
     def _read(self, name: str) -> Entry:
         try:
@@ -186,8 +218,7 @@ class SqlLedger:
         )
         if not rows:
             return None
-        entry = Entry.model_validate_json(rows[0][0])
-        begun = entry.model_copy(update={"attempts": entry.attempts + 1, "worker": self._worker})
+        begun = Entry.model_validate_json(rows[0][0]).begun(self._worker, RunDirectory(self._runs / name))
         self.write(name, begun)
         return begun.model_copy(update={"held": True})
 
@@ -208,7 +239,7 @@ class SqlLedger:
     def reset_failures(self, names: Iterable[str]) -> None:
         for name, entry in self.entries(list(names)).items():
             if not entry.held:
-                text = entry.model_copy(update={"failures": []}).model_dump_json(exclude={"held"})
+                text = entry.model_copy(update={"failures": [], "deaths": 0}).model_dump_json(exclude={"held"})
                 self._do(
                     "UPDATE progrpo_runs SET entry = :entry WHERE study = :study AND run = :run",
                     run=name,

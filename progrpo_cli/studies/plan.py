@@ -17,8 +17,8 @@ from typing import Any
 
 from progrpo_cli.config import plain_yaml
 from progrpo_cli.config.code_run import KEYS, code_run_by, in_words
-from progrpo_cli.config.compose import GROUPS, compose, flatten, keys, validate
-from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.config.compose import GROUPS, canonical_json, compose, flatten, keys, validate
+from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
@@ -113,6 +113,15 @@ class Plan:
         """Every trial, in order; none where a sampler chooses them as it goes."""
         return [self.trial(found) for found in self.space.grid()] if self.space.sampler.name == "grid" else []
 
+    @cached_property
+    def most_updates(self) -> int:
+        """No run of the study makes more."""
+        steps = [int(base.config["train"]["steps"]) for base in self.bases]
+        varied = self.space.parameters.get("train.steps")
+        if varied is None:
+            return max(steps)
+        return max(int(value) for value in [*ends_of(varied), *(steps if varied.when else [])])
+
     def runs_of(self, trial: Trial) -> list[Run]:
         """The runs of one trial, a seed each."""
         trials = self.directory / "trials"
@@ -143,13 +152,24 @@ class Plan:
         """
         import yaml
 
-        path = self.directory / "study.yaml"
-        if not path.exists():
-            if self.directory.exists() and any(not e.name.startswith(".") for e in self.directory.iterdir()):
-                raise RequestError(f"{self.directory} holds files but no study; choose another --study")
-            files.write_text(path, yaml.safe_dump(self.frozen(), sort_keys=False))
-            return
-        self.refuse_other(load_plan(self.directory))
+        if self.is_frozen:
+            self.refuse_other(load_plan(self.directory))
+        else:
+            files.write_text(self._file, yaml.safe_dump(self.frozen(), sort_keys=False))
+
+    @property
+    def _file(self) -> Path:
+        return self.directory / "study.yaml"
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether there is a plan in the directory, this one or another."""
+        return self._file.exists()
+
+    def refuse_foreign(self) -> None:
+        """Raise RequestError if the directory holds files that are no study's."""
+        if self.directory.exists() and any(not entry.name.startswith(".") for entry in self.directory.iterdir()):
+            raise RequestError(f"{self.directory} holds files but no study; choose another --study")
 
     def refuse_other(self, held: Plan) -> None:
         """Raise RequestError if ``held``, which is under this name already, is another plan; the log has a diff."""
@@ -183,9 +203,17 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         RequestError: a parameter, value, seed, override or objective is not valid.
     """
     groups = {key: ends_of(parameter) for key, parameter in space.parameters.items() if key in GROUPS}
-    for key in space.parameters:
+    for key, parameter in space.parameters.items():
         if key not in GROUPS and key not in keys():
             raise RequestError(f"parameters: unknown key {key!r}{nearest(key, [*keys(), *GROUPS])}")
+        if key in GROUPS and parameter.when:
+            raise RequestError(
+                f"parameters.{key}.when: {key} is a group, which every trial has; only single keys can have a condition"
+            )
+        if key == "seed":
+            raise RequestError("parameters.seed: a trial is run with all of `seeds`; list them there")
+        if key not in GROUPS and not is_hashed(key):
+            raise RequestError(f"parameters.{key}: it cannot change a score, so its trials would be the same one")
     for override in (*space.overrides, *overrides):
         key = override.partition("=")[0].lstrip("+")
         if key in space.parameters:
@@ -219,7 +247,9 @@ def _check(plan: Plan) -> None:
             raise RequestError(
                 f"objective {objective.metric!r} is not measured{nearest(objective.metric, plan.metrics)}"
             )
-    for trial in plan.grid or [plan.trial(found) for found in _corners(plan.space)]:
+    trials = plan.grid or [plan.trial(found) for found in _corners(plan.space)]
+    _refuse_what_is_not_comparable(plan, trials)
+    for trial in trials:
         if plan.space.pruner.name != "none":
             train = trial.config.train
             if not train.eval_every:
@@ -230,6 +260,41 @@ def _check(plan: Plan) -> None:
             interim = ["pass@1", f"pass@{train.group_size}"]
             if plan.space.pruner.metric not in (None, *interim):
                 raise RequestError(f"pruner metric {plan.space.pruner.metric!r}{nearest('', interim)}")
+    sizes = sorted({trial.config.train.group_size for trial in trials})
+    if plan.space.pruner.name != "none" and plan.space.pruner.metric != "pass@1" and len(sizes) > 1:
+        raise RequestError(
+            f"pruner {plan.space.pruner.name}: train.group_size is {_listed(sizes)}, and Pass@k of different k cannot "
+            f"be compared; let it look at pass@1 (pruner: {{name: {plan.space.pruner.name}, metric: pass@1}})"
+        )
+
+
+def _refuse_what_is_not_comparable(plan: Plan, trials: Sequence[Trial]) -> None:
+    """Refuse trials that would be judged on different problems or differ in nothing, and a metric they do not have."""
+    found: dict[str, list[Any]] = {}
+    for trial in trials:
+        for key, value in flatten(trial.config).items():
+            section, _, name = key.partition(".")
+            if section == "task" and name.split(".")[0] not in trial.config.task.beside_the_problems:
+                found.setdefault(key, []).append(value)
+    for key, values in found.items():
+        different = list(dict.fromkeys(map(canonical_json, values)))
+        if len(different) > 1 or len(values) < len(trials):
+            shown = _listed([*different, *(["not there"] if len(values) < len(trials) else [])])
+            raise RequestError(
+                f"{key} is {shown}: scores on different validation problems cannot be compared; make a study of each"
+            )
+    if any(objective.metric == "distinct_correct" for objective in plan.space.objectives):
+        for task in {trial.config.task.label: trial.config.task for trial in trials}.values():
+            if not task.canonical_forms:
+                raise RequestError(f"objective distinct_correct: task {task.label} has no canonical form of a solution")
+    first: dict[str, Trial] = {}
+    for trial in plan.grid:
+        if (same := first.setdefault(trial.config_hash, trial)) is not trial:
+            raise RequestError(f"{same.parameters} and {trial.parameters} are the same configuration: leave one out")
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return " or ".join(map(str, values[:4])) + (" ..." if len(values) > 4 else "")
 
 
 def _corners(space: Space) -> list[dict[str, Value]]:

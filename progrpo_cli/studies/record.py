@@ -224,7 +224,7 @@ class StudyRecord:
         frozen = self._frozen(known)
         seeds = self._plan.seeds
         so_far = [{int(at): v for at, v in frozen.user_attrs.get(f"interim/{s}", {}).items()} for s in seeds]
-        last = known.trial.config.train.steps
+        last = self._plan.most_updates  # the same for all trials: a point is the same seeds and the same update in each
         fewest = min(self._plan.space.pruner.min_seeds, len(seeds))
         for count in range(fewest, len(seeds) + 1):
             for at in sorted(set.intersection(*(set(values) for values in so_far[:count]))):

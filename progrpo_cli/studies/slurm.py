@@ -11,11 +11,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from progrpo_cli.console import log
-from progrpo_cli.errors import RequestError, WorkError
+from progrpo_cli.errors import RequestError, WorkError, nearest
 from progrpo_cli.studies.launcher import GRACE_SECONDS, worker_command
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.worker import use_share_of_cores
@@ -24,12 +24,20 @@ ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPE
 POLL_SECONDS = 1.0
 
 
-def require_slurm() -> None:
-    """Raise RequestError unless jobs can be submitted from here."""
+NOT_TAKEN = {"job_name", "setup", "teardown", "srun_args", "additional_parameters"}
+"""Options of submitit that a space cannot set: ours, and lists."""
+
+
+def require_slurm(options: Mapping[str, Any]) -> None:
+    """Raise RequestError unless jobs with these options can be submitted from here."""
     try:
-        import submitit  # noqa: F401
+        import submitit
     except ImportError:
         raise RequestError("--launcher slurm needs the extra: pip install 'progrpo[slurm]'") from None
+    valid = submitit.SlurmExecutor._valid_parameters() - NOT_TAKEN
+    for option in options:
+        if option not in valid:
+            raise RequestError(f"slurm.{option}: no option of submitit's{nearest(option, valid)}")
     for program in ("sbatch", "squeue", "scancel"):
         if shutil.which(program) is None:
             raise RequestError(f"--launcher slurm: no {program} on this machine; try --launcher local")

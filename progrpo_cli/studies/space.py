@@ -77,7 +77,7 @@ class Space(_Part):
     seeds: Annotated[list[int], Field(min_length=1)]
     """Every trial is run once with each."""
     objectives: Annotated[list[Objective], Field(min_length=1)]
-    k: list[int] = [1, 32]
+    k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 32]
     """The k of Pass@k on the validation split."""
     budget: Budget = Budget()
     sampler: Annotated[Sampler, BeforeValidator(_named)] = Sampler()

@@ -6,6 +6,7 @@ Passwords never pass through here: libpq takes them from PGPASSWORD or .pgpass, 
 from __future__ import annotations
 
 import fcntl
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote
 
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.studies.ledger import FileLedger, Ledger, SqlLedger
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
+SECRETS = ("password", "passwd", "secret", "scram", "conninfo")
+"""Words in the names of libpq's settings that hold a secret, or a whole connection string with one."""
 
 
 def check_url(url: str | None, *, workers: int) -> None:
@@ -33,26 +36,56 @@ def check_url(url: str | None, *, workers: int) -> None:
     """
     if url is None:
         return
-    parts = urlsplit(url)
-    if parts.password is not None or any("password" in key.lower() for key in parse_qs(parts.query)):
+    scheme = _scheme(url)
+    if _may_hold_a_secret(url):
         raise RequestError(
             "--storage: a password inside the URL would stand in files and process lists; put it into PGPASSWORD or "
             "~/.pgpass and leave it out of the URL"
         )
-    if parts.scheme == SQLITE:
+    if not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):  # nothing of it is shown: who knows what it is
+        raise RequestError(f"--storage: a URL is needed, such as {POSTGRESQL}://USER@HOST/DATABASE")
+    if scheme == SQLITE:
         if workers > 1:
             raise RequestError(
                 f"--storage {SQLITE}: its lock is one for the whole file, and {workers} workers would end in "
                 "`database is locked`; leave --storage out (a journal file) or take PostgreSQL, or --workers 1"
             )
-    elif parts.scheme != POSTGRESQL:
+    elif scheme != POSTGRESQL:
         known = (f"{POSTGRESQL}://", f"{SQLITE}://")
-        raise RequestError(f"--storage {parts.scheme}://...: unknown storage{nearest(f'{parts.scheme}://', known)}")
+        raise RequestError(f"--storage {scheme}://...: unknown storage{nearest(f'{scheme}://', known)}")
     else:
         try:
             import psycopg  # noqa: F401
         except ImportError:
             raise RequestError("--storage: PostgreSQL needs the extra: pip install 'progrpo[postgres]'") from None
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            make_url(url)
+        except (ArgumentError, ValueError):  # a port that is no number
+            raise RequestError(f"--storage: no URL such as {POSTGRESQL}://USER@HOST:PORT/DATABASE") from None
+
+
+def _scheme(url: str) -> str:
+    """What stands before ``://``; empty in what is no URL."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator else ""
+
+
+def _may_hold_a_secret(url: str) -> bool:
+    """Whether there is a password in it, however it is written.
+
+    Not by `urlsplit`, to which `/`, `?` and `#` end the part that a password can stand in: SQLAlchemy takes them for
+    letters of it. So any colon before the last `@` counts, and the names of all settings in the query.
+    """
+    rest = url.partition("://")[2] or url
+    if _scheme(url) == SQLITE and rest.startswith("/"):  # a path, and nothing before it
+        return False
+    query = unquote(rest.partition("?")[2]).lower()
+    return ":" in unquote(rest.rpartition("@")[0]) or any(
+        word in name for name in re.findall(r"(\w+)\s*=", query) for word in SECRETS
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +107,7 @@ def open_store(directory: Path, url: str | None) -> Store:
     runs = directory / "trials"
     directory.mkdir(parents=True, exist_ok=True)
     here = _Alone(directory / ".study.lock")
-    if url is not None and urlsplit(url).scheme == POSTGRESQL:
+    if url is not None and _scheme(url) == POSTGRESQL:
         return _open_postgresql(directory, runs, url)
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend

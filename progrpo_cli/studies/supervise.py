@@ -23,7 +23,7 @@ from progrpo_cli.studies.worker import TRIES_A_START
 
 POLL_SECONDS = 1.0
 FRUITLESS_STARTS = 3
-"""So many times the number of workers may end in a row, without one run more that is done, before we give up."""
+"""So many times the number of workers may end in a row, without one update or run more, before we give up."""
 
 
 def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher) -> None:
@@ -34,7 +34,7 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
         WorkError: workers die without getting anything done.
     """
     began = now()
-    ended_then, starts = -1, 0
+    ended_then, updates_then, starts = -1, 0, 0
     stop = _StopRequest()
     try:
         with stop, view(plan) as shown:
@@ -44,8 +44,9 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
                 if stop.requested:
                     raise Interrupted(f"interrupted; the same command continues {plan.directory}")
                 ended = sum(row["status"] in ("complete", "pruned", "failed") for row in found)
-                if ended > ended_then:
-                    ended_then, starts = ended, 0
+                updates = sum(row["updates"] for row in found)  # a job's time may be up long before a run is done
+                if ended > ended_then or updates > updates_then:
+                    ended_then, updates_then, starts = max(ended, ended_then), max(updates, updates_then), 0
                 alive = launcher.alive()
                 held = sum(row["status"] == "running" for row in found)
                 free = _free(plan, store, record, began)

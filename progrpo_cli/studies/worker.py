@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from progrpo_cli import policy
 from progrpo_cli.console import log
-from progrpo_cli.errors import Interrupted, RequestError
+from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.records.provenance import now
 from progrpo_cli.studies.judge import reconcile
 from progrpo_cli.studies.ledger import BEAT_SECONDS, Entry, LostRun
@@ -26,6 +26,13 @@ from progrpo_cli.studies.storage import Store
 
 TRIES_A_START = 2
 """A run that fails is tried once more by the same workers, after the others; then when the command is started again."""
+
+DEATHS_A_TRY = 3
+"""So many workers have to die in a row with one run, none getting further than those before, until that is a failure.
+
+A kill from outside (a person, a scheduler, a node that goes down) hits a run anywhere, and the next attempt gets
+further; what kills its worker itself, out of memory for example, does so at the same place.
+"""
 
 Watch = Callable[[Mapping[str, Any]], None]
 """Gets every line of ``metrics.jsonl`` as it is written; what it raises ends the run."""
@@ -52,18 +59,22 @@ class _Worker:
         self._began = now()
 
     def do_next(self) -> bool:
-        """Take the first run that is open, of those that never failed first, and do it; whether there was one."""
+        """Take the first open run and do it; whether there was one.
+
+        Those that never failed come first, of them those that killed no worker: one that does holds up nothing else.
+        """
         open_runs = []
         for known in self._record.trials():
             if not known.finished:
                 open_runs += [(known, run) for run in self._plan.runs_of(known.trial)]
         entries = self._store.ledger.entries([run.name for _, run in open_runs])
-        open_runs.sort(key=lambda each: bool(entries[each[1].name].failures))
-        for known, run in open_runs:
-            entry = entries[run.name]
-            if not entry.held and self._is_open(entry) and self._take(known, run):
-                return True
-        return False
+        free = [each for each in open_runs if not entries[each[1].name].held and self._is_open(entries[each[1].name])]
+
+        def trouble(each: tuple[Known, Run]) -> tuple[bool, int]:
+            entry = entries[each[1].name]
+            return bool(entry.failures), entry.deaths_by_now(each[1].directory)
+
+        return any(self._take(known, run) for known, run in sorted(free, key=trouble))
 
     def _is_open(self, entry: Entry) -> bool:
         lately = sum(at > self._began for at, _ in entry.failures)
@@ -77,7 +88,16 @@ class _Worker:
                 if not self._is_open(ledger.entries([run.name])[run.name]) or (entry := ledger.take(run.name)) is None:
                     return False
                 try:
-                    self._do(known, run, entry)
+                    if entry.deaths < DEATHS_A_TRY:
+                        self._do(known, run, entry)
+                    else:
+                        self._give_the_dead_up(run, entry)
+                except (Interrupted, KeyboardInterrupt):  # told to stop: no death, and not the run's doing
+                    with suppress(WorkError):
+                        left = ledger.entries([run.name])[run.name]
+                        if left.under_way:  # its result may have been written just now
+                            ledger.write(run.name, left.model_copy(update={"under_way": False}))
+                    raise
                 finally:
                     ledger.release(run.name)
         except RequestError as error:
@@ -89,12 +109,22 @@ class _Worker:
         write_trials_csv(self._plan, self._store, self._record, at_most_every=10.0)
         return True
 
+    def _give_the_dead_up(self, run: Run, entry: Entry) -> None:
+        """Write down as a failure that the run's workers died; nothing is attempted."""
+        reason = f"its worker died {entry.deaths} times in a row at the same point (out of memory, or killed)"
+        log.error(f"{run.directory.path} failed: {reason}")
+        changes = {"attempts": entry.attempts - 1, "failures": [*entry.failures, (now(), reason)], "deaths": 0}
+        self._store.ledger.write(run.name, entry.model_copy(update={**changes, "under_way": False}))
+
     def _do(self, known: Known, run: Run, entry: Entry) -> None:
         ledger = self._store.ledger
         self._record.begin(known)
 
+        def end(**changes: Any) -> None:
+            ledger.write(run.name, entry.model_copy(update={**changes, "under_way": False}))
+
         def fail(reason: str) -> None:
-            ledger.write(run.name, entry.model_copy(update={"failures": [*entry.failures, (now(), reason)]}))
+            end(failures=[*entry.failures, (now(), reason)])
 
         def watch(line: Mapping[str, Any]) -> None:
             beat.check()
@@ -108,7 +138,7 @@ class _Worker:
                 result = self._execute(self._plan, run, watch)
         except Pruned as reason:
             log.info(f"{run.directory.path} is given up: {reason}")
-            ledger.write(run.name, entry.model_copy(update={"pruned": str(reason)}))
+            end(pruned=str(reason))
         except (Interrupted, KeyboardInterrupt, LostRun):
             raise
         except Exception as error:
@@ -118,7 +148,7 @@ class _Worker:
         else:
             attributes = {"directory": str(run.directory.path), "wandb_run_id": result["wandb_run_id"]}
             self._record.attribute(known, f"run/{run.seed}", attributes)
-            ledger.write(run.name, entry.model_copy(update={"result": {**result, "began": began, "ended": now()}}))
+            end(result={**result, "began": began, "ended": now()})
             log.info(f"{run.directory.path} is done")
 
     def _look_at_interim(self, known: Known, run: Run, line: Mapping[str, Any]) -> None:

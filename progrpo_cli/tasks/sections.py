@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,14 @@ from progrpo_cli.section import Natural, Positive, PositiveFloat, Section
 
 class TaskConfig(Section):
     """What every task has: a name, a limit on completions, and how many problems of each split are used."""
+
+    canonical_forms: ClassVar[bool] = False
+    """Whether solutions have canonical forms, as the task's class says: ``distinct_correct`` is measured only then."""
+    beside_the_problems: ClassVar[frozenset[str]] = frozenset(
+        {"max_new_tokens", "rl_problems", "test_problems", "chat", "prompt", "template"}
+        | {"verdict", "sandbox", "seconds", "memory_mb"}
+    )
+    """Keys that leave the validation problems what they are, and with them what scores can be compared."""
 
     kind: str
     """Which implementation reads the rest; several tasks (files in `experiments/task/`) share one."""
@@ -30,6 +38,8 @@ class TaskConfig(Section):
 
 class CountdownConfig(TaskConfig):
     """The lab's task."""
+
+    canonical_forms: ClassVar[bool] = True
 
     kind: Literal["countdown"] = "countdown"
     name: Literal["countdown"]

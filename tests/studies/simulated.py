@@ -4,6 +4,7 @@ As a program it is one worker: ``python simulated.py DIRECTORY URL [SECONDS A RU
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -94,7 +95,14 @@ def simulate(plan: Plan, run: Run, watch: Watch, seconds: float = 0.0) -> dict[s
 def main(arguments: Sequence[str]) -> None:
     directory, url, seconds = Path(arguments[0]), arguments[1], float(arguments[2])
     store = open_store(directory, None if url == "-" else url)
-    work(load_plan(directory), store, lambda plan, run, watch: simulate(plan, run, watch, seconds))
+
+    def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
+        if run.name == os.environ.get("KILLS_ITS_WORKER"):
+            note(plan, run.name)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return simulate(plan, run, watch, seconds)
+
+    work(load_plan(directory), store, execute)
 
 
 if __name__ == "__main__":

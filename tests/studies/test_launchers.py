@@ -116,6 +116,16 @@ slurm: {{time: 1, signal_delay_s: 5}}
     assert max(int(row["attempts"]) for row in csv_rows(study)) >= 2
 
 
+def test_an_option_that_slurm_does_not_have_is_one_line(progrpo: CommandLine) -> None:
+    space = "parameters: {method.arm.alpha: [0.5]}\nseeds: [0]\nobjectives: [{metric: pass@32}]\n"
+    (progrpo.directory / "s.yaml").write_text(f"{space}slurm: {{partitio: gpu}}\n")
+    done = progrpo("sweep", "--space", "s.yaml", "--launcher", "slurm")
+    assert done.returncode == 2
+    assert "slurm.partitio: no option of submitit's; did you mean 'partition'?" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert progrpo.written() == ["s.yaml"]
+
+
 def test_slurm_that_is_not_there_is_one_line(progrpo: CommandLine) -> None:
     done = progrpo("sweep", "--space", "arm_alpha", "--launcher", "slurm", PATH="/nowhere")
     assert done.returncode == 2

@@ -7,7 +7,7 @@ import pytest
 from studies.postgresql import PostgreSQL
 
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.studies.ledger import FileLedger, Ledger, LostRun, SqlLedger
+from progrpo_cli.studies.ledger import Entry, FileLedger, Ledger, LostRun, SqlLedger
 
 RUN = "0123456789ab-s0"
 Open = Callable[[str], Ledger]
@@ -75,6 +75,39 @@ def test_a_complete_run_stays_complete(opened: Callable[[], Ledger], tmp_path: P
         assert not mine.entries([RUN])[RUN].held  # held is about runs that are still to be done
         mine.release(RUN)
     assert opened().entries([RUN])[RUN].result == {"values": {"pass@1": 0.25}}
+
+
+def test_deaths_count_in_a_row_and_only_without_progress(opened: Callable[[], Ledger], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "runs" / RUN)
+
+    def begin() -> Entry:
+        with run.lock():
+            entry = opened().take(RUN)
+        assert entry is not None
+        return entry
+
+    assert begin().deaths == 0
+    assert begin().deaths == 1  # it died before it had written anything
+    run.metrics_path.write_text('{"step": 1}\n' * 5)
+    assert begin().deaths == 0  # it got somewhere
+    assert begin().deaths == 1
+    run.metrics_path.write_text('{"step": 1}\n' * 3)  # from its last checkpoint, and not as far as before
+    assert begin().deaths == 2
+    samples = run.path / "eval" / "countdown-x" / "samples.jsonl"
+    samples.parent.mkdir(parents=True)
+    samples.write_text("{}\n" * 10)
+    assert begin().deaths == 0
+    assert begin().deaths == 1
+    with run.lock():
+        ledger = opened()
+        entry = ledger.take(RUN)
+        assert entry is not None
+        assert entry.deaths == 2
+        ledger.write(RUN, entry.model_copy(update={"under_way": False}))  # told to stop
+        ledger.release(RUN)
+    assert begin().deaths == 2
+    opened().reset_failures([RUN])
+    assert opened().entries([RUN])[RUN].deaths == 0
 
 
 def test_a_lease_keeps_machines_apart_until_its_heart_stops(

@@ -23,6 +23,7 @@ SHIPPED = {
     "pareto": 0,
     "temperature": 6,
 }
+ALPHA = "method.arm.alpha"
 SMALL: dict[str, Any] = {
     "parameters": {"method.arm.alpha": [0.0, 1.0]},
     "seeds": [0],
@@ -78,6 +79,34 @@ def test_conditional_parameters_and_every_type() -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": {"task.max_new_tokens": [16, 24]}},
+        {"parameters": {"task": ["countdown", "countdown_chat"]}},
+        {"parameters": {"task.rl_problems": [100, 1000]}},
+        {
+            "parameters": {"train.group_size": [4, 16]},
+            "overrides": ["train.eval_every=2"],
+            "pruner": {"name": "median", "metric": "pass@1"},
+        },
+    ],
+)
+def test_what_leaves_scores_comparable_may_be_varied(changes: dict[str, Any], tmp_path) -> None:
+    plan = make_plan(parse_space({**SMALL, **changes}, "mine"), [], tmp_path)
+    assert len({trial.config_hash for trial in plan.grid}) == 2
+
+
+def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
+    steps = {"type": "int", "low": 40, "high": 80, "step": 20}
+    for parameters, most in (
+        ({ALPHA: [0.0]}, 300),
+        ({"train.steps": steps}, 80),
+        ({ALPHA: [0.0, 1.0], "train.steps": {**steps, "when": {ALPHA: 1.0}}}, 300),
+    ):
+        assert make_plan(parse_space({**SMALL, "parameters": parameters}, "x"), [], tmp_path).most_updates == most
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"parameters": {"method.arm.alhpa": [1.0]}}, "method.arm.alpha"),
@@ -98,6 +127,48 @@ def test_conditional_parameters_and_every_type() -> None:
         ({"sampler": "tpee"}, "tpe"),
         ({"seeds": [0, 0]}, "seeds"),
         ({"pruners": "none"}, "pruner"),
+        ({"k": [0]}, "greater than or equal to 1"),
+        ({"k": []}, "at least 1"),
+        (
+            {"parameters": {"task.validation_problems": [4, 6]}},
+            "task.validation_problems is 4 or 6: .* problems",
+        ),
+        (
+            {"parameters": {"task": ["countdown", "math500"]}},
+            'task.kind is "countdown" or "maths": .* problems',
+        ),
+        (
+            {
+                "parameters": {"task.validation_problems": {"type": "int", "low": 4, "high": 6}},
+                "sampler": "tpe",
+                "budget": {"trials": 3},
+            },
+            "task.validation_problems is 4 or 6",
+        ),
+        ({"parameters": {"seed": [0, 1]}}, "parameters.seed: .*`seeds`"),
+        ({"parameters": {"train.save_every": [10, 20]}}, "parameters.train.save_every: it cannot change a score"),
+        (
+            {
+                "parameters": {
+                    "model": ["lab", "qwen2.5-0.5b-instruct"],
+                    "model.path": ["progrpo/lab-base"],
+                    "model.dtype": ["float32"],
+                }
+            },
+            "are the same configuration",
+        ),
+        (
+            {"overrides": ["task=math500"], "objectives": [{"metric": "distinct_correct"}]},
+            "distinct_correct: task math500 has no canonical form",
+        ),
+        (
+            {"parameters": {"method.arm.alpha": [0.0, 1.0], "method": {"values": ["progrpo"], "when": {ALPHA: 1.0}}}},
+            "parameters.method.when: method is a group",
+        ),
+        (
+            {"parameters": {"train.group_size": [4, 16]}, "overrides": ["train.eval_every=2"], "pruner": "median"},
+            "train.group_size is 4 or 16, and .*metric: pass@1",
+        ),
     ],
 )
 def test_a_wrong_space_is_one_line(changes: dict[str, Any], message: str, tmp_path) -> None:

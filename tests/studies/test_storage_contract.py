@@ -196,6 +196,25 @@ def test_pruning_compares_the_same_seeds_at_the_same_update(study: Study) -> Non
     assert begun.count((4.0, 1, 2)) == 1  # a trial that was given up stays so
 
 
+def test_trials_of_different_length_are_compared_at_the_same_seeds_and_update(study: Study) -> None:
+    plan = study.plan(
+        overrides=["method=progrpo", "train.eval_every=2"],
+        parameters={"train.steps": [2, 4]},
+        pruner={"name": "median", "min_seeds": 1},
+    )
+
+    def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
+        for step in range(2, run.config.train.steps + 1, 2):
+            watch({"step": step, "loss": 0.1, "validation/pass@16": 0.5})
+        return simulate(plan, run, watch)
+
+    study.work(plan, execute)
+    store, _ = study.open(plan)
+    short, long = store.trials.get_all_trials(store.trials.get_study_id_from_name(plan.name))
+    assert sorted(long.intermediate_values) == [2, 4, 4 + 2, 4 + 4]
+    assert sorted(short.intermediate_values) == [2, 4 + 2]
+
+
 def test_another_plan_under_the_same_name_is_refused(study: Study, caplog: pytest.LogCaptureFixture) -> None:
     study.open(study.plan())
     other = load_plan(study.directory).space.model_dump(mode="json") | {"seeds": [0, 1, 2]}

@@ -10,6 +10,7 @@ import pytest
 from command_line import TINY, CommandLine, read_metrics
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from studies.postgresql import PostgreSQL
 
 from progrpo_cli.studies.plan import load_plan
 
@@ -87,3 +88,25 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     assert more["runs_to_do"] == 6
     assert "of finished runs" in more["estimate"]
     assert not (progrpo.directory / "runs" / "more").exists()
+
+
+def test_a_storage_that_cannot_be_reached_does_not_keep_the_right_one_out(
+    progrpo: CommandLine, postgresql: PostgreSQL
+) -> None:
+    url = postgresql.url("spelled")
+    wrong = progrpo(*SWEEP, "--storage", f"{url}x", **postgresql.environment)
+    assert wrong.returncode == 1
+    assert "does not exist" in wrong.stderr.splitlines()[-1]
+    assert not list(progrpo.directory.rglob("study.yaml"))
+    right = progrpo(*SWEEP, "--storage", url, "--dry-run", **postgresql.environment)
+    assert right.returncode == 0, right.stderr
+
+
+def test_a_directory_with_other_files_is_no_study(progrpo: CommandLine) -> None:
+    study = progrpo.directory / "runs" / "small"
+    study.mkdir(parents=True)
+    (study / "thesis.tex").write_text("x")
+    done = progrpo(*SWEEP)
+    assert done.returncode == 2
+    assert "holds files but no study" in done.stderr
+    assert [path.name for path in study.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]

@@ -8,6 +8,7 @@ from progrpo_cli.config import paths
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.base import SPLITS, VERDICTS, Attempt, Task
 from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.tasks.sections import KINDS
 
 ODD = [
     "",
@@ -33,6 +34,11 @@ def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if config.kind == "code":
         require_bubblewrap()
     return make_task(config)
+
+
+def test_the_section_knows_whether_there_are_canonical_forms(task: Task) -> None:
+    kind = next(section for section in KINDS.values() if type(task).__name__ == section.__name__.removesuffix("Config"))
+    assert kind.canonical_forms == task.canonical_forms
 
 
 def test_ids_are_unique_and_no_problem_is_in_two_splits(task: Task) -> None:

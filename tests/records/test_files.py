@@ -1,0 +1,49 @@
+"""Files are replaced whole, whoever else writes them, and what dead processes left does not stay."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from progrpo_cli.records import files
+
+
+def test_writers_with_the_same_process_id_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that share a directory: each one's process is number 1."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "trials.csv"
+    texts = {letter * 100_000 for letter in "abc"}
+    failures: list[BaseException] = []
+    path.write_text("a" * 100_000)
+
+    def write(text: str) -> None:
+        try:
+            for _ in range(30):
+                files.write_text(path, text)
+        except OSError as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert path.read_text() in texts
+    assert failures == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["trials.csv"]
+
+
+def test_what_a_dead_process_left_is_taken_away_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "trials.csv"
+    dead, earlier, living, other = (
+        tmp_path / f".{name}.partial"
+        for name in ("trials.csv.1-0123abcd", "trials.csv.4711", "trials.csv.2-0123abcd", "other.csv.1-0123abcd")
+    )
+    for left in (dead, earlier, living, other):
+        left.write_text("half of")
+    for left in (dead, earlier, other):
+        os.utime(left, (time.time() - 7200, time.time() - 7200))
+    files.write_text(path, "whole")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(each.name for each in (path, living, other))
+    assert path.read_text() == "whole"
