@@ -23,6 +23,7 @@ def families() -> dict[str, list[str]]:
         "two powers that are too much": [f"{9 + i}^{{{9 + i}^{{9999}}}}" for i in sizes],
         "huge exponents": [f"2^{{{'9' * (5 + i)}}}" for i in sizes],
         "factorials": [f"{10 ** (4 + i)}!" for i in sizes] + [f"{3 + i}!!!" for i in sizes],
+        "factorials of sums": [f"({10**5}+{10**5 + i})!" for i in few] + [f"(9^{{{7 + i}}})!" for i in few],
         "many digits": ["7" * (61 + 977 * i) for i in sizes],
         "a megabyte": [chr(97 + i) * 1_000_000 for i in range(6)] + ["(" * 1_000_000, "\\frac{1}{2}" * 90_000],
         "control characters": [f"4\x00{i}" for i in sizes] + [f"{chr(i)}42" for i in range(1, 9)],
