@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def evaluate(
         title: what the progress display calls it.
 
     Raises:
-        RequestError: the task has no problems in the split, or the samples' file is damaged.
+        RequestError: the task has no problems in the split, or the samples' file is damaged or of other problems.
     """
     task = make_task(settings.task)
     problems = list(task.problems(settings.split))[: settings.limit]
@@ -106,8 +106,7 @@ def _complete(
         present = files.read_lines(path)
     except ValueError as error:
         raise RequestError(f"{error}; --fresh samples again") from error
-    if len(present) > len(wanted):
-        raise RequestError(f"{path} holds {len(present)} samples instead of {len(wanted)}; --fresh samples again")
+    _check_that_problems_are_the_same(path, present, wanted, digest([asdict(problem) for problem in problems]))
     if len(present) == len(wanted):
         return present
     rows = settings.rows_per_batch
@@ -133,6 +132,29 @@ def _complete(
             tokens += sum(sample.tokens for sample in drawn)
             shown.update(len(present), f"samples, {tokens / (time.monotonic() - began):.0f} tokens/s")
     return present
+
+
+def _check_that_problems_are_the_same(
+    path: Path, present: Sequence[dict[str, Any]], wanted: Sequence[tuple[Problem, int]], problems: str
+) -> None:
+    """Keep the digest of the problems beside their samples; samples of other problems are not gone on with.
+
+    A directory without a digest is an earlier version's: its samples have to be of problems with the same ids, and it
+    stays without, for nobody knows what it was drawn from.
+
+    Raises:
+        RequestError: the data of the task have changed since the samples were drawn.
+    """
+    kept = path.with_name("problems.json")
+    if not present:
+        files.write_json(kept, {"digest": problems})
+        return
+    of_lines = [(line.get("problem_id"), line.get("sample_index")) for line in present]
+    same = of_lines == [(problem.id, index) for problem, index in wanted[: len(present)]]
+    if same and kept.exists():
+        same = json.loads(kept.read_text(encoding="utf-8")).get("digest") == problems
+    if not same:
+        raise RequestError(f"{path} holds samples of other problems than the task has now; --fresh samples again")
 
 
 def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sample]) -> list[dict[str, Any]]:

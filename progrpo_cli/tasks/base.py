@@ -19,6 +19,8 @@ class Problem:
     id: str
     prompt: str
     """The text that the policy continues; for a task with ``chat``, what the user says."""
+    judged_by: str = ""
+    """Digest of all else that decides a verdict (the reference, the tests); empty where the id says it."""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,26 @@ from progrpo_cli.tasks.data import DatasetProblems, Row
 from progrpo_cli.tasks.maths.guard import answer_in
 from progrpo_cli.tasks.sections import ChoiceConfig
 
-_LETTER = re.compile(r"(?:\\(?:text|mathrm|textbf)\s*\{)?\s*[\[(]?\s*([A-Za-z])\s*(?:[\])}.:]|$)")
+_LETTER = re.compile(
+    r"(?:\\(?!sqrt)[A-Za-z]+\s*\{\s*)*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\b[\s*:]*)?\\?[\[(]?[\s*]*([A-Za-z])"
+    r"\s*(?:\}(?!\s*\{)|[\]).:,\\]|\*+(?!\w)|(?<=\s)[-–—]|$)"
+)
+"""A letter, however it is wrapped, and what parts it from more text; it is no word's first, and no article."""
+_WORD = re.compile(r"[A-Za-z]+")
+_BETWEEN = {"and", "or", "text", "textbf", "textrm", "mathrm", "mathbf"}
 
 
 def letter_in(text: str) -> str | None:
-    r"""The letter in the last ``\boxed{}``, else after the last "answer is"; None without one."""
-    answer = answer_in(text)
-    found = _LETTER.match(answer.strip("$* ")) if answer else None
-    return found[1].upper() if found else None
+    r"""The letter in the last ``\boxed{}``, else after the last "answer is"; None without one, or with several."""
+    answer = (answer_in(text) or "").strip("$* ")
+    found = _LETTER.match(answer)
+    if found is None:
+        return None
+    if found[0][-1] in ",\\":
+        words = [word for word in _WORD.findall(answer[found.end(1) :]) if word not in _BETWEEN]
+        if words and all(len(word) == 1 and word.isupper() for word in words):
+            return None
+    return found[1].upper()
 
 
 class Choice:

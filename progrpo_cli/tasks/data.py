@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Row:
     values: dict[str, Any]
     fields: dict[str, Any]
     """The task's name of a field -> the dataset's; dots lead into nested values: ``reward_model.ground_truth``."""
+    taken: dict[str, Any] = field(default_factory=dict)
+    """What was asked for, by the dataset's names: it decides the problem, other fields of the row do not."""
 
     def value(self, field: str) -> Any:
         """What the row holds in a field.
@@ -50,7 +52,13 @@ class Row:
             else:
                 known = found if isinstance(found, dict) else self.values
                 raise RequestError(f"{self.place}: no field {name!r} (task.fields.{field}){nearest(part, known)}")
+        self.taken[name] = found
         return found
+
+    def whole(self) -> dict[str, Any]:
+        """Every field, by the dataset's names."""
+        self.taken.update(self.values)
+        return self.values
 
     def text(self, field: str) -> str:
         """The field as text; a number as Python writes it.
@@ -114,14 +122,15 @@ class DatasetProblems:
             seen.add(identifier)
             prompt = config.template.replace("{question}", self._read(row, identifier))
             split = split_by_hash(f"{config.name}:{identifier}", shares)
-            found[split].append(Problem(identifier, prompt))
+            taken = _digest(json.dumps(row.taken, sort_keys=True, default=lambda value: type(value).__name__))
+            found[split].append(Problem(identifier, prompt, taken))
         if repeated:
             log.warning(f"task {config.label}: {repeated} rows repeat the question of an earlier row and are left out")
         return found
 
 
-def _digest(question: str) -> str:
-    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _rows(config: DatasetConfig) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -85,7 +85,8 @@ class Own:
 
     def _read(self, row: Row, identifier: str) -> str:
         """The prompt of a row; keeps the row and its answer."""
-        self._rows[identifier] = row.values
+        if self._judge is not None:
+            self._rows[identifier] = row.whole()
         if self._config.fields.answer is not None:
             self._answers[identifier] = row.text("answer").strip()
             if not self._answers[identifier] and self._judge is None:

@@ -101,7 +101,7 @@ def test_what_the_data_are_is_hashed() -> None:
         ('{"id": 3, "problem": "x", "anwser": "1"}', "line 3: no field 'answer' .*did you mean 'anwser'"),
         ('{"id": 3, "problem": "x", "answer": [1]}', "line 3: answer holds list"),
         ('{"id": 60, "problem": "x", "answer": "1"}', "line 3: a second problem with the id '60'"),
-        ('{"id": 3, "problem": "x", "answer": "9^{9^{9^9}}"}', "line 3: the reference answer cannot be read"),
+        ('{"id": 3, "problem": "x", "answer": "$ $"}', "line 3: an empty reference answer"),
     ],
 )
 def test_a_bad_line_is_named(line: str, message: str, tmp_path: Path) -> None:
@@ -110,6 +110,36 @@ def test_a_bad_line_is_named(line: str, message: str, tmp_path: Path) -> None:
     path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
     with pytest.raises(RequestError, match=message):
         task_of("aime2024", path).problems("test")
+
+
+def test_a_reference_beyond_the_caps_is_named_and_compared_as_text(tmp_path: Path, caplog) -> None:
+    path = schemas.write("aime2024", tmp_path)
+    tower = "9^{9^{9^{9}}}"
+    row = json.dumps({"id": 3, "problem": "How many?", "answer": f"${tower}$"})
+    path.write_text(path.read_text() + row)
+    task = task_of("aime2024", path)
+    with caplog.at_level("WARNING"):
+        problem = next(problem for problem in task.problems("test") if problem.id == "3")
+    assert [message for message in caplog.messages if "line 21" in message and tower in message]
+    assert judge(task, problem, f"\\boxed{{{tower}}}") == "correct"
+    assert judge(task, problem, "\\boxed{5}") == "wrong"
+    assert judge(task, problem, "\\boxed{9^{9^{9^{8}}}}") == "unparseable"
+
+
+def test_products_of_powers_and_factorials_are_judged(tmp_path: Path) -> None:
+    pairs = [
+        ("x^2y^2z^2", "z^{2}y^{2}x^{2}"),
+        ("2^{10}3^{5}7^{2}", "12192768"),
+        ("\\frac{(2n)!}{n!}", "\\frac{(2n)!}{n!}"),
+    ]
+    rows = [{"id": i, "problem": f"Problem {i}", "answer": gold} for i, (gold, _) in enumerate(pairs)]
+    path = tmp_path / "powers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = task_of("aime2024", path)
+    for problem, (gold, other) in zip(task.problems("test"), pairs, strict=True):
+        assert judge(task, problem, f"\\boxed{{{gold}}}") == "correct"
+        assert judge(task, problem, f"\\boxed{{{other}}}") == "correct"
+        assert judge(task, problem, "\\boxed{x^2y^2z^3}") == "wrong"
 
 
 def test_a_missing_file_and_an_unreachable_hub_are_one_line(tmp_path: Path, monkeypatch) -> None:

@@ -4,6 +4,8 @@ import time
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from progrpo_cli.tasks.judging.pool import JudgePool
 from progrpo_cli.tasks.maths import guard
@@ -21,6 +23,7 @@ def families() -> dict[str, list[str]]:
         "two powers that are too much": [f"{9 + i}^{{{9 + i}^{{9999}}}}" for i in sizes],
         "huge exponents": [f"2^{{{'9' * (5 + i)}}}" for i in sizes],
         "factorials": [f"{10 ** (4 + i)}!" for i in sizes] + [f"{3 + i}!!!" for i in sizes],
+        "factorials of sums": [f"({10**5}+{10**5 + i})!" for i in few] + [f"(9^{{{7 + i}}})!" for i in few],
         "many digits": ["7" * (61 + 977 * i) for i in sizes],
         "a megabyte": [chr(97 + i) * 1_000_000 for i in range(6)] + ["(" * 1_000_000, "\\frac{1}{2}" * 90_000],
         "control characters": [f"4\x00{i}" for i in sizes] + [f"{chr(i)}42" for i in range(1, 9)],
@@ -106,7 +109,12 @@ def test_the_answer_in_a_text(text: str, answer: str | None) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["x^{10}", "2^{1000}", "e^{x^2}", "e^{-x^{2}/2}", "a^2+b^2+c^2+d^2", "10!", "1.5\\times10^{-34}", "((((1))))"],
+    [
+        *("x^{10}", "2^{1000}", "e^{x^2}", "e^{-x^{2}/2}", "a^2+b^2+c^2+d^2", "10!", "1.5\\times10^{-34}", "((((1))))"),
+        *("x^2y^2z^2", "x^{2}y^{2}z^{2}", "a^2b^3c^4", "2^{10}3^{5}7^{2}", "2^3 3^2 5^1", "2^1000 3^5"),
+        *("\\sin^2x\\cos^2x\\tan^2x", "x_1^2x_2^2x_3^2", "x^\\frac{1}{2}y^\\frac{1}{3}z^2", "x^-1y^-1z^-1"),
+        *("\\left(x^2\\right)^3\\left(y^2\\right)^3z^2", "e^{x^2}e^{y^2}e^{z^2}", "(n+1)!", "\\frac{(2n)!}{n!}"),
+    ],
 )
 def test_ordinary_answers_are_within_the_caps(answer: str) -> None:
     assert guard.may_be_parsed(answer)
@@ -124,10 +132,55 @@ def test_ordinary_answers_are_within_the_caps(answer: str) -> None:
         "9!!!",
         "a\x00",
         "x^{(y^{(z^{2})})}",
+        *("9 ^ 9 ^ 9 ^ 9", "9^{9}^{9}^{9}", "9^-9^-9^9", "9^9.5^9.5^9.5", "9^^9^9", "9^{9_{1}^{9^{9}}}", "9^9_1^9_1^9"),
+        *(
+            "9^\\frac{9^{9^9}}{1}",
+            "9^\\frac{1}{9^{9^9}}",
+            "9^\\left(9^{9^9}\\right)",
+            "9^{\\{9^{9^9}\\}}",
+            "9^{9^{9}}^9",
+        ),
+        *("}9^{9^{9^9}}", "x^2y^2z^{2^{2^{2}}}", "2^{9 9 9 9 9}", "2^{ - 99999}"),
     ],
 )
 def test_bombs_are_not(answer: str) -> None:
     assert not guard.may_be_parsed(answer)
+
+
+EXPONENTS = st.one_of(
+    st.integers(0, 9).map(str),
+    st.integers(0, 9999).map(lambda n: f"{{{n}}}"),
+    st.sampled_from(["n", "{-k}", "{(n+1)}", "\\pi", "\\frac{1}{2}", "{\\frac{n}{2}}"]),
+)
+BASES = st.sampled_from(["x", "2", "10", "\\pi", "(x+1)", "\\left(a-b\\right)", "\\frac{1}{2}", "x_1"])
+POWERS = st.lists(st.tuples(BASES, EXPONENTS), min_size=1, max_size=guard.MAX_POWERS)
+
+
+@given(POWERS, st.sampled_from([" ", "\\cdot ", " \\times ", "+", "*"]))
+def test_a_product_or_sum_of_powers_is_no_tower(powers: list[tuple[str, str]], between: str) -> None:
+    assert guard.may_be_parsed(between.join(f"{base}^{exponent}" for base, exponent in powers))
+
+
+@given(POWERS, BASES, st.lists(EXPONENTS, min_size=3, max_size=3), st.booleans())
+def test_a_tower_is_found_beside_any_product(powers, base: str, exponents: list[str], braces: bool) -> None:
+    a, b, c = exponents
+    tower = f"{base}^{{2^{{2^{c}}}}}" if braces else f"{base}^{a}^{b}^{c}"
+    assert not guard.may_be_parsed(" ".join([*(f"{x}^{y}" for x, y in powers), tower]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "normal"),
+    [
+        ("11,\\! 111,\\! 111,\\! 100", "11111111100"),
+        ("11,\\!111", "11111"),
+        ("$1{,}000$", "1000"),
+        ("12,345.5", "12345.5"),
+        ("(1, 2)", "(1, 2)"),
+        ("(1,\\; 2)", "(1,\\; 2)"),
+    ],
+)
+def test_thousands_are_one_number(answer: str, normal: str) -> None:
+    assert guard.normal(answer) == normal
 
 
 @pytest.mark.parametrize(
@@ -138,6 +191,12 @@ def test_bombs_are_not(answer: str) -> None:
         ("+7", "7", True),
         ("007", "7", True),
         ("x", "x", True),
+        ("10\\%", "10", True),
+        ("12.5 \\%", "12.5", True),
+        ("10%", "10", True),
+        ("10\\%", "11", None),
+        ("20", "20\\%", None),
+        ("x\\%", "x", None),
         ("1/2", "0.5", None),
         ("7", "7.0", None),
         ("7", "seven", None),

@@ -132,6 +132,12 @@ def test_training_and_evaluation_of_an_own_task(progrpo: CommandLine) -> None:
     tasks = ["--tasks", "own", *(part for key in own[1:] for part in ("--set", key))]
     base = progrpo.json("eval", "progrpo/lab-base", "--k", "1", *tasks)
     assert [row[0] for row in base["counts"]] == [row[0] for row in scores["counts"]]
+    changed = [{**line, "answer": "another"} for line in lines]
+    (progrpo.directory / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    refused = progrpo("eval", "progrpo/lab-base", "--k", "1", *tasks, "-q")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "samples of other problems than the task has now; --fresh" in refused.stderr
+    progrpo.json("eval", "progrpo/lab-base", "--k", "1", "--fresh", *tasks)
     bad = progrpo("eval", "progrpo/lab-base", "--k", "1", "--tasks", "own", "--set", "task.datset=x")
     assert bad.returncode == 2
     assert "task.dataset" in bad.stderr

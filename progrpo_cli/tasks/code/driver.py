@@ -3,6 +3,8 @@
 The first line on standard input says what to do. Two programs never share a process: the policy's code, which answers
 calls, and a benchmark's tests, which make them. So that code cannot see the tests, nor what a call should return, nor
 speak for the tests; what it returns is rebuilt on the other side from plain values.
+
+All that is ours is done before "started" is said: if it fails, there is no verdict.
 """
 
 from __future__ import annotations
@@ -14,37 +16,34 @@ import resource
 import sys
 from typing import Any
 
+PRELUDE = """
+typing string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json
+builtins
+"""
+"""What LiveCodeBench's public runner has imported, by name and as modules, before a program starts."""
+
 
 def main() -> None:
     lines = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="surrogatepass")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogatepass")
     task = json.loads(lines.readline())
-    if task["uid"]:
-        os.setgroups([])
-        os.setgid(task["uid"])
-        os.setuid(task["uid"])
-    for name, value in task["limits"].items():
-        kind = getattr(resource, name)
-        hard = resource.getrlimit(kind)[1]
-        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (lower, lower))
+    names: dict[str, Any] = {"__name__": "__main__" if task["mode"] == "program" else "solution"}
+    try:
+        set_up(task, names)
+    except Exception as error:
+        replies.write(f"{type(error).__name__}: {error}\n")
+        return
     replies.write("started\n")
     replies.flush()
     nothing = os.open(os.devnull, os.O_RDWR)
     if task["mode"] == "program":
-        with open("input", "w+", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(task["input"])
-            file.flush()
-            os.lseek(file.fileno(), 0, 0)
-            os.dup2(file.fileno(), 0)
         lines.close()
         replies.close()
-        sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogatepass", closefd=False)
-        exec(compile(task["source"], "solution", "exec"), {"__name__": "__main__"})
+        execute(compiled(task["source"]), names, task)
         return
     if task["mode"] == "compile":
         try:
-            compile(task["source"], "solution", "exec")
+            compiled(task["source"])
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             replies.write('{"unparseable": true}\n')
         replies.close()
@@ -60,18 +59,65 @@ def main() -> None:
         sys.path.append("/packages")
         run_tests(task, lines, reply)
     else:
-        answer_calls(task, lines, reply)
+        answer_calls(task, names, lines, reply)
 
 
-def answer_calls(task: dict[str, Any], lines: Any, reply: Any) -> None:
-    names: dict[str, Any] = {"__name__": "solution"}
+def set_up(task: dict[str, Any], names: dict[str, Any]) -> None:
+    """The other user, the input, the names that the program may rely on, and in the end the limits."""
+    if task["uid"]:
+        os.setgroups([])
+        os.setgid(task["uid"])
+        os.setuid(task["uid"])
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which `site` would define
+    if task["mode"] == "program":
+        become_input(task.pop("input"))  # before the limit on the size of files, which is not meant for it
+    if task.get("prelude"):
+        import_prelude(names)
+    for name, value in task["limits"].items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (lower, lower))
+
+
+def become_input(text: str) -> None:
+    """Make ``text`` the standard input, as a file: programs may seek in it or read it by its descriptor."""
+    with open("input", "w+", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(text)
+        file.flush()
+        os.lseek(file.fileno(), 0, 0)
+        os.dup2(file.fileno(), 0)
+    sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogatepass", closefd=False)
+
+
+def import_prelude(names: dict[str, Any]) -> None:
+    """Define what ``PRELUDE``'s modules export, a later one's where two export the same, and then the modules."""
+    modules = PRELUDE.split()
+    exec(
+        "\n".join([f"from {module} import *" for module in modules] + [f"import {module}" for module in modules]), names
+    )
+
+
+def execute(code: Any, names: dict[str, Any], task: dict[str, Any]) -> None:
+    """Run a program, as deep in calls as the benchmark's runner lets it. Compiling is not: that is depth in C."""
+    if task.get("prelude"):
+        sys.setrecursionlimit(50_000)
+    exec(code, names)
+
+
+def compiled(source: str, name: str = "solution") -> Any:
+    """The code of a program; this file's own ``from __future__`` is none of its business."""
+    return compile(source, name, "exec", dont_inherit=True)
+
+
+def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply: Any) -> None:
     try:
-        code = compile(task["source"], "solution", "exec")
+        code = compiled(task["source"])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         reply({"unparseable": True})
         return
     try:
-        exec(code, names)
+        execute(code, names, task)
         function = getattr(names["Solution"](), task["entry"]) if task["method"] else names[task["entry"]]
     except BaseException as error:
         reply({"raised": type(error).__name__})
@@ -97,9 +143,9 @@ def run_tests(task: dict[str, Any], lines: Any, reply: Any) -> None:
 
     names: dict[str, Any] = {"__name__": "tests"}
     try:
-        exec(compile(task["context"], "context", "exec"), names)
+        exec(compiled(task["context"], "context"), names)
         names[task["entry"]] = candidate
-        exec(compile(task["source"], "tests", "exec"), names)
+        exec(compiled(task["source"], "tests"), names)
         names["check"](candidate)
     except BaseException as error:
         reply({"failed": type(error).__name__})

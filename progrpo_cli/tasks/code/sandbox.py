@@ -143,6 +143,17 @@ class Program:
             pass
         return bytes(self._buffer)
 
+    def status(self) -> int:
+        """The exit status, not 0 where a signal ended it; after :meth:`everything`.
+
+        Raises:
+            LimitReached: it closed its output and goes on for too long, or with too much.
+        """
+        while (status := self._process.poll()) is None:
+            self._look()
+            time.sleep(0.002)
+        return status
+
     def _fill(self) -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(self._out, selectors.EVENT_READ)
@@ -156,16 +167,19 @@ class Program:
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         """Wait until a pipe is ready, within the limits."""
-        while True:
-            now = time.monotonic()
-            if now >= self.deadline:
-                raise LimitReached("time")
-            if now >= self._next_look:
-                self._next_look = now + _WATCH
-                if sum(_resident(self._process.pid)) > self._limits.memory:
-                    raise LimitReached("memory")
-            if selector.select(min(_WATCH, self.deadline - now)):
-                return
+        while not selector.select(min(_WATCH, self._look())):
+            pass
+
+    def _look(self) -> float:
+        """Whether the limits are kept; seconds that are left."""
+        now = time.monotonic()
+        if now >= self.deadline:
+            raise LimitReached("time")
+        if now >= self._next_look:
+            self._next_look = now + _WATCH
+            if sum(_resident(self._process.pid)) > self._limits.memory:
+                raise LimitReached("memory")
+        return self.deadline - now
 
 
 def _resident(root: int) -> Iterator[int]:
@@ -225,11 +239,13 @@ class Sandbox:
         try:
             program.deadline = time.monotonic() + _START
             program.write({**task, "uid": user, "limits": values})
-            if program.line() != b"started":
-                raise WorkError("the sandbox for code that a policy wrote does not start")
+            if (said := program.line()) != b"started":
+                reason = f": {said.decode('utf-8', 'replace')}" if said else ""
+                raise WorkError(f"the sandbox for code that a policy wrote does not start{reason}")
         except LimitReached as limit:
             program.__exit__()
-            raise WorkError(f"the sandbox for code that a policy wrote did not start in {_START:.0f} s") from limit
+            out_of = f"the {_START:.0f} s" if limit.what == "time" else f"the {limits.memory >> 20} MiB of memory"
+            raise WorkError(f"the sandbox for code that a policy wrote did not start within {out_of} it has") from limit
         except BaseException:
             program.__exit__()
             raise

@@ -77,8 +77,12 @@ def _text(value: Any) -> str:
 
 
 def _call(case: dict[str, Any]) -> Call:
-    """LiveCodeBench: an argument in JSON a line and the value in JSON; else lists, the value alone in one or not."""
+    """LiveCodeBench: an argument in JSON a line and the value in JSON; else lists.
+
+    There the value may stand alone in a list or not, and the data do both: of a list of one, the list and what is in it
+    are right, as the graders of APPS and TACO have it.
+    """
     given, expected = case["input"], case["output"]
     if isinstance(given, str):
         return Call([json.loads(line) for line in given.splitlines() if line.strip()], json.loads(expected))
-    return Call(list(given), expected[0] if isinstance(expected, list) and len(expected) == 1 else expected)
+    return Call(list(given), expected, tuple(expected) if isinstance(expected, list) and len(expected) == 1 else ())

@@ -6,6 +6,7 @@ Everything here runs in our own process on whatever a policy wrote, so it search
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 MAX_ANSWER = 500
 """Characters of an answer."""
@@ -27,11 +28,14 @@ _ANSWER_IS = re.compile(r"(?:answer|result)\**\s*(?:is|:|=)\**:?\s*", re.IGNOREC
 _OPEN, _CLOSE = "{[(", "}])"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _DIGITS = re.compile(r"\d+")
-_EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*(\d+)")
+_EXPONENT = re.compile(r"\^\s*(?:\{\s*[-+]?\s*(\d[\d\s]*)|[-+]?\s*(\d+))")
 _POWER_IN_POWER = re.compile(r"\^\{[^{}]*\^")
-_FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!|\)\s*!")
+_FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!")
 _COMBINATORIAL = re.compile(r"!|binom|choose|sum|prod|int|gamma", re.IGNORECASE)
+_TOKEN = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|\S")
 _INTEGER = re.compile(r"[+-]?\d+")
+_THIN_COMMA = re.compile(r",\\!\s*")
+_PER_CENT = re.compile(r"(.*\d)\s*\\?%")
 _SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d+)")
 
 
@@ -71,48 +75,63 @@ def may_be_parsed(answer: str) -> bool:
         return False
     if answer.count("^") + answer.count("**") > MAX_POWERS or not _nesting_is_shallow(answer):
         return False
-    powers = answer.replace("**", "^").replace(" ", "")
-    digits = MAX_EXPONENT // 2 if _POWER_IN_POWER.search(powers) else MAX_EXPONENT
-    if any(len(exponent) > digits for exponent in _EXPONENT.findall(powers)):
+    powers = answer.replace("**", "^")
+    digits = MAX_EXPONENT // 2 if _POWER_IN_POWER.search(powers.replace(" ", "")) else MAX_EXPONENT
+    if any(exponent > digits for exponent in _digits_of_exponents(powers)):
         return False
     return not any(digits == "" or len(digits) > MAX_EXPONENT - 1 for digits in _FACTORIAL.findall(answer))
 
 
 def _nesting_is_shallow(answer: str) -> bool:
-    """Brackets at most ``MAX_DEPTH`` deep and powers at most ``MAX_TOWER`` high, whether or not they are balanced."""
-    text = answer.replace("**", "^").replace(" ", "")
-    depth = 0
-    powers_around = [0]  # how many powers each open bracket stands in
-    tower = 0
-    for previous, character in zip(" " + text, text, strict=False):
-        if character in _OPEN:
-            depth += 1
-            powers_around.append(tower if previous == "^" else powers_around[-1])
-            tower = powers_around[-1]
-            if depth > MAX_DEPTH:
+    r"""Brackets at most ``MAX_DEPTH`` deep and powers at most ``MAX_TOWER`` high, whether or not they are balanced.
+
+    An exponent is one pair of brackets, the digits in a row, or one letter or command, whose arguments belong to it.
+    Only a power right after it stands above it: ``x^2y^2`` is a product of two, ``x^2^2`` a tower.
+    """
+    text = answer.replace("**", "^").replace("\\left", "").replace("\\right", "")
+    closes: list[tuple[int, bool]] = []  # of each open bracket: the exponent it is (or 0), whether it is a command's
+    inside = [0]  # how many powers the text in each of them, and outside of all, stands in
+    highest = [0]  # the highest power in it so far
+    awaited = ended = 0  # the height of the exponent that comes next, and of the one that has just ended
+    of_command = False  # whether a bracket that comes next still belongs to that one
+    for token in _TOKEN.findall(text):
+        if token == "^":
+            awaited = max(awaited, ended, inside[-1]) + 1
+            highest[-1] = max(highest[-1], awaited)
+            ended, of_command = 0, False
+            if awaited > MAX_TOWER:
                 return False
-        elif character in _CLOSE:
-            depth = max(0, depth - 1)
-            if len(powers_around) > 1:
-                powers_around.pop()
-        elif character == "^":
-            tower = (tower if previous not in _CLOSE and _continues(previous) else powers_around[-1]) + 1
-            if tower > MAX_TOWER:
+        elif token in _OPEN:
+            exponent = awaited or (ended if of_command else 0)
+            closes.append((exponent, of_command))
+            inside.append(exponent or inside[-1])
+            highest.append(exponent)
+            awaited, ended, of_command = 0, 0, False
+            if len(closes) > MAX_DEPTH:
                 return False
-        elif not character.isalnum():
-            tower = powers_around[-1]
+        elif token in _CLOSE:
+            exponent, of_command = closes.pop() if closes else (0, False)
+            reached = highest[-1]
+            del inside[1 + len(closes) :], highest[1 + len(closes) :]
+            highest[-1] = max(highest[-1], reached)
+            awaited, ended = 0, reached if exponent else 0
+        elif token == "_":
+            awaited = awaited or ended  # a subscript parts a power from its exponent in nothing but looks
+        elif not (token in "+-" and awaited):  # a sign belongs to its exponent
+            ended, awaited, of_command = awaited, 0, bool(awaited) and token.startswith("\\")
     return True
 
 
-def _continues(previous: str) -> bool:
-    """Whether ``a^b^c`` goes on here: the character before this power is part of the exponent of the last one."""
-    return previous.isalnum()
+def _digits_of_exponents(powers: str) -> Iterator[int]:
+    """How many digits each exponent begins with."""
+    for inside, bare in _EXPONENT.findall(powers):
+        yield len("".join((inside or bare).split()))
 
 
 def normal(answer: str) -> str:
     """The answer without dollar signs, thousands separators of plain numbers and spaces at its ends."""
     stripped = answer.strip().strip("$").strip().removeprefix("\\(").removesuffix("\\)").strip()
-    plain = stripped.replace("{,}", "").replace(",\\!", "")
+    plain = _THIN_COMMA.sub("", stripped.replace("{,}", ""))
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", plain):
         plain = plain.replace(",", "")
     if scientific := _SCIENTIFIC.fullmatch(plain):
@@ -121,8 +140,11 @@ def normal(answer: str) -> str:
 
 
 def verdict_without_parsing(gold: str, answer: str) -> bool | None:
-    """Equal texts are right and different whole numbers wrong; None where that does not decide it. Both are normal."""
-    if gold == answer:
+    """Equal texts are right and different whole numbers wrong; None where that does not decide it. Both are normal.
+
+    A number without the reference's per cent sign is right: a question for a per cent says so itself.
+    """
+    if gold == answer or ((per_cent := _PER_CENT.fullmatch(gold)) and per_cent[1] == answer):
         return True
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer) and len(answer) <= MAX_DIGITS:
         return int(gold) == int(answer)
@@ -137,6 +159,6 @@ def looks_costly(answer: str) -> bool:
     powers = answer.replace("**", "^")
     if len(answer) > MAX_ANSWER // 4 or powers.count("^") > MAX_POWERS // 2:
         return True
-    if any(len(exponent) > 2 for exponent in _EXPONENT.findall(powers)):
+    if any(exponent > 2 for exponent in _digits_of_exponents(powers)):
         return True
     return bool(_COMBINATORIAL.search(answer)) and any(len(digits) > 2 for digits in _DIGITS.findall(answer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.data import DatasetProblems, Row
@@ -33,6 +34,7 @@ class Maths:
         self.chat = config.chat
         self._data = DatasetProblems(config, self._read)
         self._golds: dict[str, str] = {}
+        self._as_text: set[str] = set()  # problems whose references no parser may see
 
     def problems(self, split: Split) -> list[Problem]:
         """The split's problems in the dataset's order.
@@ -41,36 +43,47 @@ class Maths:
             RequestError: a row lacks a field, or its reference answer cannot be read; names the row.
         """
         problems = self._data.problems(split)
-        golds = [self._golds[problem.id] for problem in problems]
-        unsure = [i for i, gold in enumerate(golds) if guard.verdict_without_parsing(gold, "0") is None]
-        checked = shared_pool(_JUDGE).judge([{"gold": golds[i]} for i in unsure])
-        for i, answer in zip(unsure, checked, strict=True):
+        golds = {p.id: self._golds[p.id] for p in problems if p.id not in self._as_text}
+        unsure = [(name, gold) for name, gold in golds.items() if guard.verdict_without_parsing(gold, "0") is None]
+        checked = shared_pool(_JUDGE).judge([{"gold": gold} for _, gold in unsure])
+        for (name, gold), answer in zip(unsure, checked, strict=True):
             if answer != "correct":
-                raise RequestError(
-                    f"task {self.name}: the reference answer of problem {problems[i].id} cannot be read: {golds[i]!r}"
-                )
+                raise RequestError(f"task {self.name}: the reference answer of problem {name} cannot be read: {gold!r}")
         return problems
 
     def _read(self, row: Row, identifier: str) -> str:
         """The question of a row; keeps its answer."""
         gold = guard.normal(row.text("answer"))
-        if not gold or not guard.may_be_parsed(gold):
-            raise RequestError(f"{row.place}: the reference answer cannot be read: {gold[:80]!r}")
+        if not gold:
+            raise RequestError(f"{row.place}: an empty reference answer")
+        if not guard.may_be_parsed(gold):
+            self._as_text.add(identifier)
+            log.warning(
+                f"{row.place}: the reference answer is beyond the caps of the parser, "
+                f"and only the same text is right: {gold[:80]!r}"
+            )
         self._golds[identifier] = gold
         return row.text("question")
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """By the last box, else by the last stated answer; what is beyond the caps of the guard is unparseable."""
+        """By the last box, else by the last stated answer; what is beyond the caps of the guard is unparseable.
+
+        The text of the reference itself is right, whatever the caps say of it.
+        """
         verdicts: list[Verdict] = []
         asked: list[tuple[int, dict[str, str]]] = []
         for attempt in attempts:
             gold, answer = self._golds[attempt.problem.id], guard.answer_in(attempt.text)
             if not attempt.finished:
                 verdicts.append("truncated")
-            elif answer is None or not guard.may_be_parsed(answer):
+            elif answer is None:
                 verdicts.append("unparseable")
             elif (known := guard.verdict_without_parsing(gold, guard.normal(answer))) is not None:
                 verdicts.append("correct" if known else "wrong")
+            elif not guard.may_be_parsed(answer):
+                verdicts.append("unparseable")
+            elif attempt.problem.id in self._as_text:
+                verdicts.append("wrong")
             else:
                 asked.append((len(verdicts), {"gold": gold, "answer": guard.normal(answer)}))
                 verdicts.append("timeout")

@@ -84,7 +84,9 @@ class ReasoningGym:
                 seen.add(digest)
                 identifier = f"{config.generator}-{digest}"
                 self._entries[identifier] = base64.b64encode(pickle.dumps(entry)).decode()
-                found[split].append(Problem(identifier, config.template.replace("{question}", question)))
+                prompt = config.template.replace("{question}", question)
+                answer = hashlib.sha256(str(entry["answer"]).encode()).hexdigest()[:16]
+                found[split].append(Problem(identifier, prompt, judged_by=answer))
                 last_new = index
             index += 1
         self._found = found
