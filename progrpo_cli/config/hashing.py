@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from progrpo_cli.config.compose import canonical_json
@@ -29,6 +30,7 @@ UNHASHED = (
 )
 
 
+@cache
 def is_hashed(key: str) -> bool:
     """Whether a configuration key such as ``method.arm.alpha`` is part of the hash."""
     return not any(key == left_out or key.startswith(f"{left_out}.") for left_out in UNHASHED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 
+@lru_cache(maxsize=2**16)  # few different triples exist, and the exact integers are large
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """``1 - C(n - c, k) / C(n, k)`` (Chen et al. 2021, arXiv 2107.03374, eq. 1).
 
@@ -55,8 +57,5 @@ def pass_at_k_per_problem(n: Ints, correct: Ints, k: int) -> Floats:
     """
     if n.shape != correct.shape or n.ndim != 1:
         raise ValueError(f"n {n.shape} and correct {correct.shape} must both be (P,)")
-    # Few different pairs exist (at most n + 1 for one n), so the exact integers are computed once for each.
-    pairs, which = np.unique(np.stack([n, correct]), axis=1, return_inverse=True)
-    values = [pass_at_k(int(samples), int(right), k) for samples, right in pairs.T]
-    of_problem: Floats = np.array(values, dtype=np.float64)[which.reshape(-1)]
-    return of_problem
+    values = [pass_at_k(samples, right, k) for samples, right in zip(n.tolist(), correct.tolist(), strict=True)]
+    return np.array(values, dtype=np.float64)
