@@ -143,10 +143,7 @@ def _refuse_code_of(run: RunDirectory, request: Request) -> None:
     found = run.code_run()
     found.pop("model.trust_remote_code", None)  # never read from a directory
     if found and not request.tasks and not request.trust_config:
-        raise RequestError(
-            f"{run.config_path} says {in_words(found)}, which runs code without protection; if you trust whoever made "
-            f"it, add --trust-config"
-        )
+        raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
 
 
 def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[dict[str, Any]]:

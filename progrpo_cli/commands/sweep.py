@@ -133,8 +133,7 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
     if plan.code_run and not trust_config:
         raise RequestError(
-            f"study {plan.directory} says {in_words(plan.code_run)}, which runs code without protection; if you trust "
-            f"whoever started it, add --trust-config"
+            f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"
         )
     import progrpo_cli.training.run  # noqa: F401  # half a minute on a busy machine: not on the first run's clock
     from progrpo_cli.studies.execute import train_and_evaluate

@@ -25,5 +25,6 @@ def code_run_by(config: Config) -> dict[str, str]:
 
 
 def in_words(found: dict[str, str]) -> str:
-    """For a message: ``task.verdict=module:function, task.sandbox=none``."""
-    return ", ".join(f"{key}={value}" for key, value in found.items())
+    """For a message, after who it is: ``says task.verdict=module:function, which runs code ...``."""
+    settings = ", ".join(f"{key}={value}" for key, value in found.items())
+    return f"says {settings}, which runs code without protection"

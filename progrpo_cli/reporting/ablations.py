@@ -44,9 +44,8 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
         parts = [f"{metric}{part}" for metric in main.metrics for part in PARTS]
         columns = ["method", "held", key, "task", "split", "seeds", "problems", "n", "temperature", *parts]
         sentences = caption([row for row, _ in swept], found)
-        if len(fixed := {held for _, held in swept}) == 1 and all(
-            fixed
-        ):  # its column is hidden where it says one thing
+        fixed = {held for _, held in swept}
+        if len(fixed) == 1 and "" not in fixed:  # its column is hidden where it says one thing
             sentences.append(f"Held fixed: {fixed.pop()}.")
         name = f"ablation-{re.sub(r'[^A-Za-z0-9._-]', '_', key)}"  # a key from W&B may be anything
         frame_of_key = pd.DataFrame(records, columns=columns)

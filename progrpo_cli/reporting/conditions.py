@@ -51,9 +51,9 @@ def choose(evaluations: Sequence[Evaluation], found: Found, *, mixed: bool) -> l
 
 def describe(evaluation: Evaluation, others: Sequence[Evaluation]) -> str:
     """In what an evaluation may differ from others of its task and split, e.g. ``n = 64, temperature = 1``."""
-    differing = [name for name in CONDITIONS if len({getattr(e, name) for e in others}) > 1]
+    values = {name: {getattr(e, name) for e in others} for name in CONDITIONS}
     return ", ".join(
-        _described(name, getattr(evaluation, name), {getattr(e, name) for e in others}) for name in differing
+        _described(name, getattr(evaluation, name), of_name) for name, of_name in values.items() if len(of_name) > 1
     )
 
 

@@ -20,12 +20,8 @@ def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
     Test problems are never looked at.
     """
     train_locked(run.directory, run.config, study=plan.name, watch=watch)
-    request = Request(  # whoever started the worker has been asked, see Plan.code_run
-        ks=list(plan.space.k),
-        split="validation",
-        trust_remote_code=run.config.model.trust_remote_code,
-        trust_config=True,
-    )
+    trusted = run.config.model.trust_remote_code  # whoever started the worker has been asked, see Plan.code_run
+    request = Request(ks=list(plan.space.k), split="validation", trust_remote_code=trusted)
     with tracker(run.directory, run.config, study=plan.name) as tracked:
         scores = evaluate_run(run.directory, request, tracked)[0]
     return {

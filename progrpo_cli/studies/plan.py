@@ -215,7 +215,7 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         if key not in GROUPS and not is_hashed(key):
             raise RequestError(f"parameters.{key}: it cannot change a score, so its trials would be the same one")
     for override in (*space.overrides, *overrides):
-        key = override.partition("=")[0].lstrip("+")
+        key = _key_of(override)
         if key in space.parameters:
             raise RequestError(f"{override!r} sets a parameter that the space varies: its trials would be the same")
         if key == "seed":
@@ -230,11 +230,11 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         config = compose([*experiment, *space.overrides, *chosen, *overrides])
         bases.append(Base(choices, config.model_dump(mode="json")))
     plan = Plan(directory, space, tuple(bases), storage)
-    asked = [override.partition("=")[0].lstrip("+") for override in overrides]
+    asked = [_key_of(override) for override in overrides]
     if unasked := {key: value for key, value in plan.code_run.items() if key not in asked}:
         raise RequestError(
-            f"the space says {in_words(unasked)}, which runs code without protection: a file cannot ask for that, the "
-            f"command line can (`progrpo sweep ... {next(iter(unasked))}=...`)"
+            f"the space {in_words(unasked)}: a file cannot ask for that, the command line can "
+            f"(`progrpo sweep ... {next(iter(unasked))}=...`)"
         )
     _check(plan)
     return plan
@@ -291,6 +291,10 @@ def _refuse_what_is_not_comparable(plan: Plan, trials: Sequence[Trial]) -> None:
     for trial in plan.grid:
         if (same := first.setdefault(trial.config_hash, trial)) is not trial:
             raise RequestError(f"{same.parameters} and {trial.parameters} are the same configuration: leave one out")
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
 
 
 def _listed(values: Sequence[Any]) -> str:

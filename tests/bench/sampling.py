@@ -174,7 +174,7 @@ def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 3) -> Non
 
     shares, seconds = [], []
     for _ in range(repeats):
-        for remembered in (countdown.keys_of, countdown._ways, expression.parse):
+        for remembered in (countdown.keys_of, countdown.solutions, expression.parse):
             remembered.cache_clear()
         with TemporaryDirectory() as directory:
             began = time.perf_counter()

@@ -67,12 +67,12 @@ def test_the_expressions_are_those_that_enumeration_finds() -> None:
     for value, of_value in zip(values[0].tolist(), ways.tolist(), strict=True):
         reached[value] += of_value
     assert reached == found
-    assert problems.ways_of((chosen, 24)) == found[24]
+    assert problems.solutions()[chosen, 24] == found[24]
 
 
 def test_the_first_problems_of_a_split_have_more_expressions() -> None:
     keys = problems.keys_of("test")
-    ways = [problems.ways_of(key) for key in keys]
+    ways = [problems.solutions()[key] for key in keys]
     assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
 
 

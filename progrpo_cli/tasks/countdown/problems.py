@@ -53,17 +53,12 @@ def _split(digest: bytes) -> KeySplit:
 
 def all_keys() -> tuple[Key, ...]:
     """Every problem of the task."""
-    return tuple(_ways())
-
-
-def ways_of(key: Key) -> int:
-    """How many expressions solve a problem, the order of the operands of + and * counted."""
-    return _ways()[key]
+    return tuple(solutions())
 
 
 @lru_cache(maxsize=1)
-def _ways() -> dict[Key, int]:
-    """For every problem how many expressions solve it."""
+def solutions() -> dict[Key, int]:
+    """For every problem how many expressions solve it, the order of the operands of + and * counted."""
     every = list(combinations_with_replacement(NUMBERS, HOW_MANY))
     values, ways = expressions(np.array(every))
     rows, columns = np.nonzero((values >= TARGETS.start) & (values < TARGETS.stop))
@@ -85,7 +80,7 @@ def keys_of(split: KeySplit) -> tuple[Key, ...]:
     those that random expressions pose, and have several solutions each, which is what makes diversity visible.
     Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
     """
-    ways = _ways()
+    ways = solutions()
     found = [
         (-math.log(_uniform(digest)) / of_key, key)
         for key, of_key in ways.items()
