@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from wandb_log import finished_run
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash, digest
 from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 from progrpo_cli.tracking.wandb_run import tracker
 
 BASE = "progrpo/lab-base"
@@ -82,14 +81,6 @@ def write_run(
             files.write_json(run.path / "eval" / name / "scores.json", of_task)
             tracked.scores(name, of_task, None)
     if wandb != "disabled":
-        wait_for_the_log(run.path / "wandb")
+        finished_run(run.path / "wandb")
     run.update(status=status)
     return run
-
-
-def wait_for_the_log(directory: Path) -> None:
-    """W&B's own process may write the end of its file a little after ``finish()`` has returned."""
-    deadline = time.monotonic() + 20
-    while [logged.status for logged in read_wandb_dir(directory)] != ["finished"]:
-        assert time.monotonic() < deadline, f"W&B did not end the log in {directory}"
-        time.sleep(0.01)

@@ -5,7 +5,8 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from made_up_runs import make_scores, wait_for_the_log, write_run
+from made_up_runs import make_scores, write_run
+from wandb_log import finished_run
 
 from progrpo_cli.errors import RequestError
 from progrpo_cli.reporting.record import from_tracked
@@ -128,7 +129,7 @@ def test_what_is_not_a_run_of_ours_is_skipped_with_a_line_each(lab, tmp_path, ca
     wandb.init(
         project="else", dir=tmp_path, mode="offline", name="foreign", config={"lr": 1}, settings=settings
     ).finish()
-    wait_for_the_log(tmp_path / "wandb")
+    finished_run(tmp_path / "wandb")
     (tmp_path / "wandb" / "broken.wandb").write_bytes(b"nothing of the kind")
     with caplog.at_level(logging.WARNING, logger="progrpo"):
         result = build_report([str(runs), f"wandb-offline:{tmp_path / 'wandb'}"], out=tmp_path / "out", formats=["md"])

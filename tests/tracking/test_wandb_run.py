@@ -6,16 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from wandb_log import finished_run
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.tracking.tracked_run import TrackedRun
 from progrpo_cli.tracking.wandb_offline import merge, read_wandb_dir
 from progrpo_cli.tracking.wandb_run import tracker, wandb_mode
 
@@ -25,16 +24,6 @@ def started(path: Path) -> RunDirectory:
     with run.lock():
         run.start(compose(), model="progrpo/lab-base", study="s")
     return run
-
-
-def written(run: RunDirectory, steps: int) -> TrackedRun:
-    """The tracked run, once its steps are there: W&B's service may write the end of a log after `finish`."""
-    deadline = time.monotonic() + 30
-    while True:
-        (found,) = read_wandb_dir(run.path / "wandb")
-        if len(found.history) >= steps or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
 
 
 def test_the_mode_is_the_configurations_then_the_environments_then_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +54,7 @@ def test_a_service_that_dies_costs_neither_the_run_nor_the_next_one(
     assert sum("W&B has failed" in record.message for record in caplog.records) == 1
     with tracker(second, compose(), study="s") as tracked:
         tracked.log({"step": 1, "reward": 0.25})
-    found = written(second, 1)
+    found = finished_run(second.path / "wandb")
     assert [(row["step"], row["reward"]) for row in found.history] == [(1, 0.25)]
     assert found.group == "s"
 
@@ -79,10 +68,10 @@ def test_samples_leave_only_when_they_are_handed_over(tmp_path: Path, monkeypatc
     with tracker(run, compose(), study=None) as tracked:
         tracked.scores("countdown-0", scores, None)
         tracked.scores("countdown-1", scores, samples)
+    found = finished_run(run.path / "wandb")
     tables = list(run.path.glob("wandb/*/files/media/table/samples/*.json"))
     assert {table.name.split("_")[0] for table in tables} == {"countdown-1"}
     assert json.loads(tables[0].read_text())["data"] == [["a", "1+2"], ["b", "3"]]
-    (found,) = read_wandb_dir(run.path / "wandb")
     assert json.loads(found.summary["scores/countdown-0"]) == scores
     assert found.history == []
 
@@ -96,7 +85,7 @@ def test_a_resumed_run_sends_the_steps_that_died_on_their_way(tmp_path: Path, mo
     with tracker(run, compose(), study=None) as tracked:
         tracked.catch_up([{"step": step, "reward": step / 10} for step in (1, 2, 3, 4, 5)])
         tracked.log({"step": 6, "reward": 0.6})
-    found = written(run, 6)
+    found = finished_run(run.path / "wandb")
     assert [(row["step"], row["reward"]) for row in found.history] == [(step, step / 10) for step in range(1, 7)]
     logs = sorted((run.path / "wandb").glob("*run-*/run-*.wandb"))
     sent = [[row["step"] for row in merge([log])[0].history] for log in logs]
@@ -148,9 +137,5 @@ def test_runs_are_tagged_by_method_and_said_how_to_sync(
         with tracker(run, config, study=None) as tracked:
             tracked.log({"step": 1, "reward": 0.5})
     assert f"wandb sync {run.path}/wandb/offline-run-*" in caplog.text
-    deadline = time.monotonic() + 20  # W&B's own process may write the end of its file after finish() has returned
-    while [found.status for found in read_wandb_dir(run.path / "wandb")] != ["finished"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    (found,) = read_wandb_dir(run.path / "wandb")
+    found = finished_run(run.path / "wandb")
     assert found.tags == ("dr_grpo", "dr_grpo+arm", "mine")
