@@ -17,6 +17,7 @@ from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
+from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory, find_runs
 from progrpo_cli.sampling.base import Sampler
@@ -201,7 +202,8 @@ def _sampler_maker(
             "chat": task.chat,
         }
         if settings.backend == "vllm":
-            from progrpo_cli.sampling.vllm import VllmSampler
+            with heavy_imports():
+                from progrpo_cli.sampling.vllm import VllmSampler
 
             tokenizer = policy.load_tokenizer(source, chat=task.chat, trust_remote_code=trust_remote_code)
             return VllmSampler(
@@ -211,7 +213,8 @@ def _sampler_maker(
                 trust_remote_code=trust_remote_code,
                 **asked,
             )
-        from progrpo_cli.sampling.hf import HfSampler
+        with heavy_imports():
+            from progrpo_cli.sampling.hf import HfSampler
 
         model, tokenizer = policy.load(
             source,

@@ -10,6 +10,7 @@ from typing import Any
 from progrpo_cli.config.code_run import in_words
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError, nearest
+from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.studies.plan import Plan, load_plan, make_plan
 from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space
@@ -56,12 +57,11 @@ def sweep(
         from progrpo_cli.studies.overview import rows
 
         found = rows(plan, *(_opened(plan) if held.exists() else (None, None)))
-        drawn = len(plan.seeds) * ((plan.space.budget.trials or 0) if not plan.grid else len(plan.grid))
-        open_runs = drawn - sum(row["status"] in ("complete", "pruned") for row in found)
+        open_runs = plan.most_runs - sum(row["status"] in ("complete", "pruned") for row in found)
         return {
             **_described(plan),
             "runs": found,
-            "runs_in_all": drawn,
+            "runs_in_all": plan.most_runs,
             "runs_to_do": open_runs,
             "estimate": estimate(plan, open_runs, RUNS),
         }
@@ -70,22 +70,27 @@ def sweep(
         from progrpo_cli.studies.slurm import require_slurm
 
         require_slurm(plan.space.slurm)
-    _freeze(plan)
-    from progrpo_cli.studies.judge import reconcile
-    from progrpo_cli.studies.launcher import make_launcher
-    from progrpo_cli.studies.overview import rows, write_trials_csv
-    from progrpo_cli.studies.supervise import supervise
+    is_new = _freeze(plan)
+    from progrpo_cli.studies.launcher import launched
 
-    store, record = _opened(plan)
-    if retry_failed:
-        failed_trials = [known for known in record.trials() if known.state.name == "FAIL"]
-        store.ledger.reset_failures([run.name for k in record.trials() for run in plan.runs_of(k.trial)])
-        for known in failed_trials:
-            record.reopen(known)
-    reconcile(plan, store, record)
-    open_runs = sum(row["status"] not in ("complete", "pruned") for row in rows(plan, store, record))
-    log.info(f"study {plan.directory}: {open_runs + record.left_to_draw() * len(plan.seeds)} runs to do")
-    supervise(plan, store, record, make_launcher(settings.launcher, plan))
+    # All of a new study is to do, and its workers import for seconds: they begin before we have opened its journal.
+    # A database may know the study from another machine, so there we look first.
+    at_once = min(plan.space.workers, plan.most_runs) if is_new and plan.storage is None else 0
+    with launched(settings.launcher, plan, at_once=at_once) as launcher:
+        from progrpo_cli.studies.judge import reconcile
+        from progrpo_cli.studies.overview import rows, write_trials_csv
+        from progrpo_cli.studies.supervise import supervise
+
+        store, record = _opened(plan)
+        if retry_failed:
+            failed_trials = [known for known in record.trials() if known.state.name == "FAIL"]
+            store.ledger.reset_failures([run.name for k in record.trials() for run in plan.runs_of(k.trial)])
+            for known in failed_trials:
+                record.reopen(known)
+        reconcile(plan, store, record)
+        open_runs = sum(row["status"] not in ("complete", "pruned") for row in rows(plan, store, record))
+        log.info(f"study {plan.directory}: {open_runs + record.left_to_draw() * len(plan.seeds)} runs to do")
+        supervise(plan, store, record, launcher)
     done = write_trials_csv(plan, store, record)
     failed = [row for row in done if row["status"] not in ("complete", "pruned")]
     if failed:
@@ -135,9 +140,11 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
         raise RequestError(
             f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"
         )
-    import progrpo_cli.training.run  # noqa: F401  # half a minute on a busy machine: not on the first run's clock
-    from progrpo_cli.studies.execute import train_and_evaluate
-    from progrpo_cli.studies.worker import work as work_here
+    with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
+        import progrpo_cli.sampling.hf
+        import progrpo_cli.training.run  # noqa: F401
+        from progrpo_cli.studies.execute import train_and_evaluate
+        from progrpo_cli.studies.worker import work as work_here
 
     work_here(plan, open_store(plan.directory, plan.storage), train_and_evaluate)
 
@@ -178,10 +185,10 @@ def _with_settings(space: Space, name: str, settings: Settings) -> Space:
     return changed(space, name, changes)
 
 
-def _freeze(plan: Plan) -> None:
-    """Write the plan once, whoever starts the study at the same time.
+def _freeze(plan: Plan) -> bool:
+    """Write the plan once, whoever starts the study at the same time; whether it was us.
 
-    Its storage is opened first: what cannot be reached is not written down, where it would keep the right one out.
+    A database is opened first: what cannot be reached is not written down, where it would keep the right one out.
     """
     import fcntl
 
@@ -192,10 +199,13 @@ def _freeze(plan: Plan) -> None:
         raise RequestError(f"{plan.directory} cannot be written: {error.strerror}") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not plan.is_frozen:
+        is_new = not plan.is_frozen
+        if is_new:
             plan.refuse_foreign()
-            open_store(plan.directory, plan.storage)
+            if plan.storage is not None:
+                open_store(plan.directory, plan.storage)
         plan.freeze()
+    return is_new
 
 
 def _existing(study: str | None) -> Plan:

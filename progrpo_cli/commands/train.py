@@ -12,6 +12,7 @@ from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
+from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.tracking.wandb_run import wandb_mode
@@ -50,7 +51,8 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     if processes.world() > 1:
         processes.join(policy.choose_device(config.device))
     if not processes.is_main():
-        from progrpo_cli.training.run import follow
+        with heavy_imports():
+            from progrpo_cli.training.run import follow
 
         follow(config, run)
         return None
@@ -103,7 +105,8 @@ def train_locked(
         log.info(
             f"training {config.method.name} in {run.path} (configuration {config_hash(config)}, seed {config.seed})"
         )
-        from progrpo_cli.training.run import train as train_here
+        with heavy_imports():
+            from progrpo_cli.training.run import train as train_here
 
         train_here(config, run, study=study, watch=watch)
 

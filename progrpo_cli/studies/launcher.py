@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +22,11 @@ class Launcher(Protocol):
     def alive(self) -> int:
         """How many are running, or waiting to be let run."""
 
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or sooner if a worker ends and that can be seen for free."""
+
     def stop(self) -> None:
-        """Ask the workers to save and end, and wait for them; after a minute they are killed."""
+        """Ask those that have not ended to save and end, and wait for them; after a minute they are killed."""
 
 
 def worker_command(plan: Plan) -> list[str]:
@@ -36,6 +41,22 @@ def log_of(plan: Plan, number: int) -> Path:
     logs = plan.directory / "logs"
     logs.mkdir(exist_ok=True)
     return logs / f"worker-{number}.log"
+
+
+@contextmanager
+def launched(name: str, plan: Plan, *, at_once: int = 0) -> Iterator[Launcher]:
+    """A launcher with so many workers; however the block ends, none of them outlives it.
+
+    Raises:
+        WorkError: a worker cannot be started.
+    """
+    launcher = make_launcher(name, plan)
+    try:
+        for _ in range(at_once):
+            launcher.start()
+        yield launcher
+    finally:
+        launcher.stop()
 
 
 def make_launcher(name: str, plan: Plan) -> Launcher:

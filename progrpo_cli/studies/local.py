@@ -14,6 +14,7 @@ from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.worker import use_share_of_cores
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+LOOK_SECONDS = 0.05
 
 
 class LocalLauncher:
@@ -40,6 +41,11 @@ class LocalLauncher:
 
     def alive(self) -> int:
         return sum(self._is_alive(number) for number in self._workers)
+
+    def wait(self, seconds: float) -> None:
+        deadline, alive = time.monotonic() + seconds, self.alive()
+        while self.alive() == alive and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
 
     def stop(self) -> None:
         for worker in self._workers.values():

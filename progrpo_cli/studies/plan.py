@@ -113,6 +113,11 @@ class Plan:
         """Every trial, in order; none where a sampler chooses them as it goes."""
         return [self.trial(found) for found in self.space.grid()] if self.space.sampler.name == "grid" else []
 
+    @property
+    def most_runs(self) -> int:
+        """How many runs the study has, or will have when a sampler's budget is used up."""
+        return len(self.seeds) * (len(self.grid) or self.space.budget.trials or 0)
+
     @cached_property
     def most_updates(self) -> int:
         """No run of the study makes more."""

@@ -68,6 +68,9 @@ class SlurmLauncher:
         self._jobs = [job for job in self._jobs if _state(job) in ALIVE]
         return len(self._jobs)
 
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)  # a look is a question to the controller of the whole cluster
+
     def stop(self) -> None:
         # Those that wait are cancelled; those that run are asked to save, and only then cancelled, too.
         for options in (["--state=PENDING"], ["--signal=TERM"], []):

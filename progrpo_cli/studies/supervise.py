@@ -6,7 +6,6 @@ Nothing depends on it: without it the workers go on, and started again it finds 
 from __future__ import annotations
 
 import signal
-import time
 from types import FrameType
 
 from progrpo_cli.console import log
@@ -60,7 +59,7 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
                         )
                     starts += 1
                     launcher.start()
-                time.sleep(POLL_SECONDS)
+                launcher.wait(POLL_SECONDS)
     finally:
         launcher.stop()
         reconcile(plan, store, record)

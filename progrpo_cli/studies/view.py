@@ -62,7 +62,7 @@ class _Pace:
     def left(self, found: Rows) -> float | None:
         """Seconds to the end at the pace so far; None while there is none, or a sampler may yet prune."""
         done = sum(row["updates"] for row in found if row["status"] in ("complete", "running", "interrupted"))
-        to_do = len(self._plan.seeds) * (self._plan.space.budget.trials or len(self._plan.grid))
+        to_do = self._plan.most_runs
         ended = sum(row["status"] in ("pruned", "failed") for row in found)
         steps = self._plan.bases[0].config["train"]["steps"]
         now = time.monotonic()

@@ -1,9 +1,10 @@
 """Time and memory of ``progrpo`` over ``grpo``, on the same work and at the same time.
 
-Two processes run the real command line, one a method, and take turns: an update of the one, then the same update of the
-other, while the first one waits (grpo first, then progrpo first, and so on). Whatever else the machine does falls on
-both. Both draw from the same seed with a learning rate that changes no weight, so that both sample the very same
-completions all along (which is checked): else the ratio would say whose policy has learnt to write shorter answers.
+Two processes run the real command line, one a method, and take turns of a fifth of a second, in which the other one
+waits, until both have made the update (grpo first, then progrpo first, and so on). Whatever else the machine does for
+longer than that falls on both. Both draw from the same seed with a learning rate that changes no weight, so that both
+sample the very same completions all along (which is checked): else the ratio would say whose policy has learnt to write
+shorter answers.
 
 Time: of the turns of one rollout (sampling, scores, updates, metrics), the first rollout of a process left out; the
 ratio of a pair, its median over all pairs, and a bootstrap interval over pairs. Wall-clock time is what counts; the
@@ -21,7 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -79,7 +80,7 @@ class Process:
         return json.loads(line)
 
     def turn(self) -> dict[str, float]:
-        """One update: seconds of the clock and of the processor, MiB at most so far."""
+        """One turn: seconds of the clock and of the processor, MiB at most so far, whether the update is over."""
         print(file=self._process.stdin, flush=True)
         return self._report()
 
@@ -121,10 +122,9 @@ def _in_turns(overrides: list[str], updates: int, rounds: int, rollouts: int, va
                 for rollout in range(rollouts):
                     of_rollout = np.zeros((len(METHODS), 3))
                     for _ in range(updates):
-                        for which in (0, 1) if (rollout + seed) % 2 == 0 else (1, 0):
-                            last = processes[which].turn()
-                            of_rollout[which] += (last["wall"], last["cpu"], last["in_arm"])
-                            processes[which].ready["peak"] = last["peak"]
+                        for which, took in _turns(processes, (0, 1) if (rollout + seed) % 2 == 0 else (1, 0)):
+                            of_rollout[which] += (took["wall"], took["cpu"], took["in_arm"])
+                            processes[which].ready["peak"] = took["peak"]
                     print(f"seed {seed}, rollout {rollout + 1}/{rollouts}: {of_rollout[:, 0]} s", file=sys.stderr)
                     if rollout:
                         cost.wall.append(of_rollout[:, 0].tolist())
@@ -139,6 +139,17 @@ def _in_turns(overrides: list[str], updates: int, rounds: int, rollouts: int, va
                 for process in processes:
                     process.stop()
     return cost
+
+
+def _turns(processes: Sequence[Process], order: Sequence[int]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Turn by turn until each process has made an update: whose it was, and what it took."""
+    left = list(order)
+    while left:
+        for which in list(left):
+            took = processes[which].turn()
+            yield which, took
+            if took["over"]:
+                left.remove(which)
 
 
 def ratio(pairs: list[list[float]], rounds: int) -> tuple[float, float, float]:

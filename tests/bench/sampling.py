@@ -16,14 +16,18 @@ from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import torch
+from progrpo_cli.heavy import heavy_imports
+
+with heavy_imports():  # as `progrpo eval` does
+    import torch
+
+    from progrpo_cli.sampling.hf import HfSampler
 
 from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
 from progrpo_cli.evaluation.run import evaluate
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.sampling.base import Batch, Sample, Sampler
-from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.countdown import expression
 from progrpo_cli.tasks.countdown import problems as countdown
 from progrpo_cli.tasks.registry import make_task

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ class Processes:
     def alive(self) -> int:
         return sum(worker.poll() is None for worker in self.started)
 
+    def wait(self, seconds: float) -> None:
+        time.sleep(0.1)
+
     def stop(self) -> None:
         for worker in self.started:
             worker.wait(timeout=60)
@@ -47,6 +51,9 @@ class ShortJobs:
 
     def alive(self) -> int:
         return 0
+
+    def wait(self, seconds: float) -> None:
+        """There is nobody to wait for."""
 
     def stop(self) -> None:
         """There is nothing left to stop."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from command_line import CommandLine
 from studies.invariants import check, csv_rows
 from studies.slurm_cluster import SlurmCluster
 
-from progrpo_cli.studies.launcher import make_launcher
+from progrpo_cli.studies.launcher import launched, make_launcher
 from progrpo_cli.studies.overview import write_trials_csv
-from progrpo_cli.studies.plan import make_plan
+from progrpo_cli.studies.plan import Plan, make_plan
 from progrpo_cli.studies.record import StudyRecord
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
@@ -39,14 +40,9 @@ def wait(condition: Callable[[], object], seconds: float = 300.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("name", ["local", pytest.param("slurm", marks=pytest.mark.long)])
-def test_a_launcher_starts_counts_and_stops(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if name == "slurm":
-        for key, value in request.getfixturevalue("cluster").environment.items():
-            monkeypatch.setenv(key, value)
-    monkeypatch.chdir(tmp_path)
+def one_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A study of one run, frozen in the working directory."""
+    monkeypatch.chdir(directory)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     space = {
         "overrides": [*SHORT, "train.steps=40"],
@@ -57,6 +53,17 @@ def test_a_launcher_starts_counts_and_stops(
     }
     plan = make_plan(parse_space(space, "x"), [], Path("runs/x"))
     plan.freeze()
+    return plan
+
+
+@pytest.mark.parametrize("name", ["local", pytest.param("slurm", marks=pytest.mark.long)])
+def test_a_launcher_starts_counts_and_stops(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "slurm":
+        for key, value in request.getfixturevalue("cluster").environment.items():
+            monkeypatch.setenv(key, value)
+    plan = one_run(tmp_path, monkeypatch)
     store = open_store(plan.directory, None)
     record = StudyRecord(plan, store)
     launcher = make_launcher(name, plan)
@@ -70,10 +77,20 @@ def test_a_launcher_starts_counts_and_stops(
     assert not run.directory.in_use()
     assert run.directory.status() == "interrupted"  # it was asked, and saved
     launcher.start()
-    wait(lambda: launcher.alive() == 0)
+    deadline = time.monotonic() + 300
+    while launcher.alive():
+        assert time.monotonic() < deadline, "waited too long"
+        launcher.wait(300 if name == "local" else 1)  # local: until the worker has ended, which it sees
     write_trials_csv(plan, store, record)
     check(tmp_path / plan.directory)
     assert csv_rows(tmp_path / plan.directory)[0]["attempts"] == "2"
+
+
+def test_workers_begin_before_the_block_and_none_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with suppress(RuntimeError), launched("local", one_run(tmp_path, monkeypatch), at_once=2) as launcher:
+        assert launcher.alive() == 2
+        raise RuntimeError("the journal cannot be opened")
+    assert launcher.alive() == 0
 
 
 @pytest.mark.long

@@ -3,10 +3,12 @@
 import json
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from studies.simulated import Study
@@ -18,7 +20,8 @@ def dashboard(storage: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port), storage]
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    command = [program, "--host", "127.0.0.1", "--port", str(port), storage]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
