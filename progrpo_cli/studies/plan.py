@@ -60,6 +60,12 @@ class Run:
         """The configuration with the run's seed."""
         return self.trial.config.model_copy(update={"seed": self.seed})
 
+    @property
+    def completions(self) -> int:
+        """How many it samples to learn from: its length, as far as that is known before."""
+        train = self.trial.config.train
+        return train.steps * train.prompts_per_rollout * train.group_size // train.updates_per_rollout
+
 
 @dataclass(frozen=True)
 class Base:

@@ -62,6 +62,7 @@ class _Worker:
         """Take the first open run and do it; whether there was one.
 
         Those that never failed come first, of them those that killed no worker: one that does holds up nothing else.
+        Then those that sample most: a long run that began last would keep all other workers waiting at the end.
         """
         open_runs = []
         for known in self._record.trials():
@@ -70,11 +71,11 @@ class _Worker:
         entries = self._store.ledger.entries([run.name for _, run in open_runs])
         free = [each for each in open_runs if not entries[each[1].name].held and self._is_open(entries[each[1].name])]
 
-        def trouble(each: tuple[Known, Run]) -> tuple[bool, int]:
-            entry = entries[each[1].name]
-            return bool(entry.failures), entry.deaths_by_now(each[1].directory)
+        def trouble_then_length(each: tuple[Known, Run]) -> tuple[bool, int, int]:
+            run, entry = each[1], entries[each[1].name]
+            return bool(entry.failures), entry.deaths_by_now(run.directory), -run.completions
 
-        return any(self._take(known, run) for known, run in sorted(free, key=trouble))
+        return any(self._take(known, run) for known, run in sorted(free, key=trouble_then_length))
 
     def _is_open(self, entry: Entry) -> bool:
         lately = sum(at > self._began for at, _ in entry.failures)
