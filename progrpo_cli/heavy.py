@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,11 +15,13 @@ def heavy_imports() -> Iterator[None]:
     The garbage collector would look through them all again and again while they come in, at each full collection
     later, and once more at the end of the process: a quarter of the time of importing, and two seconds to end.
     """
-    collects = gc.isenabled()
+    collects, modules = gc.isenabled(), len(sys.modules)
+    gc.collect()  # garbage of now, a run's trainer with its weights, would be kept for ever with what comes
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > modules:
+            gc.freeze()
         if collects:
             gc.enable()
