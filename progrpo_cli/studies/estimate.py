@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.rundir import find_runs
 from progrpo_cli.studies.plan import Plan
@@ -21,8 +23,11 @@ def estimate(plan: Plan, runs: int, root: Path) -> str:
     like = _shape(plan.bases[0].config)
     seconds = []
     for run in find_runs(root) if root.is_dir() else []:
-        if run.finished and _shape(run.config().model_dump(mode="json")) == like:
-            seconds += [line["step_seconds"] for line in read_lines(run.metrics_path)]
+        try:
+            if run.finished and _shape(run.config().model_dump(mode="json")) == like:
+                seconds += [line["step_seconds"] for line in read_lines(run.metrics_path)]
+        except (RequestError, ValueError) as error:  # of an earlier version, or damaged: what is planned can be run
+            log.warning(f"not counted in the estimate: {error}")
     if not seconds:
         return f"time unknown: no finished run under {root}/ has this model, task and shape of a rollout"
     steps = int(plan.bases[0].config["train"]["steps"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies import view as views
 from progrpo_cli.studies.estimate import estimate
 from progrpo_cli.studies.plan import Plan, make_plan
@@ -73,3 +74,20 @@ def test_durations() -> None:
 
 def test_no_estimate_without_a_finished_run(plan: Plan, tmp_path: Path) -> None:
     assert "time unknown" in estimate(plan, 15, tmp_path / "runs")
+
+
+def test_a_finished_run_that_cannot_be_read_is_not_counted(
+    plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views.log, "propagate", True)
+    for name in ("as-it-is", "of-another-version"):
+        run = RunDirectory(tmp_path / name)
+        with run.lock():
+            run.start(plan.grid[0].config, model="progrpo/lab-base", study=None)
+        run.update(status="finished")
+        run.metrics_path.write_text('{"step": 1, "step_seconds": 2.5}\n')
+    run.config_path.write_text("train: {steps: many}\n")
+    assert "median 2.50 s in 1 updates of finished runs" in estimate(plan, 15, tmp_path)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("not counted in the estimate")
+    assert str(run.config_path) in line
