@@ -10,27 +10,34 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench._many_runs import run_directories, wandb_files
 
+REPORT = """
+import atexit, pathlib, resource, sys
+from progrpo_cli import main
+
+def peak():  # in KiB: our own, and the largest of our children's
+    (own,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    pathlib.Path(sys.argv[0]).write_text(str(max(int(own), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)))
+
+sys.argv[:2] = sys.argv[1:2]
+atexit.register(peak)
+main.run()
+"""
+
 
 def measure(source: str, out: Path) -> tuple[float, float, float]:
-    """(seconds, processor seconds, GiB at most in one process) of a whole report, figures and page included."""
-    command = [
-        sys.executable,
-        "-m",
-        "progrpo_cli",
-        "report",
-        source,
-        "--out",
-        str(out),
-        "--quiet",
-        "--format",
-        "md,tex,csv,html",
-    ]
+    """(seconds, processor seconds, GiB at most in one process) of a whole report, figures and page included.
+
+    Memory is not taken from `wait4`: a child's peak begins with its parent's, of which it is a copy at first.
+    """
+    peak = out.with_name(f"{out.name}-peak")
+    options = ["--out", str(out), "--quiet", "--format", "md,tex,csv,html"]
+    command = [sys.executable, "-c", REPORT, str(peak), "report", source, *options]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, errors.decode()[-2000:]
-    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024**2
+    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, int(peak.read_text()) / 1024**2
 
 
 def main() -> None:
