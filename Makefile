@@ -67,7 +67,8 @@ test: $(VENV)/.installed-dev
 
 # With the variable set, tests whose packages are missing fail instead of being skipped.
 test-long: $(VENV)/.installed-long
-	OMP_NUM_THREADS=1 PROGRPO_TEST_LONG=1 $(RUN) pytest -n 2 --dist loadfile -m long
+	OMP_NUM_THREADS=1 PROGRPO_TEST_LONG=1 $(RUN) pytest -n 2 --dist loadfile -m "long and not alone"
+	OMP_NUM_THREADS=1 PROGRPO_TEST_LONG=1 $(RUN) pytest -m "long and alone"
 
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff check .

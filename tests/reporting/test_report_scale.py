@@ -1,13 +1,14 @@
 """What large reports cost; docs/benchmarks.md has the figures.
 
-Bounds are on the processor's time, which other work on the machine hardly changes: 15 s on one core, 25 s on two.
+Bounds are on the processor's time, which other work on the machine changes less than the clock's, but changes: 15 s on
+one core, 25 s on two.
 """
 
 import pytest
 from bench._many_runs import run_directories, wandb_files
 from bench.report_scale import measure
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 
 def test_a_thousand_runs_of_a_thousand_steps(tmp_path):
