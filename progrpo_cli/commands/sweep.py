@@ -12,7 +12,8 @@ from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError, nearest
 from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.sampling.vllm_setup import require_generation
-from progrpo_cli.studies.plan import Plan, load_plan, make_plan
+from progrpo_cli.studies.plan import Plan, load_plan
+from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space
 from progrpo_cli.studies.storage import Store, check_url, open_store
 from progrpo_cli.tracking.wandb_run import wandb_mode

@@ -7,7 +7,7 @@ from progrpo_cli.config import paths
 from progrpo_cli.config.compose import canonical_json, compose, flatten, keys, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
-from progrpo_cli.studies.plan import make_plan
+from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import load_space
 
 SHIPPED = [

@@ -12,7 +12,8 @@ from progrpo_cli.config import paths, plain_yaml
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.studies.plan import load_plan, make_plan
+from progrpo_cli.studies.plan import load_plan
+from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import load_space
 
 BAD = {

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.studies.plan import Plan, Run, load_plan, make_plan
+from progrpo_cli.studies.plan import Plan, Run, load_plan
+from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.record import StudyRecord
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import Store, open_store

@@ -11,7 +11,8 @@ from rich.console import Console
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies import view as views
 from progrpo_cli.studies.estimate import estimate
-from progrpo_cli.studies.plan import Plan, make_plan
+from progrpo_cli.studies.plan import Plan
+from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import load_space
 
 

@@ -20,7 +20,7 @@ from command_line import CommandLine, read_metrics
 from real_vllm import ENVIRONMENT, LIVE, ON_CPU, SHORT, confidences_of_the_base_policy, needs_vllm
 
 from progrpo_cli.config.paths import ASSETS, EXPERIMENTS, names
-from progrpo_cli.studies.plan import make_plan
+from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
 
 pytestmark = [pytest.mark.long, needs_vllm]
