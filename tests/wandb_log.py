@@ -4,15 +4,21 @@ import time
 from pathlib import Path
 
 from progrpo_cli.tracking.tracked_run import TrackedRun
-from progrpo_cli.tracking.wandb_offline import read_wandb_dir
+from progrpo_cli.tracking.wandb_offline import merge, read_wandb_dir
 
 
 def finished_run(directory: Path) -> TrackedRun:
-    """The one run in a ``wandb/`` directory; W&B's own process may write its end after ``finish()`` has returned."""
+    """The one run in a ``wandb/`` directory, with the logs of all its starts.
+
+    W&B's own process may write a log, or its end, after ``finish()`` has returned.
+    """
     deadline = time.monotonic() + 30
-    while True:
-        found = read_wandb_dir(directory)
-        if [run.status for run in found] == ["finished"]:
-            return found[0]
-        assert time.monotonic() < deadline, f"W&B did not end the log in {directory}"
+    while not all(_has_ended(start) for start in directory.glob("*run-*")):
+        assert time.monotonic() < deadline, f"W&B did not end every log in {directory}"
         time.sleep(0.02)
+    (found,) = read_wandb_dir(directory)
+    return found
+
+
+def _has_ended(start: Path) -> bool:
+    return [run.status for run in merge(start.glob("run-*.wandb"))] == ["finished"]

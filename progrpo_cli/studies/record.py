@@ -9,6 +9,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +94,19 @@ class StudyRecord:
     def _known(self, each: FrozenTrial) -> Known:
         config_hash = each.user_attrs["config_hash"]
         if config_hash not in self._of_hash:
-            self._of_hash[config_hash] = self._plan.trial(each.params)
+            self._of_hash[config_hash] = self._trial_of(each)
         # `value` of a pruned trial is its last interim value: no objective.
         values = tuple(each.values) if each.state == TrialState.COMPLETE else None
         return Known(each.number, self._of_hash[config_hash], each.state, values, each.user_attrs)
+
+    def _trial_of(self, each: FrozenTrial) -> Trial:
+        # A database is read table by table, in an order that differs between processes: the parameters may be from
+        # before the trial was drawn to its end, the attribute from after. Whoever reads again has all of them.
+        with suppress(RequestError):
+            trial = self._plan.trial(each.params)
+            if trial.config_hash == each.user_attrs["config_hash"]:
+                return trial
+        return self._plan.trial(self._frozen(each.number).params)
 
     def propose(self) -> bool:
         """Draw a new trial, if the plan has a sampler and its budget is not used up; whether there is one now."""
@@ -169,7 +179,7 @@ class StudyRecord:
 
         def keep() -> None:
             try:
-                self._storage.set_trial_user_attr(self._id(known), key, value)
+                self._storage.set_trial_user_attr(self._id(known.number), key, value)
             except optuna.exceptions.UpdateFinishedTrialError:
                 return
 
@@ -195,7 +205,7 @@ class StudyRecord:
             newest = [each for each in self.trials() if each.trial.config_hash == known.trial.config_hash][-1]
             if newest.state != TrialState.FAIL:
                 return
-            frozen = self._frozen(known)
+            frozen = self._frozen(known.number)
             again = optuna.trial.create_trial(
                 state=TrialState.WAITING,
                 params=frozen.params,
@@ -216,12 +226,12 @@ class StudyRecord:
         Optuna sees the mean over the trial's first seeds, as soon as all of them have reached the step, and compares it
         with other trials' mean over the same seeds at the same step.
         """
-        if self._frozen(known).state in _FINISHED:
+        if self._frozen(known.number).state in _FINISHED:
             return "its trial was given up"
         # Each seed has a key of its own, and one holder: nobody overwrites anybody.
-        mine = {**self._frozen(known).user_attrs.get(f"interim/{seed}", {}), str(step): value}
+        mine = {**self._frozen(known.number).user_attrs.get(f"interim/{seed}", {}), str(step): value}
         self.attribute(known, f"interim/{seed}", mine)
-        frozen = self._frozen(known)
+        frozen = self._frozen(known.number)
         seeds = self._plan.seeds
         so_far = [{int(at): v for at, v in frozen.user_attrs.get(f"interim/{s}", {}).items()} for s in seeds]
         last = self._plan.most_updates  # the same for all trials: a point is the same seeds and the same update in each
@@ -233,10 +243,10 @@ class StudyRecord:
                     mean = sum(values[at] for values in so_far[:count]) / count
                     patiently(
                         lambda point=point, mean=mean: self._storage.set_trial_intermediate_value(  # type: ignore[misc]
-                            self._id(known), point, mean
+                            self._id(known.number), point, mean
                         )
                     )
-        frozen = self._frozen(known)
+        frozen = self._frozen(known.number)
         if frozen.last_step is None or not self._pruner().prune(self._study, frozen):
             return None
         value = frozen.intermediate_values[frozen.last_step]
@@ -253,7 +263,7 @@ class StudyRecord:
 
     def _finish(self, known: Known, state: TrialState, values: list[float] | None) -> None:
         # Not `study.tell`: it looks first and writes then, and another worker may tell the same in between.
-        if state == TrialState.PRUNED and (measured := self._frozen(known).intermediate_values):
+        if state == TrialState.PRUNED and (measured := self._frozen(known.number).intermediate_values):
             values = [measured[max(measured)]]
 
         def tell() -> None:
@@ -264,16 +274,16 @@ class StudyRecord:
 
     def _set(self, known: Known, state: TrialState, values: list[float] | None = None) -> None:
         try:
-            self._storage.set_trial_state_values(self._id(known), state=state, values=values)
+            self._storage.set_trial_state_values(self._id(known.number), state=state, values=values)
         except optuna.exceptions.UpdateFinishedTrialError:
             return
 
-    def _id(self, known: Known) -> int:
+    def _id(self, number: int) -> int:
         study = self._storage.get_study_id_from_name(self._plan.name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, known.number)
+        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
 
-    def _frozen(self, known: Known) -> FrozenTrial:
-        return patiently(lambda: self._storage.get_trial(self._id(known)))
+    def _frozen(self, number: int) -> FrozenTrial:
+        return patiently(lambda: self._storage.get_trial(self._id(number)))
 
 
 def _is_whole(trial: FrozenTrial) -> bool:

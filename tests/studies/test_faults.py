@@ -69,6 +69,8 @@ def test_kill_nine_of_a_worker_in_training_and_of_one_in_evaluation(sweep: tuple
 
 def test_interrupt_then_the_parent_then_everything_killed(sweep: tuple[CommandLine, Path]) -> None:
     progrpo, study = sweep
+    more = SPACE.replace("steps=4", "steps=12").replace("[0, 1]", "[0, 1, 2]")  # it is not over before its kills
+    (progrpo.directory / "small.yaml").write_text(more)
     before: list[Finished] = []
     process = progrpo.start(*SWEEP)
     wait(lambda: metrics(study) >= 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import CommandLine
 from studies.invariants import Finished, check, finished, kill_nine, workers_of
-from studies.simulated import Study
+from studies.simulated import Study, objective
 from studies.test_faults import SPACE
 
 KILLS = 20
@@ -66,5 +66,7 @@ def test_a_thousand_trials_by_eight_processes(study: Study) -> None:
     ends = [line for line in study.executions() if line.startswith("end ")]
     assert len(ends) == len(set(ends)) == 1000
     _, record = study.open(plan)
-    assert [known.state.name for known in record.trials()] == ["COMPLETE"] * 1000
+    trials = record.trials()
+    assert [known.state.name for known in trials] == ["COMPLETE"] * 1000
+    assert [known.values for known in trials] == [(objective(plan.runs_of(known.trial)[0]),) for known in trials]
     assert len(Path(study.directory / "trials.csv").read_text().splitlines()) == 1001
