@@ -17,9 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from progrpo_cli.tasks.countdown.expression import Expression, Number, Operation, value
-from progrpo_cli.tasks.countdown.problems import HOW_MANY, NUMBERS, TARGETS, Key, split_of
 from progrpo_cli.tasks.countdown.task import prompt_of
+from progrpo_cli.training.lab_pairs import random_pair
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -74,37 +73,6 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-
-
-def random_pair(rng: random.Random) -> tuple[Key, str]:
-    """A random key of the base split and a random expression that solves it, with as few parentheses as it needs."""
-    while True:
-        chosen = [rng.choice(NUMBERS) for _ in range(HOW_MANY)]
-        tree = _random_tree(chosen, rng)
-        target = value(tree)
-        if target in TARGETS and split_of((tuple(sorted(chosen)), target)) == "base":
-            return (tuple(sorted(chosen)), target), _render(tree)
-
-
-def _random_tree(leaves: list[int], rng: random.Random) -> Expression:
-    if len(leaves) == 1:
-        return Number(leaves[0])
-    cut = rng.randrange(1, len(leaves))
-    return Operation(rng.choice("+-*"), _random_tree(leaves[:cut], rng), _random_tree(leaves[cut:], rng))
-
-
-def _render(tree: Expression) -> str:
-    if isinstance(tree, Number):
-        return str(tree.value)
-    left, right = _render(tree.left), _render(tree.right)
-    is_sum = {"+": True, "-": True, "*": False}
-    if isinstance(tree.left, Operation) and tree.operator == "*" and is_sum[tree.left.operator]:
-        left = f"({left})"
-    if isinstance(tree.right, Operation) and (
-        (tree.operator == "*" and is_sum[tree.right.operator]) or (tree.operator == "-" and is_sum[tree.right.operator])
-    ):
-        right = f"({right})"
-    return f"{left}{tree.operator}{right}"
 
 
 def make(out: Path, batches: int = BATCHES) -> dict[str, Any]:

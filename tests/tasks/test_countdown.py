@@ -11,15 +11,15 @@ from judged import judge
 from progrpo_cli.tasks.base import Problem
 from progrpo_cli.tasks.countdown import expression, problems
 from progrpo_cli.tasks.countdown.task import Countdown, prompt_of, question_of
-from progrpo_cli.training.lab_base import _render, random_pair
+from progrpo_cli.training.lab_pairs import Expression, Number, Operation, random_pair, render, value
 
 SPLITS = ("base", "rl", "validation", "test")
 TASK = Countdown(24, {"rl": None, "validation": 50, "test": 60})
 PROBLEM = Problem(problems.problem_id(((3, 5, 7, 12), 24)), prompt_of(((3, 5, 7, 12), 24)))
 
 trees = st.recursive(
-    st.integers(1, 12).map(expression.Number),
-    lambda inner: st.builds(expression.Operation, st.sampled_from("+-*"), inner, inner),
+    st.integers(1, 12).map(Number),
+    lambda inner: st.builds(Operation, st.sampled_from("+-*"), inner, inner),
     max_leaves=6,
 )
 
@@ -64,8 +64,8 @@ def test_the_expressions_are_those_that_enumeration_finds() -> None:
     )
     values, ways = problems.expressions(np.array([chosen, (1, 1, 1, 1)]))
     reached: Counter[int] = Counter()
-    for value, of_value in zip(values[0].tolist(), ways.tolist(), strict=True):
-        reached[value] += of_value
+    for of_column, of_value in zip(values[0].tolist(), ways.tolist(), strict=True):
+        reached[of_column] += of_value
     assert reached == found
     assert problems.solutions()[chosen, 24] == found[24]
 
@@ -76,30 +76,63 @@ def test_the_first_problems_of_a_split_have_more_expressions() -> None:
     assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
 
 
+def leaves(tree: Expression) -> list[int]:
+    return [tree.value] if isinstance(tree, Number) else leaves(tree.left) + leaves(tree.right)
+
+
 @given(trees)
-def test_rendering_parsing_and_values_agree_with_python(tree: expression.Expression) -> None:
-    text = _render(tree)
-    assert expression.value(expression.parse(text)) == expression.value(tree) == eval(text)
-    assert expression.numbers(expression.parse(text)) == expression.numbers(tree)
+def test_rendering_reading_and_values_agree_with_python(tree: Expression) -> None:
+    text = render(tree)
+    found = expression.read(text)
+    assert found.value == value(tree) == eval(text)
+    assert found.numbers == tuple(sorted(leaves(tree)))
 
 
 @given(trees, st.randoms(use_true_random=False))
 def test_the_canonical_form_ignores_order_and_parentheses_and_keeps_the_value(
-    tree: expression.Expression, rng: random.Random
+    tree: Expression, rng: random.Random
 ) -> None:
-    def shuffled(node: expression.Expression) -> expression.Expression:
-        if isinstance(node, expression.Number):
+    def shuffled(node: Expression) -> Expression:
+        if isinstance(node, Number):
             return node
         left, right = shuffled(node.left), shuffled(node.right)
         if node.operator != "-" and rng.random() < 0.5:
             left, right = right, left
-        return expression.Operation(node.operator, left, right)
+        return Operation(node.operator, left, right)
 
-    form = expression.canonical(tree)
-    assert expression.canonical(shuffled(tree)) == form
-    assert expression.canonical(expression.parse(_render(tree))) == form
+    def bracketed(node: Expression) -> str:
+        if isinstance(node, Number):
+            return str(node.value)
+        return f"({bracketed(node.left)}{node.operator}{bracketed(node.right)})"
+
+    form = expression.read(render(tree)).canonical
+    assert expression.read(render(shuffled(tree))).canonical == form
+    assert expression.read(bracketed(tree)).canonical == form
     if not form.startswith("-"):
-        assert eval(form) == expression.value(tree)
+        assert eval(form) == value(tree)
+
+
+def signed_terms(tree: Expression, sign: int) -> list[tuple[int, str]]:
+    if isinstance(tree, Operation) and tree.operator != "*":
+        right = sign if tree.operator == "+" else -sign
+        return signed_terms(tree.left, sign) + signed_terms(tree.right, right)
+    return [(sign, "*".join(sorted(factors(tree))))]
+
+
+def factors(tree: Expression) -> list[str]:
+    if isinstance(tree, Operation) and tree.operator == "*":
+        return factors(tree.left) + factors(tree.right)
+    return [str(tree.value) if isinstance(tree, Number) else f"({flattened(tree)})"]
+
+
+def flattened(tree: Expression) -> str:
+    terms = sorted(signed_terms(tree, 1), key=lambda term: (term[0] < 0, term[1]))
+    return "".join("-+"[sign > 0] + text for sign, text in terms).removeprefix("+")
+
+
+@given(trees)
+def test_the_canonical_form_is_that_of_the_tree_flattened_and_sorted(tree: Expression) -> None:
+    assert expression.read(render(tree)).canonical == flattened(tree)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +147,7 @@ def test_the_canonical_form_ignores_order_and_parentheses_and_keeps_the_value(
     ],
 )
 def test_canonical_examples(one: str, other: str, same: bool) -> None:
-    forms = {expression.canonical(expression.parse(text)) for text in (one, other)}
+    forms = {expression.read(text).canonical for text in (one, other)}
     assert (len(forms) == 1) is same
 
 

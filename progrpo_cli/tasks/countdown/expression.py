@@ -1,38 +1,42 @@
-"""Arithmetic expressions over + - * and parentheses: exact parsing, evaluation and canonical form. No ``eval``."""
+"""Arithmetic expressions over + - * and parentheses: value, numbers and canonical form in one pass. No ``eval``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 MAX_CHARACTERS = 200
 MAX_DIGITS = 6
 MAX_DEPTH = 40
-_SYMBOL = re.compile(r"[0-9]+|[^ ]", re.DOTALL)
+_SYMBOL = re.compile(r"[0-9]+|[^ ]")
+_NO_SYMBOL = re.compile(r"[^0-9+\-*() ]")  # not \d: that takes digits of other scripts
+_NO_NUMBER = re.compile(rf"(?<![0-9])(?:[0-9]{{{MAX_DIGITS + 1},}}|0[0-9]+)")
+_OPPOSITE = {"+": "-", "-": "+"}
 
 
 class ParseError(ValueError):
     """The text is not an expression of the grammar."""
 
 
-class Number(NamedTuple):
+class Reading(NamedTuple):
+    """What an expression says."""
+
     value: int
+    """Exact."""
+    numbers: tuple[int, ...]
+    """Those it uses, sorted, each as often as it occurs."""
+    canonical: str
+    """One text for all expressions that differ only by commuting, re-associating or removing parentheses.
 
-
-class Operation(NamedTuple):
-    operator: str
-    left: Expression
-    right: Expression
-
-
-Expression = Number | Operation
+    Sums are flattened into signed terms (so ``a-(b-c)`` is ``a-b+c``), products into factors; both are sorted.
+    Identities that need arithmetic (``x*1``, ``(a-b)*(c-d) = (b-a)*(d-c)``) are kept apart: they are other ideas.
+    """
 
 
 @lru_cache(maxsize=2**16)  # a verdict and then a canonical form, of samples that are often the same
-def parse(text: str) -> Expression:
-    """Parse ``sum := product (('+'|'-') product)*``, ``product := atom ('*' atom)*``, ``atom := digits | '(' sum ')'``.
+def read(text: str) -> Reading:
+    """Read ``sum := product (('+'|'-') product)*``, ``product := atom ('*' atom)*``, ``atom := digits | '(' sum ')'``.
 
     Spaces between symbols are allowed. There is no unary minus, no leading zero and no implicit product.
 
@@ -41,110 +45,86 @@ def parse(text: str) -> Expression:
     """
     if len(text) > MAX_CHARACTERS:
         raise ParseError(f"longer than {MAX_CHARACTERS} characters")
-    parser = _Parser(_symbols(text))
-    expression = parser.sum(depth=0)
-    if parser.symbol:
-        raise ParseError(f"unexpected {parser.symbol!r}")
-    return expression
+    if found := _NO_SYMBOL.search(text):
+        raise ParseError(f"unexpected character {found[0]!r}")
+    if found := _NO_NUMBER.search(text):
+        raise ParseError(f"not a number of this task: {found[0][:20]}")
+    reader = _Reader(_SYMBOL.findall(text))
+    whole = reader.sum(depth=0)
+    if reader.symbol:
+        raise ParseError(f"unexpected {reader.symbol!r}")
+    return Reading(whole[0], tuple(sorted(reader.numbers)), _canonical(whole))
 
 
-def _symbols(text: str) -> Iterator[str]:
-    for symbol in _SYMBOL.findall(text):
-        if symbol[0] in "0123456789":  # not str.isdigit: that accepts digits of other scripts
-            if len(symbol) > MAX_DIGITS or (symbol[0] == "0" and symbol != "0"):
-                raise ParseError(f"not a number of this task: {symbol[:20]}")
-            yield symbol
-        elif symbol in "+-*()":
-            yield symbol
-        else:
-            raise ParseError(f"unexpected character {symbol!r}")
+_Part = tuple[int, list[tuple[str, str]] | None, list[str]]
+"""A part of an expression: its value; if it is a sum, its signed terms; else its factors. In canonical form each."""
 
 
-class _Parser:
+class _Reader:
     """Recursive descent with one symbol of look-ahead; ``symbol`` is empty at the end of the text."""
 
-    def __init__(self, symbols: Iterator[str]) -> None:
-        self._symbols = symbols
-        self.symbol = next(symbols, "")
+    def __init__(self, symbols: list[str]) -> None:
+        self._symbols = iter(symbols)
+        self.symbol = next(self._symbols, "")
+        self.numbers: list[int] = []
 
-    def _take(self) -> str:
-        taken, self.symbol = self.symbol, next(self._symbols, "")
-        return taken
+    def sum(self, depth: int) -> _Part:
+        part = self._product(depth)
+        if self.symbol not in ("+", "-"):
+            return part
+        value, terms = part[0], _terms(part, "+")
+        while (sign := self.symbol) in ("+", "-"):
+            self.symbol = next(self._symbols, "")
+            part = self._product(depth)
+            value += part[0] if sign == "+" else -part[0]
+            terms += _terms(part, sign)
+        return value, terms, []
 
-    def sum(self, depth: int) -> Expression:
-        left = self._product(depth)
-        while self.symbol in ("+", "-"):
-            operator = self._take()
-            left = Operation(operator, left, self._product(depth))
-        return left
-
-    def _product(self, depth: int) -> Expression:
-        left = self._atom(depth)
+    def _product(self, depth: int) -> _Part:
+        part = self._atom(depth)
+        if self.symbol != "*":
+            return part
+        value, factors = part[0], _factors(part)
         while self.symbol == "*":
-            self._take()
-            left = Operation("*", left, self._atom(depth))
-        return left
+            self.symbol = next(self._symbols, "")
+            part = self._atom(depth)
+            value *= part[0]
+            factors += _factors(part)
+        return value, None, factors
 
-    def _atom(self, depth: int) -> Expression:
+    def _atom(self, depth: int) -> _Part:
         if depth > MAX_DEPTH:
             raise ParseError(f"nested deeper than {MAX_DEPTH}")
-        symbol = self._take()
+        symbol, self.symbol = self.symbol, next(self._symbols, "")
         if symbol.isdigit():
-            return Number(int(symbol))
+            number = int(symbol)
+            self.numbers.append(number)
+            return number, None, [symbol]
         if symbol == "(":
-            inner = self.sum(depth + 1)
-            if self._take() != ")":
+            part = self.sum(depth + 1)
+            if self.symbol != ")":
                 raise ParseError("missing )")
-            return inner
+            self.symbol = next(self._symbols, "")
+            return part
         raise ParseError(f"expected a number or (, found {symbol!r}")
 
 
-def value(expression: Expression) -> int:
-    """The exact integer value."""
-    if isinstance(expression, Number):
-        return expression.value
-    left, right = value(expression.left), value(expression.right)
-    if expression.operator == "+":
-        return left + right
-    return left - right if expression.operator == "-" else left * right
+def _terms(part: _Part, sign: str) -> list[tuple[str, str]]:
+    """The part's terms where it is added or subtracted."""
+    _, terms, factors = part
+    if terms is None:
+        return [(sign, "*".join(sorted(factors)))]
+    return terms if sign == "+" else [(_OPPOSITE[before], text) for before, text in terms]
 
 
-def numbers(expression: Expression) -> list[int]:
-    """The numbers used, sorted, each as often as it occurs."""
-    return sorted(_leaves(expression))
+def _factors(part: _Part) -> list[str]:
+    """The part's factors where it is multiplied."""
+    _, terms, factors = part
+    return factors if terms is None else [f"({_canonical(part)})"]
 
 
-def _leaves(expression: Expression) -> Iterator[int]:
-    if isinstance(expression, Number):
-        yield expression.value
-    else:
-        yield from _leaves(expression.left)
-        yield from _leaves(expression.right)
-
-
-def canonical(expression: Expression) -> str:
-    """One text for all expressions that differ only by commuting, re-associating or removing parentheses.
-
-    Sums are flattened into signed terms (so ``a-(b-c)`` is ``a-b+c``), products into factors; both are sorted.
-    Identities that need arithmetic (``x*1``, ``(a-b)*(c-d) = (b-a)*(d-c)``) are kept apart: they are other ideas.
-    """
-    terms = sorted((sign < 0, text) for sign, text in _terms(expression, 1))
-    return "".join(("-" if negative else "+") + text for negative, text in terms).removeprefix("+")
-
-
-def _terms(expression: Expression, sign: int) -> Iterator[tuple[int, str]]:
-    if isinstance(expression, Operation) and expression.operator in "+-":
-        yield from _terms(expression.left, sign)
-        yield from _terms(expression.right, sign if expression.operator == "+" else -sign)
-    else:
-        yield sign, "*".join(sorted(_factors(expression)))
-
-
-def _factors(expression: Expression) -> Iterator[str]:
-    if isinstance(expression, Number):
-        yield str(expression.value)
-    elif expression.operator == "*":
-        yield from _factors(expression.left)
-        yield from _factors(expression.right)
-    else:
-        yield f"({canonical(expression)})"
+def _canonical(part: _Part) -> str:
+    _, terms, factors = part
+    if terms is None:
+        return "*".join(sorted(factors))
+    return "".join([sign + text for sign, text in sorted(terms)]).removeprefix("+")

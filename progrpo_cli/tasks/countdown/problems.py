@@ -80,13 +80,24 @@ def keys_of(split: KeySplit) -> tuple[Key, ...]:
     those that random expressions pose, and have several solutions each, which is what makes diversity visible.
     Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
     """
-    ways = solutions()
+    place = [name for name, _ in _BOUNDS].index(split)
+    low, high = (b"", *_LIMITS)[place], (*_LIMITS, b"\xff" * 33)[place]  # bytes compare as the numbers they write
     found = [
         (-math.log(_uniform(digest)) / of_key, key)
-        for key, of_key in ways.items()
-        if _split(digest := _digest(key)) == split
+        for (key, of_key), digest in zip(solutions().items(), _digests(), strict=True)
+        if low <= digest < high
     ]
     return tuple(key for _, key in sorted(found))
+
+
+def _digests() -> Iterator[bytes]:
+    """:func:`_digest` of every problem, in the order of :func:`solutions`; what keys share is put together once."""
+    endings = {target: f"_{target}".encode() for target in TARGETS}
+    before, beginning = None, b""
+    for chosen, target in solutions():
+        if chosen is not before:
+            before, beginning = chosen, f"countdown-1:{'_'.join(map(str, chosen))}".encode()
+        yield hashlib.sha256(beginning + endings[target]).digest()
 
 
 def _uniform(digest: bytes) -> float:

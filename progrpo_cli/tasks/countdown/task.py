@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.countdown import expression, problems
@@ -56,28 +57,30 @@ class Countdown:
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """``truncated`` without an end-of-sequence, else whether the expression parses, fits the numbers and hits."""
-        unique = {attempt: self._verdict(attempt) for attempt in set(attempts)}  # a policy repeats itself
-        return [unique[attempt] for attempt in attempts]
+        # A policy repeats itself. Keys of strings: hashing an attempt, a dataclass of dataclasses, takes longer.
+        keys = [(attempt.problem.id, attempt.text, attempt.finished) for attempt in attempts]
+        unique = {key: self._verdict(attempt) for key, attempt in dict(zip(keys, attempts, strict=True)).items()}
+        return [unique[key] for key in keys]
 
     def _verdict(self, attempt: Attempt) -> Verdict:
         if not attempt.finished:
             return "truncated"
         chosen, target = _key(attempt.problem.id)
         try:
-            parsed = self._parse(attempt.text)
+            found = self._read(attempt.text)
         except expression.ParseError:
             return "unparseable"
-        right = expression.numbers(parsed) == list(chosen) and expression.value(parsed) == target
-        return "correct" if right else "wrong"
+        return "correct" if found.value == target and found.numbers == chosen else "wrong"
 
     def canonical(self, problem: Problem, text: str) -> str:
-        """See :func:`progrpo_cli.tasks.countdown.expression.canonical`."""
-        return expression.canonical(self._parse(text))
+        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`."""
+        return self._read(text).canonical
 
-    def _parse(self, text: str) -> expression.Expression:
-        return expression.parse(answer_in(text) if self.chat else text)
+    def _read(self, text: str) -> expression.Reading:
+        return expression.read(answer_in(text) if self.chat else text)
 
 
+@lru_cache(maxsize=64)  # attempts at a problem stand together
 def _key(identifier: str) -> problems.Key:
     *chosen, target = (int(part) for part in identifier.split("_"))
     return tuple(chosen), target
