@@ -51,6 +51,7 @@ class StudyRecord:
         self._exclusive = store.exclusive
         self._of_hash = {trial.config_hash: trial for trial in plan.grid}
         self._ended: dict[int, Known] = {}
+        self._ids: dict[int, int] = {}
         with self._exclusive():
             patiently(self._create)
 
@@ -135,10 +136,11 @@ class StudyRecord:
 
     def _draw(self, number: int) -> None:
         space = self._plan.space
-        study = optuna.load_study(storage=self._storage, study_name=self._plan.name, sampler=self._sampler(number))
-        trial = study.ask()
+        # Not a study loaded anew: on a database that would read every trial again.
+        self._study.sampler = self._sampler(number)
+        trial = self._study.ask()
         while "config_hash" in trial.user_attrs:  # one that waits for another try comes first: not what is wanted
-            trial = study.ask()
+            trial = self._study.ask()
         chosen: dict[str, Any] = {}
         for key, parameter in space.parameters.items():
             if parameter.applies(chosen):
@@ -147,7 +149,7 @@ class StudyRecord:
             drawn = self._plan.trial(chosen)
         except RequestError as error:  # a combination that the configuration does not take
             trial.set_user_attr("refused", str(error))
-            study.tell(trial, state=TrialState.FAIL)
+            self._study.tell(trial, state=TrialState.FAIL)
             return
         trial.set_user_attr("config_hash", drawn.config_hash)
 
@@ -279,8 +281,10 @@ class StudyRecord:
             return
 
     def _id(self, number: int) -> int:
-        study = self._storage.get_study_id_from_name(self._plan.name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        if number not in self._ids:
+            study = self._storage.get_study_id_from_name(self._plan.name)
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        return self._ids[number]
 
     def _frozen(self, number: int) -> FrozenTrial:
         return patiently(lambda: self._storage.get_trial(self._id(number)))
