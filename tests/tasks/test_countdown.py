@@ -28,6 +28,7 @@ def test_the_splits_are_disjoint_by_key_and_cover_all_problems() -> None:
     keys = {split: set(problems.keys_of(split)) for split in SPLITS}
     assert sum(len(found) for found in keys.values()) == len(set().union(*keys.values())) == len(problems.all_keys())
     assert min(len(found) for found in keys.values()) > 5000
+    assert {problems.split_of(key) for key in keys["test"]} == {"test"}
 
 
 def test_what_the_base_policy_is_trained_on_is_in_no_other_split() -> None:
