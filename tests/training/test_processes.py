@@ -94,7 +94,8 @@ def test_two_processes_have_the_advantages_the_metrics_and_the_weights_of_one(tr
         assert in_the_loss[0].sort().values.tolist() == pytest.approx(in_the_loss[1].sort().values.tolist(), abs=1e-5)
     straddling = two.table(1)["A~"][SIZE : 2 * SIZE]
     assert straddling.nunique() > 1, "the group that is on both processes must have a signal"
-    assert_same_metrics(read_metrics(one.run), read_metrics(two.run))
+    # Sums in another order: in single precision, above 1, they differ by more than 1e-5 on some processors.
+    assert_same_metrics(read_metrics(one.run), read_metrics(two.run), rel=1e-5)
     base, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
     moved = max(
         (one.weights[name] - value).abs().max().item()

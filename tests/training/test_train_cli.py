@@ -37,12 +37,13 @@ ARM_METRICS = {
 TIMES = {"step_seconds"}
 
 
-def assert_same_metrics(one: list[dict], other: list[dict]) -> None:
+def assert_same_metrics(one: list[dict], other: list[dict], *, rel: float = 0.0) -> None:
     assert [record["step"] for record in one] == [record["step"] for record in other]
     for a, b in zip(one, other, strict=True):
         assert set(a) == set(b)
         for key in set(a) - TIMES:
-            assert a[key] == pytest.approx(b[key], abs=1e-5), (a["step"], key)
+            near = max(1e-5, rel * abs(b[key] or 0.0))
+            assert a[key] == pytest.approx(b[key], abs=near), (a["step"], key)
 
 
 @pytest.mark.parametrize("method", ["grpo", "progrpo"])
