@@ -2,13 +2,13 @@
 
 import json
 import struct
-import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import yaml
 from reporting.made_up_runs import make_scores, write_run
+from wandb_log import finished_run
 
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.records.rundir import RunDirectory
@@ -77,8 +77,7 @@ def wandb_files(root: Path, runs: int, steps: int, metrics: int) -> None:
     opened.summary.update({"scores/countdown-0": json.dumps(make_scores(seed=0, rate=0.5, problems=100))})
     opened.finish()
     original = Path(opened.settings.sync_file)
-    while wandb_offline.merge([original])[0].status != "finished":
-        time.sleep(0.05)
+    finished_run(root / "wandb")
     payloads = list(wandb_offline._payloads(original.read_bytes()))
     for number in range(runs):
         copy = root / "wandb-copies" / f"offline-run-20260101_000000-id{number}" / f"run-id{number}.wandb"

@@ -35,7 +35,12 @@ _LIMITS = [(-(-(bound << 64) // 100)).to_bytes(8, "big") for _, bound in _BOUNDS
 def problem_id(key: Key) -> str:
     """A stable name of a problem, e.g. ``3_5_7_12_24`` for the numbers 3 5 7 12 and the target 24."""
     chosen, target = key
-    return "_".join(map(str, (*chosen, target)))
+    return f"{_joined(chosen)}_{target}"
+
+
+@lru_cache(maxsize=1)  # keys of the same numbers stand together
+def _joined(chosen: tuple[int, ...]) -> str:
+    return "_".join(map(str, chosen))
 
 
 def _digest(key: Key) -> bytes:
@@ -80,24 +85,13 @@ def keys_of(split: KeySplit) -> tuple[Key, ...]:
     those that random expressions pose, and have several solutions each, which is what makes diversity visible.
     Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
     """
-    place = [name for name, _ in _BOUNDS].index(split)
-    low, high = (b"", *_LIMITS)[place], (*_LIMITS, b"\xff" * 33)[place]  # bytes compare as the numbers they write
+    ways = solutions()
     found = [
         (-math.log(_uniform(digest)) / of_key, key)
-        for (key, of_key), digest in zip(solutions().items(), _digests(), strict=True)
-        if low <= digest < high
+        for key, of_key in ways.items()
+        if _split(digest := _digest(key)) == split
     ]
     return tuple(key for _, key in sorted(found))
-
-
-def _digests() -> Iterator[bytes]:
-    """:func:`_digest` of every problem, in the order of :func:`solutions`; what keys share is put together once."""
-    endings = {target: f"_{target}".encode() for target in TARGETS}
-    before, beginning = None, b""
-    for chosen, target in solutions():
-        if chosen is not before:
-            before, beginning = chosen, f"countdown-1:{'_'.join(map(str, chosen))}".encode()
-        yield hashlib.sha256(beginning + endings[target]).digest()
 
 
 def _uniform(digest: bytes) -> float:
