@@ -21,7 +21,7 @@ def patiently(action: Callable[[], _T]) -> _T:
         WorkError: it stayed away, or refuses us; the reason in one line.
     """
     from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import DBAPIError, OperationalError
+    from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
     deadline = time.monotonic() + PATIENCE_SECONDS
     told = False
@@ -31,7 +31,10 @@ def patiently(action: Callable[[], _T]) -> _T:
         except (DBAPIError, StorageInternalError) as error:
             reason = _reason(error)
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-            away = isinstance(cause, OperationalError) or getattr(cause, "connection_invalidated", False)
+            # Optuna asks once more, in the same transaction, when a connection breaks while it reads trials: SQLAlchemy
+            # then says that the transaction waits for its rollback, which Optuna has done by the time we hear of it.
+            broken = isinstance(cause, (OperationalError, PendingRollbackError))
+            away = broken or getattr(cause, "connection_invalidated", False)
             refused = any(word in reason for word in ("authentication failed", "does not exist", "no password"))
             if not away or refused or time.monotonic() > deadline:
                 raise WorkError(f"the storage does not answer: {reason}") from None
@@ -43,7 +46,11 @@ def patiently(action: Callable[[], _T]) -> _T:
 
 def _reason(error: BaseException) -> str:
     """The server's own words: SQLAlchemy's message would add statements and parameters."""
+    from sqlalchemy.exc import PendingRollbackError
+
     inner: BaseException = error
     while (below := getattr(inner, "orig", None) or inner.__cause__) is not None:
         inner = below
+    if isinstance(inner, PendingRollbackError):
+        return "its connection broke"
     return " ".join(str(inner).split())[:300]
