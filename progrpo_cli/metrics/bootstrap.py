@@ -16,6 +16,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -158,8 +159,7 @@ def crossed(
     averaged = {name: values.mean(axis=0) for name, values in groups.items()}
     # A stream for the problems and one for each group: a group's interval does not depend on what it is compared with.
     by_seeds = {
-        name: _drawn_seeds(np.random.default_rng([seed, zlib.crc32(name.encode())]), values, resamples)
-        for name, values in groups.items()
+        name: _drawn_seeds((seed, zlib.crc32(name.encode())), values, resamples) for name, values in groups.items()
     }
     of_problems = dict(averaged)
     differing = [name for name in groups if baseline is not None and name != baseline]
@@ -227,7 +227,7 @@ def _drawn_problems(random: np.random.Generator, values: Floats, resamples: int)
     return drawn
 
 
-def _drawn_seeds(random: np.random.Generator, values: Floats, resamples: int) -> Floats:
+def _drawn_seeds(stream: tuple[int, int], values: Floats, resamples: int) -> Floats:
     """(resamples,) errors of the mean of ``values`` (S, P) by the draw of seeds; 0 with one seed."""
     seeds, problems = values.shape
     if seeds == 1:
@@ -236,7 +236,14 @@ def _drawn_seeds(random: np.random.Generator, values: Floats, resamples: int) ->
     residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
     interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1)) / values.size
     variance = float(of_seeds.var(ddof=1)) / seeds - interaction
-    return math.sqrt(max(0.0, variance)) * random.standard_t(seeds - 1, size=resamples)
+    return math.sqrt(max(0.0, variance)) * _student(stream, seeds - 1, resamples)
+
+
+@lru_cache(maxsize=256)  # of 80 kB: a group's draws are the same for each of its metrics
+def _student(stream: tuple[int, int], freedom: int, resamples: int) -> Floats:
+    drawn = np.random.default_rng(stream).standard_t(freedom, size=resamples)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def _interval(

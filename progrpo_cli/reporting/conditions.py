@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import WorkError
@@ -37,8 +37,9 @@ def choose(evaluations: Sequence[Evaluation], found: Found, *, mixed: bool) -> l
         elif shared:
             best = max(shared, key=lambda of_way: (of_way[0].n, max(e.scored_at for e in of_way)))
             left = [e for e in column if e.conditions != best[0].conditions]
+            way = describe(best[0], varied(column))
             found.note(
-                f"{task} ({split}): reported as measured in all runs ({describe(best[0], column)}); left out, measured "
+                f"{task} ({split}): reported as measured in all runs ({way}); left out, measured "
                 f"otherwise: {_some([f'{e.run.record.name}: {e.key}' for e in left])}"
             )
             chosen.extend(best)
@@ -49,12 +50,15 @@ def choose(evaluations: Sequence[Evaluation], found: Found, *, mixed: bool) -> l
     return chosen
 
 
-def describe(evaluation: Evaluation, others: Sequence[Evaluation]) -> str:
-    """In what an evaluation may differ from others of its task and split, e.g. ``n = 64, temperature = 1``."""
-    values = {name: {getattr(e, name) for e in others} for name in CONDITIONS}
-    return ", ".join(
-        _described(name, getattr(evaluation, name), of_name) for name, of_name in values.items() if len(of_name) > 1
-    )
+def varied(evaluations: Sequence[Evaluation]) -> dict[str, set[object]]:
+    """The conditions in which evaluations of a task and split differ, each with its values."""
+    values: dict[str, set[object]] = {name: {getattr(e, name) for e in evaluations} for name in CONDITIONS}
+    return {name: of_name for name, of_name in values.items() if len(of_name) > 1}
+
+
+def describe(evaluation: Evaluation, differing: Mapping[str, Collection[object]]) -> str:
+    """An evaluation's values of the conditions that :func:`varied` found, e.g. ``n = 64, temperature = 1``."""
+    return ", ".join(_described(name, getattr(evaluation, name), of_name) for name, of_name in differing.items())
 
 
 def _complaint(task: str, split: str, column: Sequence[Evaluation]) -> str:

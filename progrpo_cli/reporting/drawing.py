@@ -57,7 +57,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
     height = _HEIGHT / (1 if columns == 1 else 1.6) * rows + _LEGEND_ROW * (legend + 1) + 0.2
     small: Any = {"font.size": 7, "axes.titlesize": 7, "axes.labelsize": 8, "legend.fontsize": 7, "pdf.fonttype": 42}
     with mpl.rc_context(small):
-        made: Figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        made: Figure = Figure(figsize=(_WIDTH, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(made)  # a figure of its own: pyplot would keep global state and look for a display
         axes = list(made.subplots(rows, columns, squeeze=False).ravel())
         for unused in axes[panels:]:
@@ -65,11 +65,13 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
         yield made, axes[:panels]
         handles, names = legend_of(axes)
         made.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
-        for target, options in ((path, {"dpi": DPI}), (path.with_suffix(".pdf"), {"metadata": {"CreationDate": None}})):
+        made.draw_without_rendering()
+        made.set_layout_engine(None)  # it stays as it was laid out: that takes as long as drawing
+        pdf = path.with_suffix(".pdf")
+        for target, metadata in ((path, {}), (pdf, {"CreationDate": None})):
             partial = beside(target)
-            made.savefig(partial, format=target.suffix[1:], **options)
+            made.savefig(partial, format=target.suffix[1:], metadata=metadata)
             os.replace(partial, target)
-            made.set_layout_engine("none")  # it stays as it was laid out: that takes as long as drawing
 
 
 def legend_of(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,8 @@ class Drawn:
         return [self.path, self.path.with_suffix(".pdf"), self.path.with_suffix(".csv")]
 
 
-def draw(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path) -> list[Drawn]:
-    """Draw what the data allow.
+def planned(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path) -> Iterator[Callable[[], Drawn]]:
+    """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
     Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps; and Pass@1 and Pass@k over
     each numeric swept key.
@@ -50,22 +51,21 @@ def draw(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path)
     passes = [metric for metric in main.metrics if metric.startswith("pass@")]
     columns, about = figure_data.drawn_rows(frame, main.baseline, passes)
     looks = looks_of([row for rows in columns for row in rows])
-    drawn = [_pass_at_k(figure_data.pass_at_k(columns), looks, directory, about)]
+    yield partial(_pass_at_k, figure_data.pass_at_k(columns), looks, directory, about)
     points = figure_data.plane(columns, passes[0], passes[-1])
     if len(passes) > 1 and len(points):  # a split that no figure shows may be the only one with the last
-        drawn.append(_plane(points, passes, looks, directory, about))
+        yield partial(_plane, points, passes, looks, directory, about)
     for metric, name, label in (("entropy", "entropy", "token entropy (nats)"), ("pass@1", "pass_at_1", "Pass@1")):
         data = figure_data.over_steps(columns, metric)
         if len(data):
-            drawn.append(_over_steps(data, name, label, looks, directory, about))
+            yield partial(_over_steps, data, name, label, looks, directory, about)
     diagnostics = [data for name in ARM if len(data := figure_data.over_steps(columns, name))]
     if diagnostics:
-        drawn.append(_diagnostics(pd.concat(diagnostics, ignore_index=True), looks, directory, about))
+        yield partial(_diagnostics, pd.concat(diagnostics, ignore_index=True), looks, directory, about)
     for table in ablations:
         data = figure_data.ablation(table, main)
         if len(data):
-            drawn.append(_ablation(data, table, directory))
-    return drawn
+            yield partial(_ablation, data, table, directory)
 
 
 def _pass_at_k(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> Drawn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from progrpo_cli.reporting.conditions import choose, describe
+from progrpo_cli.reporting.conditions import choose, describe, varied
 from progrpo_cli.reporting.evaluations import Evaluation, evaluations_of
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.identity import ReportedRun, differing_settings, identify, note_versions, shown
@@ -148,9 +148,10 @@ def _rows(evaluations: Sequence[Evaluation], names: Mapping[tuple[str, str], str
         grouped: dict[tuple[object, ...], list[Evaluation]] = {}
         for e in column:
             grouped.setdefault((names[e.run.row], e.conditions), []).append(e)
+        differing = varied(column)
         for (label, _), seeds in grouped.items():
             ordered = tuple(sorted(seeds, key=lambda e: e.run.identity.seed))
-            rows.append(Row(str(label), task, split, ordered, describe(seeds[0], column)))
+            rows.append(Row(str(label), task, split, ordered, describe(seeds[0], differing)))
     return sorted(rows, key=_order)
 
 

@@ -13,6 +13,7 @@ from progrpo_cli.reporting import figures, frame, render, sources, terminal_figu
 from progrpo_cli.reporting.ablations import ablation_tables
 from progrpo_cli.reporting.figure_data import drawn_rows
 from progrpo_cli.reporting.found import Found
+from progrpo_cli.reporting.helper import helper
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.page import Content, page
 from progrpo_cli.reporting.provenance import commands, provenance_table
@@ -78,15 +79,17 @@ def build_report(
         )
     chosen = choose_baseline(evaluated.rows, baseline, found)
     asked, ks = ks, choose_ks(evaluated.rows, ks, found)
-    main = main_table(evaluated, found, ks=ks, baseline=chosen)
-    ablations = ablation_tables(evaluated, main, found)
-    provenance = provenance_table(evaluated, found)
-    published = published_table()
-    tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
-    files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
-    if "csv" in formats:
-        files.append(_write(out / "frame.csv", render.csv_text(tidy)))
-    drawn = figures.draw(evaluated, main, ablations, out / "figures")
+    with helper(len(found.runs)) as begin:
+        main = main_table(evaluated, found, ks=ks, baseline=chosen)
+        ablations = ablation_tables(evaluated, main, found)
+        end = begin(figures.planned(evaluated, main, ablations, out / "figures"))
+        provenance = provenance_table(evaluated, found)
+        published = published_table()
+        tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
+        files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
+        if "csv" in formats:
+            files.append(_write(out / "frame.csv", render.csv_text(tidy)))
+        drawn = end()
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], found)
     if "html" in formats:
