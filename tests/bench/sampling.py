@@ -144,28 +144,46 @@ def compare(case: Case, repeats: int) -> None:
         print(f"| {case.name}, n = {case.n}: median ratio of {clock} | | | | {medians} |", flush=True)
 
 
-class Timed:
-    """A sampler that counts how long it is waited for."""
+class Timed(HfSampler):
+    """Notes when batches are drawn and what that costs the processor, and how long the next samples are waited for."""
 
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        self.seconds = 0.0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.waited = 0.0
+        self.drawn: list[tuple[float, float, float]] = []
+        """Of each batch begin, end, and seconds of the processor."""
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
-        drawn = iter(self.sampler.sample(batches))
+        found = super().sample(batches)
         while True:
             began = time.perf_counter()
-            found = next(drawn, None)
-            self.seconds += time.perf_counter() - began
-            if found is None:
+            batch = next(found, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
                 return
-            yield found
+            yield batch
+
+    def _draw(self, batch: Batch) -> list[Sample]:
+        began, busy = time.perf_counter(), time.thread_time()
+        try:
+            return super()._draw(batch)
+        finally:
+            self.drawn.append((began, time.perf_counter(), time.thread_time() - busy))
+
+    def drawing(self) -> float:
+        """Seconds in which at least one batch was being drawn."""
+        seconds, covered = 0.0, 0.0
+        for began, ended, _ in sorted(self.drawn):
+            seconds += max(0.0, ended - max(began, covered))
+            covered = max(covered, ended)
+        return seconds
 
 
 def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> None:
-    """The share of an evaluation's wall time on the lab in which it does not wait for samples, the policy being loaded.
+    """What an evaluation on the lab does besides sampling, the policy being loaded, in three shares.
 
-    More than sampling alone would save: while samples are judged and written the next ones are drawn. Nothing is
+    Samples are judged and written while the next ones are drawn: of the wall time, that in which no batch is drawn;
+    that in which the evaluation does not wait for samples; and of the processor's time, all but drawing. Nothing is
     remembered from the evaluation before. (The difference to sampling alone, in turn, scatters by more than it is.)
     """
     config = compose()
@@ -177,27 +195,37 @@ def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> Non
     timed: list[Timed] = []
 
     def make(task: Any) -> Sampler:
-        sampler = HfSampler(
-            model, tokenizer, temperature=1.0, top_p=1.0, max_new_tokens=task.max_new_tokens, chat=task.chat
+        timed.append(
+            Timed(model, tokenizer, temperature=1.0, top_p=1.0, max_new_tokens=task.max_new_tokens, chat=task.chat)
         )
-        timed.append(Timed(sampler))
         return timed[-1]
 
-    shares, seconds = [], []
+    seconds: list[float] = []
+    shares: dict[str, list[float]] = {
+        "of the wall time no batch is being drawn": [],
+        "of the wall time it does not wait for samples": [],
+        "of the processor's time is not drawing": [],
+    }
     for _ in range(1 + repeats):
-        for remembered in (countdown.keys_of, countdown.solutions, expression.read):
+        for remembered in (countdown.keys_of, countdown._ways, expression.read):
             remembered.cache_clear()
         with TemporaryDirectory() as directory:
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             evaluate(Path(directory), settings, [1, 32], make_sampler=make, described={}, title="bench")
             seconds.append(time.perf_counter() - began)
-            shares.append(1 - timed[-1].seconds / seconds[-1])
-    del shares[0], seconds[0]  # the first one warms up
-    print(
-        f"\nAn evaluation on the lab, {problems} problems, n = {n}: {statistics.median(seconds):.1f} s, of which "
-        f"{100 * statistics.median(shares):.1f} % ({', '.join(f'{100 * share:.1f}' for share in shares)}) is not "
-        "waiting for samples."
-    )
+            busy = time.process_time() - busy
+        sampler = timed[-1]
+        parts = (
+            sampler.drawing() / seconds[-1],
+            sampler.waited / seconds[-1],
+            sum(of_batch for _, _, of_batch in sampler.drawn) / busy,
+        )
+        for of_name, part in zip(shares.values(), parts, strict=True):
+            of_name.append(1 - part)
+    print(f"\nAn evaluation on the lab, {problems} problems, n = {n}: {statistics.median(seconds[1:]):.1f} s.")
+    for name, (_, *of_name) in shares.items():  # the first one warms up
+        each = ", ".join(f"{100 * share:.1f}" for share in of_name)
+        print(f"{100 * statistics.median(of_name):.1f} % ({each}) {name}.")
 
 
 def main() -> None:

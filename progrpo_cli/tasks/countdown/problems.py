@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, combinations_with_replacement
 from typing import Literal
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 NUMBERS = range(1, 13)
 HOW_MANY = 4
-TARGETS = range(0, 100)
+TARGETS = range(100)
 
 Key = tuple[tuple[int, ...], int]
 Integers = npt.NDArray[np.int64]
@@ -29,31 +29,34 @@ KeySplit = Literal["base", "rl", "validation", "test"]
 # Upper bounds in per cent of the hash range: 60 % of the keys train the base policy, 20 % are for RL, 10 % each remain.
 _BOUNDS: tuple[tuple[KeySplit, int], ...] = (("base", 60), ("rl", 80), ("validation", 90), ("test", 100))
 _LIMITS = [(-(-(bound << 64) // 100)).to_bytes(8, "big") for _, bound in _BOUNDS[:-1]]
-"""The first 8 bytes of a digest from which on the next split begins."""
+"""The beginning of the first digest of the next split."""
 
 
 def problem_id(key: Key) -> str:
     """A stable name of a problem, e.g. ``3_5_7_12_24`` for the numbers 3 5 7 12 and the target 24."""
     chosen, target = key
-    return f"{_joined(chosen)}_{target}"
+    return f"{_beginning(chosen)}{target}"
 
 
-@lru_cache(maxsize=1)  # keys of the same numbers stand together
-def _joined(chosen: tuple[int, ...]) -> str:
-    return "_".join(map(str, chosen))
-
-
-def _digest(key: Key) -> bytes:
-    return hashlib.sha256(f"countdown-1:{problem_id(key)}".encode()).digest()
+def _beginning(chosen: tuple[int, ...]) -> str:
+    return f"{'_'.join(map(str, chosen))}_"
 
 
 def split_of(key: Key) -> KeySplit:
     """The split that a key belongs to."""
-    return _split(_digest(key))
+    chosen, target = key
+    (digest,) = _digests(chosen, [target])
+    return _split(digest)
+
+
+def _digests(chosen: tuple[int, ...], targets: Sequence[int]) -> list[bytes]:
+    """For keys of the same numbers the SHA-256 of ``countdown-1:`` and their :func:`problem_id`."""
+    begun = f"countdown-1:{_beginning(chosen)}".encode()
+    return [hashlib.sha256(begun + b"%d" % target).digest() for target in targets]
 
 
 def _split(digest: bytes) -> KeySplit:
-    return _BOUNDS[bisect_right(_LIMITS, digest[:8])][0]
+    return _BOUNDS[bisect_right(_LIMITS, digest)][0]
 
 
 def all_keys() -> tuple[Key, ...]:
@@ -64,17 +67,23 @@ def all_keys() -> tuple[Key, ...]:
 @lru_cache(maxsize=1)
 def solutions() -> dict[Key, int]:
     """For every problem how many expressions solve it, the order of the operands of + and * counted."""
+    return {
+        (chosen, target): of_chosen[target]
+        for chosen, of_chosen in _ways().items()
+        for target in TARGETS
+        if of_chosen[target]
+    }
+
+
+@lru_cache(maxsize=1)
+def _ways() -> dict[tuple[int, ...], list[int]]:
+    """For every choice of numbers how many expressions reach each of the targets."""
     every = list(combinations_with_replacement(NUMBERS, HOW_MANY))
     values, ways = expressions(np.array(every))
-    rows, columns = np.nonzero((values >= TARGETS.start) & (values < TARGETS.stop))
-    places = rows * len(TARGETS) + values[rows, columns] - TARGETS.start
-    found = np.bincount(places, ways[columns], len(every) * len(TARGETS)).reshape(len(every), len(TARGETS))
-    return {
-        (chosen, target): int(of_target)
-        for chosen, of_chosen in zip(every, found.tolist(), strict=True)
-        for target, of_target in zip(TARGETS, of_chosen, strict=True)
-        if of_target
-    }
+    rows, columns = np.nonzero((values >= 0) & (values < len(TARGETS)))
+    places = rows * len(TARGETS) + values[rows, columns]
+    found = np.bincount(places, ways[columns], len(every) * len(TARGETS)).astype(np.int64)
+    return dict(zip(every, found.reshape(len(every), len(TARGETS)).tolist(), strict=True))
 
 
 @lru_cache(maxsize=4)
@@ -85,12 +94,12 @@ def keys_of(split: KeySplit) -> tuple[Key, ...]:
     those that random expressions pose, and have several solutions each, which is what makes diversity visible.
     Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
     """
-    ways = solutions()
-    found = [
-        (-math.log(_uniform(digest)) / of_key, key)
-        for key, of_key in ways.items()
-        if _split(digest := _digest(key)) == split
-    ]
+    found = []
+    for chosen, of_chosen in _ways().items():
+        targets = [target for target in TARGETS if of_chosen[target]]
+        for target, digest in zip(targets, _digests(chosen, targets), strict=True):
+            if _split(digest) == split:
+                found.append((-math.log(_uniform(digest)) / of_chosen[target], (chosen, target)))
     return tuple(key for _, key in sorted(found))
 
 
