@@ -23,6 +23,7 @@ def test_the_verdict_is_of_the_interval(after: float, verdict: str) -> None:
     assert _arm_cost.shown("title", cost).count(f": {verdict} |") == 3
 
 
+@pytest.mark.long
 def test_both_methods_take_turns_on_the_same_rollouts() -> None:
     small = ["train.prompts_per_rollout=4", "train.group_size=4", "task.validation_problems=4"]
     cost = _arm_cost.measure(small, updates=2, rounds=1, rollouts=3)

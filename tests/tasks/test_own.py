@@ -109,6 +109,7 @@ def test_neither_answers_nor_a_function_is_refused() -> None:
         compose(["task=own", "task.fields.answer=null"])
 
 
+@pytest.mark.long
 def test_training_and_evaluation_of_an_own_task(progrpo: CommandLine) -> None:
     """The whole way, with the lab's policy on problems of its own kind."""
     lines = [{"prompt": f"{a} 1 1 1={a}:", "answer": f"{a}*1*1*1", "id": f"p{a}"} for a in range(1, 10)]

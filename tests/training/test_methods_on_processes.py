@@ -12,6 +12,8 @@ from every_method import trained
 from progrpo_cli import policy
 from progrpo_cli.methods.registry import method_classes
 
+pytestmark = pytest.mark.long
+
 METHODS = sorted(method_classes())
 OF_A_MICRO_BATCH = {"clip_cov", "kl_cov", "entropy_bonus"}  # by definition: another division is another loss
 OF_A_PROCESS = {"dapo"}  # each fills its own part of the rollout with mixed groups

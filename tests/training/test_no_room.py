@@ -42,6 +42,7 @@ def same(one: list[dict], other: list[dict]) -> bool:
     return [{**record, "step_seconds": 0} for record in one] == [{**record, "step_seconds": 0} for record in other]
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_at_a_checkpoint(progrpo: CommandLine, small_disk: Path) -> None:
     straight = progrpo(*RUN, "straight")
     assert straight.returncode == 0, straight.stderr

@@ -259,6 +259,7 @@ def test_the_dumped_run_clips_something(trained: tuple[Trained, Trained]) -> Non
     assert fractions[1] > 0 or fractions[3] > 0
 
 
+@pytest.mark.long
 def test_a_signal_stops_both_at_one_boundary_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """And a failure in a process that writes nothing ends the run, which the manifest says."""
     command = launched(tmp_path, PROGRAM)
