@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +21,8 @@ from progrpo_cli.studies.parameters import grid_distribution, suggest
 from progrpo_cli.studies.patience import patiently
 from progrpo_cli.studies.plan import Plan, Trial, thawed
 from progrpo_cli.studies.storage import Store
+
+_T = TypeVar("_T")
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -52,10 +54,22 @@ class StudyRecord:
         self._of_hash = {trial.config_hash: trial for trial in plan.grid}
         self._ended: dict[int, Known] = {}
         self._ids: dict[int, int] = {}
-        with self._exclusive():
-            patiently(self._create)
+        self._alone(self._create)
 
-    def _create(self) -> None:
+    def _alone(self, action: Callable[[Callable[[], None]], _T]) -> _T:
+        """Do something as the study's only process; all of it again where a connection broke, and the lock with it.
+
+        Args:
+            action: is given a check that it calls before what others must not do at the same time.
+        """
+
+        def once() -> _T:
+            with self._exclusive() as check:
+                return action(check)
+
+        return patiently(once)
+
+    def _create(self, check: Callable[[], None]) -> None:
         """Make the study and, for a grid, every trial that is not there yet: once, before any worker asks."""
         space = self._plan.space
         self._study = optuna.create_study(
@@ -72,6 +86,7 @@ class StudyRecord:
         known = {trial.user_attrs.get("config_hash") for trial in self._study.get_trials(deepcopy=False)}
         for trial in self._plan.grid:
             if trial.config_hash not in known:
+                check()
                 self._study.add_trial(
                     optuna.trial.create_trial(
                         state=TrialState.WAITING,
@@ -114,17 +129,18 @@ class StudyRecord:
         budget = self._plan.space.budget.trials
         if self._plan.space.sampler.name == "grid" or budget is None:
             return False
-        with self._exclusive():
-            drawn = 0
-            for each in patiently(lambda: self._study.get_trials(deepcopy=False)):
-                if (
-                    not (whole := _is_whole(each)) and each.state == TrialState.RUNNING
-                ):  # its process died while it was drawn
-                    patiently(lambda number=each.number: self._study.tell(number, state=TrialState.FAIL))  # type: ignore[misc]
-                drawn += whole
-            if drawn >= budget:
-                return False
-            patiently(lambda: self._draw(drawn))
+        return self._alone(lambda check: self._propose(budget, check))
+
+    def _propose(self, budget: int, check: Callable[[], None]) -> bool:
+        drawn = 0
+        for each in self._study.get_trials(deepcopy=False):
+            whole = _is_whole(each)
+            if not whole and each.state == TrialState.RUNNING:  # its process died while it was drawn
+                self._study.tell(each.number, state=TrialState.FAIL)
+            drawn += whole
+        if drawn >= budget:
+            return False
+        self._draw(drawn, check)
         return True
 
     def left_to_draw(self) -> int:
@@ -134,7 +150,7 @@ class StudyRecord:
             return 0
         return max(0, budget - sum(map(_is_whole, patiently(lambda: self._study.get_trials(deepcopy=False)))))
 
-    def _draw(self, number: int) -> None:
+    def _draw(self, number: int, check: Callable[[], None]) -> None:
         space = self._plan.space
         # Not a study loaded anew: on a database that would read every trial again.
         self._study.sampler = self._sampler(number)
@@ -151,6 +167,7 @@ class StudyRecord:
             trial.set_user_attr("refused", str(error))
             self._study.tell(trial, state=TrialState.FAIL)
             return
+        check()
         trial.set_user_attr("config_hash", drawn.config_hash)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -203,18 +220,21 @@ class StudyRecord:
 
     def reopen(self, known: Known) -> None:
         """A failed trial may be tried again: a new Optuna trial with the same parameters; the failed one stays."""
-        with self._exclusive():
-            newest = [each for each in self.trials() if each.trial.config_hash == known.trial.config_hash][-1]
-            if newest.state != TrialState.FAIL:
-                return
-            frozen = self._frozen(known.number)
-            again = optuna.trial.create_trial(
-                state=TrialState.WAITING,
-                params=frozen.params,
-                distributions=frozen.distributions,
-                user_attrs={"config_hash": known.trial.config_hash, "again": known.number},
-            )
-            patiently(lambda: self._study.add_trial(again))
+        self._alone(lambda check: self._reopen(known, check))
+
+    def _reopen(self, known: Known, check: Callable[[], None]) -> None:
+        newest = [each for each in self.trials() if each.trial.config_hash == known.trial.config_hash][-1]
+        if newest.state != TrialState.FAIL:
+            return
+        frozen = self._frozen(known.number)
+        again = optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=frozen.params,
+            distributions=frozen.distributions,
+            user_attrs={"config_hash": known.trial.config_hash, "again": known.number},
+        )
+        check()
+        self._study.add_trial(again)
 
     def settle(self, held: Callable[[Known], bool]) -> None:
         """A trial that is running although nobody holds one of its runs waits again: its worker is dead or has left."""

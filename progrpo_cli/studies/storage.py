@@ -94,8 +94,11 @@ class Store:
 
     trials: BaseStorage
     ledger: Ledger
-    exclusive: Callable[[], AbstractContextManager[None]]
-    """One process of the study at a time, on all machines; whoever dies inside lets go."""
+    exclusive: Callable[[], AbstractContextManager[Callable[[], None]]]
+    """One process of the study at a time, on all machines; whoever dies inside lets go.
+
+    What it gives raises if a connection that broke has let go too early: others may have come in.
+    """
 
 
 def open_store(directory: Path, url: str | None) -> Store:
@@ -131,7 +134,7 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
     engine = sqlalchemy.create_engine(url, **options)
 
     @contextmanager
-    def alone(what: str) -> Iterator[None]:
+    def alone(what: str) -> Iterator[Callable[[], None]]:
         # An advisory lock belongs to the connection: the server lets go of a dead process's.
         number = zlib.crc32(what.encode())
 
@@ -142,8 +145,13 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
             return connection
 
         held = patiently(connect)
+
+        def check() -> None:
+            held.execute(sqlalchemy.text("SELECT 1"))
+            held.commit()
+
         try:
-            yield
+            yield check
         finally:
             try:
                 held.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:number)"), {"number": number})
@@ -174,10 +182,10 @@ class _Alone:
         self._path = path
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> Iterator[Callable[[], None]]:
         with self._path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            yield lambda: None
 
 
 def _journal_lock(path: Path) -> Any:

@@ -1,10 +1,29 @@
-"""A database that goes away at the worst moments: what was asked is asked again."""
+"""A database that goes away at the worst moments: what was asked is asked again, and nothing is done twice."""
 
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy
 from studies.simulated import Study
+
+from progrpo_cli.studies.record import StudyRecord
+
+DRAWN: dict[str, Any] = {
+    "parameters": {"method.arm.alpha": {"type": "float", "low": 0.0, "high": 1.0}},
+    "sampler": "random",
+    "budget": {"trials": 2},
+}
+
+
+def engine_of(record: StudyRecord) -> sqlalchemy.Engine:
+    found: sqlalchemy.Engine = record._study._storage._backend.engine  # type: ignore[attr-defined]
+    return found
+
+
+def alphas(record: StudyRecord) -> set[object]:
+    return {known.trial.parameters["method.arm.alpha"] for known in record.trials()}
 
 
 @pytest.mark.parametrize("study", ["postgresql"], indirect=True)
@@ -17,7 +36,7 @@ def test_a_connection_that_breaks_while_trials_are_read(
     before = record.trials()
     assert before
     assert study.url is not None
-    ours = record._study._storage._backend.engine  # type: ignore[attr-defined]
+    ours = engine_of(record)
     other = sqlalchemy.create_engine(study.url)
     broken: list[str] = []
 
@@ -37,3 +56,61 @@ def test_a_connection_that_breaks_while_trials_are_read(
     (told,) = [each.message for each in caplog.records if "waiting for the storage" in each.message]
     assert "rollback" not in told
     other.dispose()
+
+
+@pytest.mark.parametrize("study", ["postgresql"], indirect=True)
+def test_a_trial_is_drawn_once_though_nobody_hears_that_it_was_written(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lost answer is made here: what the server did before is real."""
+    _, record = study.open(study.plan(**DRAWN))
+    ours = engine_of(record)
+    commit, lost = ours.dialect.do_commit, []
+
+    def unheard(connection: Any) -> None:
+        commit(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM trial_user_attributes WHERE key = 'config_hash'")
+            (written,) = cursor.fetchone()
+        connection.rollback()
+        if written and not lost:
+            lost.append(connection)
+            raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(ours.dialect, "do_commit", unheard)
+    while record.propose():
+        pass
+    assert lost
+    assert len(record.trials()) == 2
+    assert len(alphas(record)) == 2
+
+
+@pytest.mark.parametrize("study", ["postgresql"], indirect=True)
+def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, record = study.open(study.plan(**DRAWN))
+    _, other = study.open(study.plan(**DRAWN))
+    sampler: Callable[[int], Any] = record._sampler
+    assert study.url is not None
+    server = sqlalchemy.create_engine(study.url)
+    drawn: list[bool] = []
+
+    def restarted(number: int) -> Any:
+        if not drawn:
+            with server.connect() as ends:
+                ends.execute(
+                    sqlalchemy.text(
+                        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid != pg_backend_pid()"
+                    )
+                )
+            drawn.append(other.propose())
+        return sampler(number)
+
+    monkeypatch.setattr(record, "_sampler", restarted)
+    assert record.propose()
+    assert drawn == [True]
+    assert len(record.trials()) == 2
+    assert len(alphas(record)) == 2
+    server.dispose()
