@@ -1,4 +1,4 @@
-"""A second process that draws figures beside us, where a report has so many runs that it is worth its start."""
+"""Processes beside ours, and the one that draws figures where a report has so many runs that it is worth its start."""
 
 from __future__ import annotations
 
@@ -23,6 +23,24 @@ Begin = Callable[[Iterable[Callable[[], _T]]], Callable[[], list[_T]]]
 
 
 @contextmanager
+def spawned(workers: int, what: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes beside this one, not forked: a fork of a process with threads may hang.
+
+    Args:
+        workers: how many.
+        what: they do, for the message.
+
+    Raises:
+        WorkError: one of them was killed.
+    """
+    try:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise WorkError(f"a process that {what} beside this one was killed; is there memory for it?") from None
+
+
+@contextmanager
 def helper(runs: int) -> Iterator[Begin[Any]]:
     """Whoever does the jobs: a second process that imports what they need from now on, or nobody but us.
 
@@ -35,21 +53,17 @@ def helper(runs: int) -> Iterator[Begin[Any]]:
     if runs < WORTH_A_PROCESS or (os.cpu_count() or 1) < 2:
         yield lambda jobs: lambda: [job() for job in jobs]
         return
-    try:  # spawned: a fork of a process with threads may hang
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(_import)
-            yield lambda jobs: _begin(pool, jobs)
-    except BrokenProcessPool:
-        raise WorkError("the process that draws figures beside this one was killed; is there memory for it?") from None
+    with spawned(1, "draws figures") as pool:
+        pool.submit(_import)
+        yield lambda jobs: _begin(pool, jobs)
 
 
 def _begin(pool: ProcessPoolExecutor, jobs: Iterable[Callable[[], _T]]) -> Callable[[], list[_T]]:
-    begun = [(job, pool.submit(job)) for job in jobs]
+    left = [(job, pool.submit(job)) for job in jobs]
 
     def end() -> list[_T]:
         """The helper takes them from the first on; we take those that are left from the last on, until we meet."""
         ours: list[_T] = []
-        left = list(begun)
         while left and left[-1][1].cancel():
             ours.append(left.pop()[0]())
         return [future.result() for _, future in left] + ours[::-1]

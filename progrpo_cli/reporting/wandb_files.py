@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from progrpo_cli.reporting.helper import spawned
 from progrpo_cli.reporting.record import RunRecord, from_tracked
 from progrpo_cli.tracking import wandb_offline
 
@@ -24,8 +23,8 @@ def read(logs: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
     workers = min(os.cpu_count() or 1, len(groups), size // _WORTH_A_PROCESS + 1)
     if workers == 1:
         results = [_read_group(group) for group in groups]
-    else:  # spawned: a fork of a process with threads may hang
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    else:
+        with spawned(workers, "reads W&B's files") as pool:
             results = list(pool.map(_read_group, groups, chunksize=4))
     records = [record for records, _ in results for record in records]
     return sorted(records, key=lambda run: (run.started, run.id)), [line for _, lines in results for line in lines]
