@@ -251,11 +251,12 @@ def _interval(
 ) -> tuple[Interval, float]:
     """The interval of the mean of ``of_problems`` (P,) from draws of its error, and the level at which it touches 0."""
     value = float(of_problems.mean())
-    lows = highs = value - by_problems
     if bounds is not None and _off_the_commonest(of_problems) < _FEW_PROBLEMS:
-        lows, highs = _unseen(of_problems, bounds, len(by_problems), seed)
-    lows, highs = lows - by_seeds, highs - by_seeds
-    low, high = float(np.quantile(lows, _QUANTILES[0])), float(np.quantile(highs, _QUANTILES[1]))
+        lows, highs = (of_end - by_seeds for of_end in _unseen(of_problems, bounds, len(by_problems), seed))
+        low, high = (float(np.quantile(*end)) for end in zip((lows, highs), _QUANTILES, strict=True))
+    else:
+        lows = highs = value - by_problems - by_seeds
+        low, high = np.quantile(lows, _QUANTILES).tolist()
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Interval(value, low, high), _two_sided(lows, highs)

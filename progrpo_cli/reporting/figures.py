@@ -23,6 +23,9 @@ from progrpo_cli.reporting.table import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MODULES = (__name__, "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
+"""What drawing needs, some of it not before the first figure."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -41,15 +44,21 @@ class Drawn:
         return [self.path, self.path.with_suffix(".pdf"), self.path.with_suffix(".csv")]
 
 
-def planned(frame: Frame, main: Table, ablations: Sequence[Table], directory: Path) -> Iterator[Callable[[], Drawn]]:
+def planned(
+    frame: Frame, passes: Sequence[str], baseline: str | None, directory: Path
+) -> Iterator[Callable[[], Drawn]]:
     """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
-    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps; and Pass@1 and Pass@k over
-    each numeric swept key.
+    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps.
+
+    Args:
+        frame: what there is to draw.
+        passes: the report's Pass@k, ascending.
+        baseline: the label that differences are taken to.
+        directory: made if need be.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    passes = [metric for metric in main.metrics if metric.startswith("pass@")]
-    columns, about = figure_data.drawn_rows(frame, main.baseline, passes)
+    columns, about = figure_data.drawn_rows(frame, baseline, passes)
     looks = looks_of([row for rows in columns for row in rows])
     yield partial(_pass_at_k, figure_data.pass_at_k(columns), looks, directory, about)
     points = figure_data.plane(columns, passes[0], passes[-1])
@@ -62,6 +71,10 @@ def planned(frame: Frame, main: Table, ablations: Sequence[Table], directory: Pa
     diagnostics = [data for name in ARM if len(data := figure_data.over_steps(columns, name))]
     if diagnostics:
         yield partial(_diagnostics, pd.concat(diagnostics, ignore_index=True), looks, directory, about)
+
+
+def planned_ablations(ablations: Sequence[Table], main: Table, directory: Path) -> Iterator[Callable[[], Drawn]]:
+    """As :func:`planned`: Pass@1 and Pass@k over each numeric swept key."""
     for table in ablations:
         data = figure_data.ablation(table, main)
         if len(data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from functools import lru_cache
 
 from progrpo_cli.console import results
 from progrpo_cli.reporting import escape
@@ -98,10 +99,14 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _csv_cell(value: object) -> str:
-    if isinstance(value, float) and not missing(value):
-        return f"{value:.6g}"
-    text = cell_text(value)
-    return escape.csv(text) if isinstance(value, str) else text
+    if isinstance(value, str):
+        return _csv_text(value)
+    return f"{value:.6g}" if isinstance(value, float) and not missing(value) else cell_text(value)
+
+
+@lru_cache(maxsize=4096)  # a column of many rows has few names
+def _csv_text(text: str) -> str:
+    return escape.csv(cell_text(text))
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import yaml
 
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.rundir import RunDirectory, identity_of
+from progrpo_cli.reporting.helper import Helper
 from progrpo_cli.reporting.record import CURVES, Curves, RunRecord, curves_of_columns, curves_of_rows
+from progrpo_cli.tracking.tracked_run import STEPS_BELOW
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, where PyYAML was built with it
+_AT_ONCE = 10
+"""Runs a job: so few that two processes end at about the same time."""
 
 
-_BLOCK = 1 << 24
-"""Bytes read at once: nearly every file in one piece, for files are what is read side by side."""
-
-
-def read(directories: list[Path]) -> Iterator[RunRecord | str]:
+def read(directories: list[Path], helper: Helper) -> Iterator[RunRecord | str]:
     """For each directory its record, or a line that says why there is none; in their order."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time goes into reading JSON outside of Python
-        yield from pool.map(_read_or_say_why, directories)
+    helper.start(len(directories))
+    shares = [directories[first : first + _AT_ONCE] for first in range(0, len(directories), _AT_ONCE)]
+    for records in helper.begin(partial(_read_all, share) for share in shares)():
+        yield from records
+
+
+def _read_all(directories: list[Path]) -> list[RunRecord | str]:
+    return [_read_or_say_why(directory) for directory in directories]
 
 
 def _read_or_say_why(directory: Path) -> RunRecord | str:
@@ -65,20 +74,23 @@ def read_curves(path: Path) -> Curves:
     Raises:
         ValueError: a line other than the last, which a crash may have cut, is no JSON.
     """
-    import pyarrow as pa
-    import pyarrow.json
-
     if not path.exists() or not path.stat().st_size:
         return curves_of_rows([])
-    wanted = pa.schema([("step", pa.int64()), *((name, pa.float64()) for name in CURVES)])
-    whole = pyarrow.json.ReadOptions(use_threads=False, block_size=_BLOCK)
-    options = pyarrow.json.ParseOptions(explicit_schema=wanted, unexpected_field_behavior="ignore")
     try:
-        table = pyarrow.json.read_json(path, whole, options)
-    except pa.ArrowInvalid:  # a line that was cut, or text where a number should be: slowly, and with a name for it
+        lines = _line_decoder().decode_lines(path.read_bytes())
+        numbers = np.fromiter(chain.from_iterable(map(msgspec.structs.astuple, lines)), np.float64)
+    except (msgspec.MsgspecError, OverflowError):  # a line that was cut, NaN, or text where a number should be
         return curves_of_rows(read_lines(path))
-    steps = table["step"].to_numpy()
-    if table["step"].null_count or (steps[1:] <= steps[:-1]).any():
-        return curves_of_rows(table.to_pylist())
-    columns = {name: (table[name].to_numpy(), ~table[name].is_null().to_numpy()) for name in CURVES}
-    return curves_of_columns(steps, columns)
+    steps, *columns = numbers.reshape(-1, 1 + len(CURVES)).T
+    if (np.diff(steps) <= 0).any() or not (np.abs(steps) < STEPS_BELOW).all():
+        return curves_of_rows(read_lines(path))
+    logged = {name: (column, ~np.isnan(column)) for name, column in zip(CURVES, columns, strict=True)}
+    return curves_of_columns(steps.astype(np.int64), logged)
+
+
+@cache
+def _line_decoder() -> msgspec.json.Decoder[Any]:
+    """What reads a line's step and ``CURVES``, in this order; NaN, which JSON has not, stands for what is not there."""
+    fields = {f"curve_{number}": name for number, name in enumerate(CURVES)}
+    numbers = [(field, float, math.nan) for field in fields]
+    return msgspec.json.Decoder(msgspec.defstruct("Line", [("step", int), *numbers], rename=fields, gc=False))

@@ -9,6 +9,7 @@ from pathlib import Path
 from progrpo_cli.errors import RequestError
 from progrpo_cli.reporting import run_directories, wandb_files, wandb_online
 from progrpo_cli.reporting.found import Found
+from progrpo_cli.reporting.helper import Helper
 from progrpo_cli.reporting.record import RunRecord, from_tracked
 from progrpo_cli.tracking import wandb_server
 
@@ -17,7 +18,7 @@ _MANIFEST = "manifest.json"
 _ONLINE, _OFFLINE = "wandb:", "wandb-offline:"
 
 
-def read(sources: list[str], *, offline: bool = False) -> Found:
+def read(sources: list[str], *, offline: bool = False, helper: Helper | None = None) -> Found:
     """Read all sources; none given: everything below ``runs/``.
 
     Args:
@@ -25,6 +26,7 @@ def read(sources: list[str], *, offline: bool = False) -> Found:
             ``wandb-offline:DIR``. Directories whose name begins with a dot are left out. Or ``wandb:ENTITY/PROJECT``,
             see :mod:`progrpo_cli.reporting.wandb_online`.
         offline: ask no server, read what was fetched before.
+        helper: who reads run directories with us; None: nobody.
 
     Raises:
         RequestError: a source that does not exist or is of no such form, or none of them holds a run.
@@ -50,7 +52,7 @@ def read(sources: list[str], *, offline: bool = False) -> Found:
             _add(found, records, f"{directory} (offline W&B files)")
         else:
             manifests = _files(directory, _MANIFEST)
-            read_from = run_directories.read([manifest.parent for manifest in manifests])
+            read_from = run_directories.read([manifest.parent for manifest in manifests], helper or Helper())
             _add(found, read_from, f"{directory} (run directories)")
     if not found.runs:
         reasons = f" ({len(found.notes)} skipped, see above)" if found.notes else ""

@@ -70,26 +70,30 @@ def build_report(
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
-    found = sources.read(list(read_from), offline=offline)
-    evaluated = frame.build(found, mixed=mixed)
-    if not evaluated.rows:
-        places = ", ".join(read_from) or sources.DEFAULT
-        raise RequestError(
-            f"no evaluated runs under {places}: {len(found.runs)} runs without scores; try `progrpo eval`"
-        )
-    chosen = choose_baseline(evaluated.rows, baseline, found)
-    asked, ks = ks, choose_ks(evaluated.rows, ks, found)
-    with helper(len(found.runs)) as begin:
+    with helper() as both:
+        found = sources.read(list(read_from), offline=offline, helper=both)
+        both.start(len(found.runs))
+        both.prepare(*figures.MODULES)
+        evaluated = frame.build(found, mixed=mixed)
+        if not evaluated.rows:
+            places = ", ".join(read_from) or sources.DEFAULT
+            raise RequestError(
+                f"no evaluated runs under {places}: {len(found.runs)} runs without scores; try `progrpo eval`"
+            )
+        chosen = choose_baseline(evaluated.rows, baseline, found)
+        asked, ks = ks, choose_ks(evaluated.rows, ks, found)
+        passes = [f"pass@{k}" for k in ks]
+        over_all = both.begin(figures.planned(evaluated, passes, chosen, out / "figures"))
         main = main_table(evaluated, found, ks=ks, baseline=chosen)
         ablations = ablation_tables(evaluated, main, found)
-        end = begin(figures.planned(evaluated, main, ablations, out / "figures"))
+        over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
         provenance = provenance_table(evaluated, found)
         published = published_table()
         tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
         files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
-        drawn = end()
+        drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], found)
     if "html" in formats:
@@ -106,7 +110,7 @@ def build_report(
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
-    shown, _ = drawn_rows(evaluated, chosen, [f"pass@{k}" for k in ks])
+    shown, _ = drawn_rows(evaluated, chosen, passes)
     curves = terminal_figure.pass_at_k(shown)
     return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
 

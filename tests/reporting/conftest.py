@@ -27,4 +27,5 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of a report's time and is tested in test_report_output.py."""
-    monkeypatch.setattr(figures, "planned", lambda *_: [])
+    for planned in ("planned", "planned_ablations"):
+        monkeypatch.setattr(figures, planned, lambda *_: [])
