@@ -29,10 +29,8 @@ def report(
         RequestError, WorkError: see :func:`progrpo_cli.reporting.write.build_report`.
     """
     from progrpo_cli.reporting import render
-    from progrpo_cli.reporting.helper import seldom_look_for_cycles
     from progrpo_cli.reporting.write import FORMATS, build_report
 
-    seldom_look_for_cycles()
     wanted = FORMATS if formats is None else formats
     result = build_report(
         sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k, mixed=mixed, offline=offline

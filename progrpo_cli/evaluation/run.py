@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli import garbage
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import RequestError
@@ -35,6 +36,7 @@ class Evaluation:
         return self.directory / "samples.jsonl"
 
 
+@garbage.seldom_looked_for()
 def evaluate(
     root: Path,
     settings: EvalSettings,
@@ -111,7 +113,7 @@ def _complete(
         return present
     rows = settings.rows_per_batch
     del present[len(present) // rows * rows :]
-    files.write_text(path, "".join(json.dumps(sample) + "\n" for sample in present))
+    files.write_text(path, files.json_lines(present))
     if present:
         log.info(f"{title}: {len(present)} of {len(wanted)} samples are there already")
     missing = {start: wanted[start : start + rows] for start in range(len(present), len(wanted), rows)}
@@ -125,7 +127,7 @@ def _complete(
         began, tokens = time.monotonic(), 0
         for batch, drawn in zip(missing.values(), sampler.sample(batches), strict=True):
             lines = _judged(task, batch, drawn)
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
+            file.write(files.json_lines(lines))
             file.flush()
             os.fsync(file.fileno())
             present.extend(lines)

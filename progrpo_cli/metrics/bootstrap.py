@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 10_000
 SEED = 0
-_CHUNK_VALUES = 2_000_000  # 16 MB of weights at a time, however many problems there are
+_CHUNK_VALUES = 250_000  # 2 MB of weights at a time, however many problems there are: they stay in the cache
 _ROWS_AT_ONCE = 32  # 2.5 MB of draws each, in one product of matrices
 _QUANTILES = (0.025, 0.975)
 _FEW_PROBLEMS = 10

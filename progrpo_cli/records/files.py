@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,24 @@ def _remove_abandoned(path: Path) -> None:
 def write_json(path: Path, value: object) -> None:
     """Replace ``path`` atomically by ``value``; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def json_lines(records: Iterable[Mapping[str, object]]) -> str:
+    """A line of JSON each, all of it ASCII: nobody's reader takes some separator in a text for the end of a line.
+
+    msgspec is five times as fast as ``json``, but writes NaN as null, text as UTF-8 and not every string: where any of
+    that could be, ``json`` writes the line.
+    """
+    import msgspec
+
+    lines = []
+    for record in records:
+        try:
+            line = msgspec.json.encode(record)
+        except (UnicodeEncodeError, TypeError):
+            line = b"null"
+        lines.append(line.decode() if line.isascii() and b"null" not in line else json.dumps(record))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def sync(path: Path) -> None:

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
+from progrpo_cli import garbage
 from progrpo_cli.errors import WorkError
 
 _T = TypeVar("_T")
@@ -45,13 +46,8 @@ def spawned(workers: int, what: str) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)  # nobody waits for what is left after an error or an interrupt
 
 
-def seldom_look_for_cycles() -> None:
-    """Runs are millions of small objects that stay: looking through them for garbage took a tenth of a large report."""
-    gc.set_threshold(100_000, 50, 100)
-
-
 def _begin_process() -> None:
-    seldom_look_for_cycles()
+    gc.set_threshold(*garbage.SELDOM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all of them; one answer is enough
 
 

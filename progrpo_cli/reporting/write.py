@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from progrpo_cli import garbage
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting import figures, frame, render, sources, terminal_figure
@@ -70,7 +71,7 @@ def build_report(
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
-    with helper() as both:
+    with garbage.seldom_looked_for(), helper() as both:
         found = sources.read(list(read_from), offline=offline, helper=both)
         both.start(len(found.runs))
         both.prepare(*figures.MODULES)

@@ -1,5 +1,7 @@
 """Files are replaced whole, whoever else writes them, and what dead processes left does not stay."""
 
+import json
+import math
 import os
 import threading
 import time
@@ -47,3 +49,23 @@ def test_what_a_dead_process_left_is_taken_away_and_what_a_living_one_writes_is_
     files.write_text(path, "whole")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(each.name for each in (path, living, other))
     assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plain", 'quoted " \\ \n \x00 \x7f', "\u2028\x85", "\ud800", "😀", "null", ":null", None, True, 7, 10**30, 0.1,
+     -1e-7, 5e-324, 1e22, math.inf, -math.inf, [None], [math.nan]],
+    ids=repr,
+)  # fmt: skip
+def test_a_line_of_json_says_what_json_says_in_one_line_of_ascii(value: object, tmp_path: Path) -> None:
+    text = files.json_lines([{"value": value, "after": 1}, {"value": value}])
+    assert text.isascii()
+    assert len(text.splitlines()) == text.count("\n") == 2
+    (tmp_path / "lines.jsonl").write_text(text)
+    read = files.read_lines(tmp_path / "lines.jsonl")
+    assert repr(read) == repr([{"value": value, "after": 1}, {"value": value}])
+
+
+def test_a_nan_stays_one() -> None:
+    (line,) = files.json_lines([{"entropy": math.nan}]).splitlines()
+    assert json.loads(line)["entropy"] != json.loads(line)["entropy"]
