@@ -28,8 +28,12 @@ def heavy_imports() -> Iterator[None]:
             gc.enable()
 
 
+REPORT_WHAT_IS_LEFT = ("triton", "vllm")
+"""Their C++ parts say, on stderr and at length, which objects are still there when the interpreter has ended. Triton
+comes with PyTorch's CUDA builds."""
+
+
 @atexit.register
 def _let_the_last_collection_find_everything() -> None:
-    """vLLM's C++ parts report, on stderr and at length, what is still there when the interpreter has ended."""
-    if "vllm" in sys.modules:
+    if any(name in sys.modules for name in REPORT_WHAT_IS_LEFT):
         gc.unfreeze()

@@ -2,6 +2,8 @@
 
 import gc
 import importlib
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +55,30 @@ def test_garbage_of_before_is_not_kept_with_it(come: Callable[[str], list]) -> N
             come(name)
         gc.collect()
         assert gone() is None
+
+
+LEAKS = """
+import gc, sys, types
+from progrpo_cli.heavy import heavy_imports
+sys.path.insert(0, sys.argv[1])
+with heavy_imports():
+    import parts
+sys.modules[sys.argv[2]] = types.ModuleType(sys.argv[2])
+del sys.modules["parts"]
+"""
+
+
+@pytest.mark.parametrize(("module", "found"), [("triton", True), ("vllm", True), ("other", False)])
+def test_what_reports_its_objects_at_the_end_has_them_collected_before(
+    tmp_path: Path, module: str, found: bool
+) -> None:
+    """An object in a cycle, as the C++ parts of these have."""
+    (tmp_path / "parts.py").write_text(
+        "import os\nclass Part:\n def __del__(self, write=os.write): write(1, b'collected')\n"
+        "part = Part()\npart.itself = part\ndel part\n"
+    )
+    done = subprocess.run([sys.executable, "-c", LEAKS, tmp_path, module], capture_output=True, text=True, check=True)
+    assert done.stdout == ("collected" if found else "")
 
 
 def test_where_nothing_is_new_nothing_is_frozen() -> None:

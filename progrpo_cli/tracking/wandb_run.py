@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -161,6 +162,8 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
         return
     import wandb
 
+    if find_spec("weave") is None:  # then all that this takes away is W&B's advice, on stderr, to install it
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
     # What earlier processes of this run wrote: its last second may have died with a process.
     logged = {row["step"] for earlier in read_wandb_dir(run.path / "wandb") for row in earlier.history}
     manifest = run.manifest()

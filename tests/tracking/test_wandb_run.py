@@ -61,6 +61,32 @@ def test_a_service_that_dies_costs_neither_the_run_nor_the_next_one(
     assert found.group == "s"
 
 
+ADVICE = """
+import sys, types
+from pathlib import Path
+from progrpo_cli.config.compose import compose
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.wandb_run import tracker
+
+sys.modules["openai"] = types.ModuleType("openai")
+run, config = RunDirectory(Path(sys.argv[1])), compose()
+run.start(config, model="progrpo/lab-base", study=None)
+with tracker(run, config):
+    pass
+"""
+
+
+def test_nothing_is_said_on_other_packages_that_wandb_knows(tmp_path: Path) -> None:
+    """W&B would advise to install Weave, in three lines on stderr, wherever openai has been imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    done = subprocess.run(
+        [sys.executable, "-c", ADVICE, tmp_path / "run"],
+        env=environment | {"WANDB_MODE": "offline"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert list(tmp_path.glob("run/wandb/*/*.wandb"))
+
+
 def test_samples_leave_only_when_they_are_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = started(tmp_path / "run")
