@@ -58,7 +58,7 @@ def test_garbage_of_before_is_not_kept_with_it(come: Callable[[str], list]) -> N
 
 
 LEAKS = """
-import gc, sys, types
+import sys, types
 from progrpo_cli.heavy import heavy_imports
 sys.path.insert(0, sys.argv[1])
 with heavy_imports():

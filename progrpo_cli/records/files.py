@@ -55,21 +55,19 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_lines(records: Iterable[Mapping[str, object]]) -> str:
-    """A line of JSON each, all of it ASCII: nobody's reader takes some separator in a text for the end of a line.
+    """A line of JSON each, all of it ASCII: nobody's reader takes some separator in a text for the end of a line."""
+    return "".join(f"{_json_line(record)}\n" for record in records)
 
-    msgspec is five times as fast as ``json``, but writes NaN as null, text as UTF-8 and not every string: where any of
-    that could be, ``json`` writes the line.
-    """
+
+def _json_line(record: Mapping[str, object]) -> str:
+    """By msgspec, five times as fast as ``json``, unless it may have written NaN as null, or wrote text as UTF-8."""
     import msgspec
 
-    lines = []
-    for record in records:
-        try:
-            line = msgspec.json.encode(record)
-        except (UnicodeEncodeError, TypeError):
-            line = b"null"
-        lines.append(line.decode() if line.isascii() and b"null" not in line else json.dumps(record))
-    return "".join(f"{line}\n" for line in lines)
+    try:
+        line = msgspec.json.encode(record)
+    except (UnicodeEncodeError, TypeError):
+        return json.dumps(record)
+    return line.decode() if line.isascii() and b"null" not in line else json.dumps(record)
 
 
 def sync(path: Path) -> None:

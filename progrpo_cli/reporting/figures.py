@@ -15,7 +15,7 @@ from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting import escape, figure_data
 from progrpo_cli.reporting.ablations import swept_key
 from progrpo_cli.reporting.drawing import COLOURS, MARKERS, STYLES, Looks, figure, finish, looks_of, shown_name
-from progrpo_cli.reporting.frame import Frame
+from progrpo_cli.reporting.frame import Row
 from progrpo_cli.reporting.record import ARM, Floats
 from progrpo_cli.reporting.render import csv_text
 from progrpo_cli.reporting.table import Table
@@ -45,20 +45,18 @@ class Drawn:
 
 
 def planned(
-    frame: Frame, passes: Sequence[str], baseline: str | None, directory: Path
+    columns: Sequence[Sequence[Row]], about: str, passes: Sequence[str], directory: Path
 ) -> Iterator[Callable[[], Drawn]]:
     """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
     Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps.
 
     Args:
-        frame: what there is to draw.
+        columns, about: see :func:`progrpo_cli.reporting.figure_data.drawn_rows`.
         passes: the report's Pass@k, ascending.
-        baseline: the label that differences are taken to.
         directory: made if need be.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    columns, about = figure_data.drawn_rows(frame, baseline, passes)
     looks = looks_of([row for rows in columns for row in rows])
     yield partial(_pass_at_k, figure_data.pass_at_k(columns), looks, directory, about)
     points = figure_data.plane(columns, passes[0], passes[-1])

@@ -106,7 +106,7 @@ def _csv_cell(value: object) -> str:
 
 @lru_cache(maxsize=4096)  # a column of many rows has few names
 def _csv_text(text: str) -> str:
-    return escape.csv(cell_text(text))
+    return escape.csv(text)
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -18,7 +18,7 @@ import yaml
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.rundir import RunDirectory, identity_of
 from progrpo_cli.reporting.helper import Helper
-from progrpo_cli.reporting.record import CURVES, Curves, RunRecord, curves_of_columns, curves_of_rows
+from progrpo_cli.reporting.record import CURVES, Curves, Floats, RunRecord, curves_of_columns, curves_of_rows
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, where PyYAML was built with it
@@ -74,18 +74,27 @@ def read_curves(path: Path) -> Curves:
     Raises:
         ValueError: a line other than the last, which a crash may have cut, is no JSON.
     """
-    if not path.exists() or not path.stat().st_size:
-        return curves_of_rows([])
-    try:
-        lines = _line_decoder().decode_lines(path.read_bytes())
-        numbers = np.fromiter(chain.from_iterable(map(msgspec.structs.astuple, lines)), np.float64)
-    except (msgspec.MsgspecError, OverflowError):  # a line that was cut, NaN, or text where a number should be
+    numbers = _numbers(path.read_bytes()) if path.exists() else None
+    if numbers is None:
         return curves_of_rows(read_lines(path))
-    steps, *columns = numbers.reshape(-1, 1 + len(CURVES)).T
-    if (np.diff(steps) <= 0).any() or not (np.abs(steps) < STEPS_BELOW).all():
-        return curves_of_rows(read_lines(path))
+    steps, *columns = numbers.T
     logged = {name: (column, ~np.isnan(column)) for name, column in zip(CURVES, columns, strict=True)}
     return curves_of_columns(steps.astype(np.int64), logged)
+
+
+def _numbers(lines: bytes) -> Floats | None:
+    """Each line's step and ``CURVES`` (T, 1 + C), steps ascending; None if some line must be looked at on its own.
+
+    That is one that was cut, has NaN or text where a number should be, or a step that is out of order or no step.
+    """
+    try:
+        read = _line_decoder().decode_lines(lines)
+        flat = np.fromiter(chain.from_iterable(map(msgspec.structs.astuple, read)), np.float64)
+    except (msgspec.MsgspecError, OverflowError):
+        return None
+    numbers = flat.reshape(-1, 1 + len(CURVES))
+    steps = numbers[:, 0]
+    return numbers if (np.diff(steps) > 0).all() and (np.abs(steps) < STEPS_BELOW).all() else None
 
 
 @cache

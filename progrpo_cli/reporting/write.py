@@ -84,7 +84,8 @@ def build_report(
         chosen = choose_baseline(evaluated.rows, baseline, found)
         asked, ks = ks, choose_ks(evaluated.rows, ks, found)
         passes = [f"pass@{k}" for k in ks]
-        over_all = both.begin(figures.planned(evaluated, passes, chosen, out / "figures"))
+        columns, about = drawn_rows(evaluated, chosen, passes)
+        over_all = both.begin(figures.planned(columns, about, passes, out / "figures"))
         main = main_table(evaluated, found, ks=ks, baseline=chosen)
         ablations = ablation_tables(evaluated, main, found)
         over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
@@ -111,8 +112,7 @@ def build_report(
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
-    shown, _ = drawn_rows(evaluated, chosen, passes)
-    curves = terminal_figure.pass_at_k(shown)
+    curves = terminal_figure.pass_at_k(columns)
     return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
 
 

@@ -79,9 +79,8 @@ def solutions() -> dict[Key, int]:
 def _ways() -> dict[tuple[int, ...], list[int]]:
     """For every choice of numbers how many expressions reach each of the targets."""
     every = list(combinations_with_replacement(NUMBERS, HOW_MANY))
-    values, ways = expressions(
-        np.array(every, np.int16)
-    )  # 12 ** 4 fits; a quarter of the memory to fill for the first time
+    # 12 ** 4 fits into 16 bits: a quarter of the memory to fill for the first time.
+    values, ways = expressions(np.array(every, np.int16))
     rows, columns = np.nonzero((values >= 0) & (values < len(TARGETS)))
     places = rows * len(TARGETS) + values[rows, columns]
     found = np.bincount(places, ways[columns], len(every) * len(TARGETS)).astype(np.int64)
@@ -97,11 +96,10 @@ def keys_of(split: KeySplit) -> tuple[Key, ...]:
     Drawn by the exponential race, -log(u) / weight with u from the key's hash, ascending.
     """
     found = []
-    number = [name for name, _ in _BOUNDS].index(split)
     for chosen, of_chosen in _ways().items():
         targets = [target for target in TARGETS if of_chosen[target]]
         for target, digest in zip(targets, _digests(chosen, targets), strict=True):
-            if bisect_right(_LIMITS, digest) == number:
+            if _split(digest) == split:
                 found.append((-math.log(_uniform(digest)) / of_chosen[target], (chosen, target)))
     return tuple(key for _, key in sorted(found))
 
