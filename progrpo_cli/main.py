@@ -157,7 +157,8 @@ def evaluate(
         found = command.targets(target)
         scores = [score for each in found for score in command.evaluate_target(each, request)]
         if as_json:
-            typer.echo(json.dumps(scores[0] if len(scores) == 1 else {"evaluations": scores}, indent=2))
+            documents = [score.as_json() for score in scores]
+            typer.echo(json.dumps(documents[0] if len(documents) == 1 else {"evaluations": documents}, indent=2))
         else:
             command.show(scores)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli import policy
-from progrpo_cli.config import paths
+from progrpo_cli.config import paths, versions
 from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.evaluation.scores_file import Scores
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.records.provenance import now
@@ -108,7 +109,7 @@ class Request:
         return [compose([f"task={name}", *self.settings]).task for name in self.tasks or []]
 
 
-def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[dict[str, Any]]:
+def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[Scores]:
     """Evaluate one target on each task asked for, and return the scores in their order.
 
     A policy that is no run of ours gets a directory ``runs/eval-<name>/`` of its own, so that its scores are kept,
@@ -147,14 +148,14 @@ def _refuse_code_of(run: RunDirectory, request: Request) -> None:
         raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
 
 
-def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[dict[str, Any]]:
+def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[Scores]:
     """Evaluate the policy of a run directory and send the scores to its tracker."""
     from progrpo_cli.evaluation.run import evaluate
 
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = request.task_configs() or [config.task]
+    configs = request.task_configs() or [versions.of_code(config).task]  # today's code judges, whatever judged then
     all_scores = []
     for task in configs:
         settings = EvalSettings(
@@ -179,6 +180,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             make_sampler=_sampler_maker(source, settings, config.device, request.trust_remote_code),
             described={
                 "method": config.method.name if is_run else None,
+                "method_version": config.method.version if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
@@ -186,7 +188,8 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             },
             title=f"{run.name} on {task.label} ({request.split})",
         )
-        tracked.scores(done.directory.name, done.scores, done.samples if config.tracking.wandb.log_samples else None)
+        samples = done.samples if config.tracking.wandb.log_samples else None
+        tracked.scores(done.directory.name, done.scores.as_json(), samples)
         all_scores.append(done.scores)
     return all_scores
 
@@ -236,16 +239,17 @@ def _directory_name(source: policy.Source) -> str:
     return f"{place.name}-{digest([str(place), source.fingerprint()])[:6]}"
 
 
-def show(scores: list[dict[str, Any]]) -> None:
+def show(scores: list[Scores]) -> None:
     """Print a table an evaluation, the base beside the trained policy where it was evaluated alike, and the files."""
     from progrpo_cli.evaluation.table import base_beside, table_of
 
     console = results()
     for each in scores:
-        beside = None
-        if each["base"]:
-            beside = base_beside(each, RUNS / f"eval-{_directory_name(policy.resolve(each['base']))}")
+        beside, otherwise = None, ""
+        if each.base:
+            beside, otherwise = base_beside(each, RUNS / f"eval-{_directory_name(policy.resolve(each.base))}")
         console.print(table_of(each, beside))
-        console.print(f"{each['eval_dir']}/scores.json, samples.jsonl", markup=False)
-        if each["base"] and beside is None:
-            console.print(f"the base was not evaluated like this: progrpo eval {each['base']}", markup=False)
+        console.print(f"{each.eval_dir}/scores.json, samples.jsonl", markup=False)
+        if each.base and beside is None:
+            but = f" (but with {otherwise})" if otherwise else ""
+            console.print(f"the base was not evaluated like this{but}: progrpo eval {each.base}", markup=False)

@@ -52,7 +52,9 @@ def sweep(
     plan = _plan(space, overrides, settings, study)
     held = plan.directory / "study.yaml"
     if held.exists():
-        plan.refuse_other(load_plan(plan.directory))
+        begun = load_plan(plan.directory)
+        begun.refuse_other_versions()
+        plan.refuse_other(begun)
     if dry_run:
         from progrpo_cli.studies.estimate import estimate
         from progrpo_cli.studies.overview import rows
@@ -137,6 +139,7 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
         plan = _fetched(study, storage)
     if storage not in (None, plan.storage):
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
+    plan.refuse_other_versions()
     if plan.code_run and not trust_config:
         raise RequestError(
             f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"

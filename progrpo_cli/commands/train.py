@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli import policy, processes
+from progrpo_cli.config import versions
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
@@ -48,6 +49,8 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     require_division(config)
     require_generation(config.train.generation)
     run = RunDirectory(run_dir or RUNS / default_run_name(config))
+    if run_dir is None and not run.exists:
+        _say_what_is_not_gone_on_with(config)
     if processes.world() > 1:
         processes.join(policy.choose_device(config.device))
     if not processes.is_main():
@@ -58,6 +61,19 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
         return None
     train_in(run, config, fresh=fresh)
     return summary(run)
+
+
+def _say_what_is_not_gone_on_with(config: Config) -> None:
+    """Name the runs that the same command began under earlier versions of the code: they have other names."""
+    for earlier in versions.earlier(config):
+        run = RunDirectory(RUNS / default_run_name(earlier))
+        if run.exists and not run.finished:
+            begun = ", ".join(
+                f"version {held} of {what} (now {now})"
+                for what, held, now in versions.described(earlier).values()
+                if held != now
+            )
+            log.warning(f"{run.path} is not gone on with, it was begun under {begun}: this is a new run")
 
 
 def require_division(config: Config) -> None:
@@ -99,6 +115,7 @@ def train_locked(
         log.info(f"{run.path} is finished already; --fresh trains it again")
         processes.tell(None)  # the others wait to hear where training begins
         return
+    versions.refuse_other(config, str(run.path))
     with run.nothing_left_of_a_wrong_request():
         if not run.exists:
             run.start(config, model=config.model.path, study=study)

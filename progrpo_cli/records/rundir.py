@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from progrpo_cli.config import plain_yaml
+from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.code_run import code_run_by
 from progrpo_cli.config.compose import flatten, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash, is_hashed
@@ -178,6 +178,8 @@ class RunDirectory:
         if not self.exists:
             return
         held = self.config()
+        if config_hash(versions.of_code(held)) == config_hash(config):
+            versions.refuse_other(held, str(self.path))
         if config_hash(held) == config_hash(config) and held.seed == config.seed:
             return
         theirs, ours = flatten(held), flatten(config)
@@ -197,6 +199,7 @@ class RunDirectory:
                 "kind": kind,
                 "config_hash": config_hash(config),
                 "seed": config.seed,
+                "versions": {"method": config.method.version, "judge": config.task.judge_version},
                 "status": "running",
                 "started_at": now(),
                 "finished_at": None,

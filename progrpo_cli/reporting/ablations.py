@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from progrpo_cli.config import versions
+from progrpo_cli.evaluation.scores_file import ComparableKey
 from progrpo_cli.reporting.caption import caption
 from progrpo_cli.reporting.compare import PARTS
 from progrpo_cli.reporting.found import Found
@@ -23,7 +25,7 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
     for method in sorted({row.run.method for row in trained}):
         rows = [row for row in trained if row.run.method == method]
         differing = differing_settings(row.run for row in rows)
-        for key in differing:
+        for key in (key for key in differing if key not in versions.KEYS):  # nobody sweeps the code's versions
             rows_of.setdefault(key, []).extend(_swept(rows, key, [other for other in differing if other != key]))
     measured = {
         (str(record["method"]), str(record["task"]), str(record["split"])): record
@@ -35,7 +37,7 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
         records = [
             {
                 **measured[row.name, row.task, row.split],
-                "method": row.run.method + (f" [{row.footnote}]" if row.footnote else ""),
+                "method": row.run.method + row.brackets,
                 "held": held,
                 key: row.run.settings.get(key),
             }
@@ -60,13 +62,13 @@ def swept_key(table: Table) -> str:
 
 def _swept(rows: Sequence[Row], key: str, others: Sequence[str]) -> list[tuple[Row, str]]:
     """The rows of one method that differ in ``key`` from another with all else equal, and what else they hold fixed."""
-    grouped: dict[tuple[str, str, str], list[Row]] = {}
+    grouped: dict[tuple[str, ComparableKey], list[Row]] = {}
     for row in rows:
         held = ", ".join(f"{other}={shown(row.run.settings.get(other))}" for other in others)
-        grouped.setdefault((held, row.task, row.split), []).append(row)
+        grouped.setdefault((held, row.key), []).append(row)
     return [
         (row, held)
-        for (held, _, _), same in sorted(grouped.items(), key=lambda group: group[0][0])
+        for (held, _), same in sorted(grouped.items(), key=lambda group: group[0][0])
         if len({comparable(row.run.settings.get(key)) for row in same}) > 1
         for row in same
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from progrpo_cli.metrics.bootstrap import crossed_method
 from progrpo_cli.reporting.compare import columns_of
+from progrpo_cli.reporting.conditions import footnotes
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Row
 
@@ -20,10 +21,12 @@ def caption(rows: Sequence[Row], found: Found) -> list[str]:
     sentences = [f"Sources: {read_from(run_ids, found)}."]
     for column in columns_of(rows):
         first = column[0].evaluations[0]
-        same = f"{len(first.problem_ids)} problems, n = {first.n} samples a problem, temperature {first.temperature:g}"
+        same = f"{len(first.problem_ids)} problems, n = {_listed(row.n for row in column)} samples a problem, "
+        same += f"temperature {_listed(row.key.sampling.temperature for row in column)}"
         mixed = any(row.footnote for row in column)
         measured = "NOT measured alike, see the brackets behind the names" if mixed else same
         sentences.append(f"{first.task} ({first.split}): {measured}; {seeds_of(column)} a row.")
+        sentences += footnotes([e for row in column for e in row.evaluations])
     sentences.append(f"Intervals: {crossed_method()}. Entropy in nats at the sampling temperature.")
     if has_few_seeds(rows):
         sentences.append(
@@ -51,3 +54,9 @@ def seeds_of(rows: Sequence[Row]) -> str:
     counts = [len(row.evaluations) for row in rows if not row.run.is_model] or [1]
     span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     return f"{span} seed{'s' if max(counts) > 1 else ''}"
+
+
+def _listed(values: Iterable[float]) -> str:
+    """``1``, or ``0.5, 1 or 1.5``."""
+    *others, last = [f"{value:g}" for value in sorted(set(values))]
+    return f"{', '.join(others)} or {last}" if others else last

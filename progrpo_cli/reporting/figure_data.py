@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from progrpo_cli.reporting.ablations import swept_key
-from progrpo_cli.reporting.compare import compare, curve, preferred
+from progrpo_cli.reporting.compare import alike, compare, curve, preferred
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.table import Table
 
@@ -50,7 +50,7 @@ def pass_at_k(columns: Sequence[Sequence[Row]]) -> pd.DataFrame:
     """Pass@k over k, with 95 % intervals."""
     records: list[dict[str, object]] = []
     for rows in columns:
-        n = min(row.evaluations[0].n for row in rows)
+        n = min(row.n for row in rows)
         ks = sorted({*(round(2 ** (i / 2)) for i in range(2 * int(np.log2(n)) + 1)), n})
         records += [
             {
@@ -99,9 +99,12 @@ def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
 
 
 def plane(columns: Sequence[Sequence[Row]], first: str, last: str) -> pd.DataFrame:
-    """Pass@1 against Pass@k, and which rows are on the Pareto front: no other is at least as good in both."""
+    """Pass@1 against Pass@k, and which rows are on the Pareto front.
+
+    No other row that was measured and sampled alike is at least as good in both.
+    """
     records: list[dict[str, object]] = []
-    for rows in columns:
+    for rows in (group for column in columns for group in alike(column)):
         x, y = compare(rows, first, None), compare(rows, last, None)
         both = [row for row in rows if row.name in x and row.name in y]
         points = [(x[row.name].mean.value, y[row.name].mean.value) for row in both]
@@ -166,7 +169,7 @@ def _about(row: Row) -> dict[str, object]:
         "task": first.task,
         "split": first.split,
         "problems": len(first.problem_ids),
-        "n": first.n,
+        "n": row.n,
         "method": row.name,
         "seeds": len(row.evaluations),
     }

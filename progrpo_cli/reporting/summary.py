@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progrpo_cli.reporting.caption import FEW_SEEDS, has_few_seeds, seeds_of
-from progrpo_cli.reporting.compare import preferred
+from progrpo_cli.reporting.compare import alike, preferred
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.main_table import NEITHER_GOOD_NOR_BAD
 from progrpo_cli.reporting.table import Table
@@ -19,8 +19,8 @@ def findings(frame: Frame, main: Table) -> list[str]:
     records = records_of(main.frame)
     number_of = {(r["method"], r["task"], r["split"]): index for index, r in enumerate(records)}
     sentences = []
-    for rows in preferred(frame.rows):
-        where = f"{rows[0].task} ({rows[0].split})"
+    for rows in (group for column in preferred(frame.rows) for group in alike(column)):
+        where = f"{rows[0].task} ({rows[0].split}{rows[0].brackets})"
         indices = [number_of[row.name, row.task, row.split] for row in rows]
         for metric in _judged(main):
             measured = [index for index in indices if not missing(records[index][metric])]

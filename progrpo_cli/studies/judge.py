@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from progrpo_cli.studies.alike import otherwise
 from progrpo_cli.studies.ledger import Entry
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.record import Known, StudyRecord
@@ -31,6 +32,9 @@ def _judge(plan: Plan, record: StudyRecord, known: Known, entries: Sequence[Entr
     over = len(results) + len(exhausted) == len(entries)  # the other seeds of a trial that fails are run all the same
     pruned = [entry.pruned for entry in entries if entry.pruned is not None]
     if len(results) == len(entries):
+        if different := otherwise(results):
+            record.fail(known, f"its seeds were not measured alike: {different}")
+            return
         means = []
         for objective in plan.space.objectives:
             values = [result["values"][objective.metric] for result in results]

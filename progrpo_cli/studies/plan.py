@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.config import plain_yaml
+from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.code_run import KEYS, code_run_by
 from progrpo_cli.config.compose import GROUPS, flatten, validate
 from progrpo_cli.config.hashing import config_hash
@@ -144,6 +144,11 @@ class Plan:
         for base in self.bases:
             found.update(code_run_by(validate(base.config)))
         return found
+
+    def refuse_other_versions(self) -> None:
+        """Raise RequestError if a method or judge of the study's configurations has another version by now."""
+        for base in self.bases:
+            versions.refuse_other(validate(base.config), f"study {self.directory}")
 
     def frozen(self) -> dict[str, Any]:
         """The content of ``study.yaml``."""
