@@ -68,7 +68,7 @@ class Measure(BaseModel):
 class Sampling(BaseModel):
     """How the completions were sampled: other values are another row of the same table."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")  # what a later version adds cannot be compared here
 
     temperature: Finite
     top_p: Finite
@@ -218,6 +218,7 @@ def digest_of_ids(ids: Iterable[str | int]) -> str:
 NAMES = {
     "problem_ids": "problems",
     "problems": "prompts",
+    "prompt": "prompt format",
     "judged_by": "references",
     "judge_version": "judge version",
     "max_new_tokens": "token limit",

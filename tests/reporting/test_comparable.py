@@ -8,8 +8,10 @@ from made_up_runs import make_scores, write_run
 
 from progrpo_cli.errors import WorkError
 from progrpo_cli.reporting import frame
+from progrpo_cli.reporting.ablations import ablation_tables
 from progrpo_cli.reporting.caption import caption
 from progrpo_cli.reporting.compare import alike, compare
+from progrpo_cli.reporting.figure_data import plane
 from progrpo_cli.reporting.main_table import choose_ks, main_table
 from progrpo_cli.reporting.sources import read
 from progrpo_cli.reporting.summary import findings
@@ -121,6 +123,22 @@ def test_temperatures_are_rows_of_one_table_whatever_their_order(tmp_path, order
     assert len([s for s in findings(made, main) if "has the highest pass@4" in s]) == 3
 
 
+def test_ablations_and_the_pareto_front_are_within_one_sampling(tmp_path):
+    for alpha, rate in ((0.3, 0.3), (1.0, 0.6)):
+        scores = [scored(1, rate=rate), scored(2, rate=rate / 2, temperature=0.5)]
+        write(tmp_path, f"a{alpha}", f"method.arm.alpha={alpha}", scores=scores)
+    made, found, main = built(tmp_path, baseline=None)
+    (table,) = ablation_tables(made, main, found)
+    assert table.frame[["method", "method.arm.alpha"]].values.tolist() == [
+        [f"progrpo [temperature {t}]", alpha] for t in ("0.5", "1") for alpha in (0.3, 1.0)
+    ]
+    front = plane([made.rows], "pass@1", "pass@4").groupby("method")["on_front"].first()
+    assert front[front].index.str.startswith("progrpo (method.arm.alpha=1) [temperature").tolist() == [True, True]
+    only = f"{tmp_path}/a0.3"
+    made, found, main = built(only, baseline=None)
+    assert ablation_tables(made, main, found) == []  # two temperatures are no setting of the method
+
+
 def test_top_p_is_sampling_too_and_seeds_are_pooled_within_it(tmp_path):
     for seed in range(2):
         scores = [scored(seed, top_p=1.0), scored(seed + 5, top_p=0.9)]
@@ -200,9 +218,10 @@ def test_runs_of_two_versions_of_a_method_are_two_rows(tmp_path, monkeypatch):
     write(tmp_path, "old", "method=grpo", scores=[scored(1)])
     monkeypatch.setattr(method_classes()["grpo"], "version_of_code", 2)
     write(tmp_path, "new", "method=grpo", "seed=1", scores=[scored(2)])
-    made, _, main = built(tmp_path, baseline=None)
+    made, found, main = built(tmp_path, baseline=None)
     assert [row.name for row in made.rows] == ["grpo (method.version=1)", "grpo (method.version=2)"]
     assert any("method grpo 2" in sentence for sentence in main.caption)
+    assert ablation_tables(made, main, found) == []  # nobody sweeps the code's versions
 
 
 def test_a_key_that_contradicts_the_file_is_damage(tmp_path):
