@@ -20,7 +20,11 @@ def token_covariance(terms: LossTerms) -> torch.Tensor:
 
 
 class ClipCov(Method):
-    """Of the tokens with Cov in [low, high] that the ratio's clip leaves alone, a random ``fraction`` of all tokens."""
+    """Of the tokens with Cov in [low, high], as many as a ``fraction`` of all tokens lose their gradient, at random.
+
+    The authors' scripts take the ratio's clip off, and so does ours. Where ``clip_low`` and ``clip_high`` bring it
+    back, tokens that it clips are no candidates.
+    """
 
     name: Literal["clip_cov"]
     fraction: Fraction

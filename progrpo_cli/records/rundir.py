@@ -64,6 +64,11 @@ class RunDirectory:
         return self.path / "policy"
 
     @property
+    def trained_on_path(self) -> Path:
+        """The training problems, as fingerprints of their questions."""
+        return self.path / "trained_on.json"
+
+    @property
     def exists(self) -> bool:
         """Whether there is a run in the directory."""
         return self.manifest_path.is_file() and self.config_path.is_file()

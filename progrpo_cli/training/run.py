@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tasks.base import Problem, Split, Task
+from progrpo_cli.tasks.contamination import count_seen, fingerprints
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_run import tracker
 from progrpo_cli.training.adapters import lora_config
@@ -106,6 +108,20 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
         raise Interrupted(f"{run.path} was just finished when the interrupt came")
 
 
+def _keep_what_is_trained_on(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
+    """Write down which questions the run trains on, and warn of held-out problems that are among them."""
+    trained_on = fingerprints(problems, config.task)
+    files.write_json(run.trained_on_path, {"task": config.task.label, "questions": sorted(set(trained_on))})
+    splits: tuple[Split, ...] = ("validation", "test")
+    for split in splits:
+        try:
+            held_out = task.problems(split)
+        except RequestError as error:  # a reference answer of the test split that cannot be read, for example
+            log.info(f"not checked against the training problems: {split} ({error})")
+            continue
+        count_seen(held_out, config.task, trained_on, split=split)
+
+
 def follow(config: Config, run: RunDirectory) -> None:
     """Train with the main process, which is in :func:`train`, and write nothing but this process's random state.
 
@@ -142,6 +158,8 @@ def _train(
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
+    if processes.is_main():
+        _keep_what_is_trained_on(config, run, task, problems)
     prompts = rollout_prompts(config, problems, chat=task.chat)
     longest = longest_prompt(prompts, tokenizer, chat=task.chat) if config.train.generation.backend == "vllm" else None
     options = grpo_config(config, run.checkpoints, device, longest_prompt=longest)
