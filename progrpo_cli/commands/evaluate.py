@@ -187,6 +187,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
                 "eval_dir": str(root / settings.directory_name()),
             },
             title=f"{run.name} on {task.label} ({request.split})",
+            trained_on=run.trained_on() if is_run else (),
         )
         samples = done.samples if config.tracking.wandb.log_samples else None
         tracked.scores(done.directory.name, done.scores.as_json(), samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
+from progrpo_cli.tasks.contamination import count_seen
 from progrpo_cli.tasks.registry import make_task
 
 
@@ -48,6 +49,7 @@ def evaluate(
     make_sampler: Callable[[Task], Sampler],
     described: dict[str, Any],
     title: str,
+    trained_on: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate one policy on one task below ``root`` (a run's ``eval/``).
 
@@ -58,6 +60,8 @@ def evaluate(
         make_sampler: called only if samples are missing: the policy is not loaded for nothing.
         described: further fields of ``scores.json`` (policy, config_hash).
         title: what the progress display calls it.
+        trained_on: fingerprints of the questions that the policy was trained on; held-out problems among them are
+            counted.
 
     Raises:
         RequestError: the task has no problems in the split, or the samples' file is damaged or of other problems.
@@ -66,6 +70,9 @@ def evaluate(
     problems = list(task.problems(settings.split))[: settings.limit]
     if not problems:
         raise RequestError(f"task {task.name} has no problems in its {settings.split} split")
+    seen = None
+    if trained_on and settings.split != "rl":
+        seen = count_seen(problems, settings.task, trained_on, split=settings.split)
     directory = root / settings.directory_name()
     directory.mkdir(parents=True, exist_ok=True)
     samples = _complete(directory / "samples.jsonl", task, problems, settings, make_sampler, title)
@@ -86,6 +93,7 @@ def evaluate(
         dtype=settings.dtype,
         judge_version=settings.task.judge_version,
         limit=settings.limit,
+        seen_in_training=seen,
         seed=settings.seed,
         **described,
         scored_at=now(),

@@ -140,6 +140,8 @@ class Scores(BaseModel):
     dtype: str | None = None
     judge_version: int = 1
     limit: int | None = None
+    seen_in_training: int | None = None
+    """Problems whose question the policy was trained on; None: what it was trained on is not known."""
     seed: int | None = None
     method: str | None = None
     """Which trained the policy; None: it is no run of ours."""

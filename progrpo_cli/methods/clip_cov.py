@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from progrpo_cli.methods.base import LossTerms, Method, without_gradient_on
 from progrpo_cli.section import Finite, Fraction
@@ -32,6 +32,7 @@ class ClipCov(Method):
     low: Finite
     high: Finite
     arm: None = None
+    version_of_code: ClassVar[int] = 2
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
         return without_gradient_on(terms, self._chosen(terms))

@@ -23,6 +23,7 @@ class Unlikeliness(Method):
     """Let the formula act on groups that are all right: their likelier samples get a negative advantage."""
     arm: None = None
     needs_logps: ClassVar[bool] = True
+    version_of_code: ClassVar[int] = 2
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:
         assert rollout.logps is not None

@@ -68,6 +68,16 @@ class RunDirectory:
         """The training problems, as fingerprints of their questions."""
         return self.path / "trained_on.json"
 
+    def trained_on(self) -> list[str]:
+        """Fingerprints of the questions that the run trains on; empty where an earlier version kept none."""
+        try:
+            questions = json.loads(self.trained_on_path.read_text(encoding="utf-8"))["questions"]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+            raise RequestError(f"{self.trained_on_path} is damaged: {error}") from error
+        return [str(question) for question in questions]
+
     @property
     def exists(self) -> bool:
         """Whether there is a run in the directory."""

@@ -123,9 +123,7 @@ def test_unlikeliness_leaves_groups_that_are_all_right_out_unless_told_to_keep_t
 
     A sample that nobody could score says nothing about its group; a group that is all wrong has nothing to learn.
     """
-    given = rollout(
-        [[1, 1], [1, 0], [0, 0]], rewards=[[1.0, 1.0], [1.0, NAN], [0.0, 0.0]], logps=[[-3.0, -1.0]] * 3
-    )
+    given = rollout([[1, 1], [1, 0], [0, 0]], rewards=[[1.0, 1.0], [1.0, NAN], [0.0, 0.0]], logps=[[-3.0, -1.0]] * 3)
     assert not method("unlikeliness").advantages(given).any()
     kept = method("unlikeliness", keep_all_right=True).advantages(given)
     assert kept.tolist() == [pytest.approx([0.70632, -0.70632], abs=1e-4), [0.0, 0.0], [0.0, 0.0]]
