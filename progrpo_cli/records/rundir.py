@@ -245,6 +245,7 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
         "version": manifest["progrpo"],
         "commit": manifest["git"]["commit"],
         "dirty": manifest["git"].get("dirty"),
+        **{f"{what}_source": digests["sha256"] for what, digests in manifest.get("sources", {}).items()},
         "directory": directory,
         "model": manifest["model"],
         "command": manifest["command"],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from progrpo_cli.reporting import budgets
 from progrpo_cli.reporting.caption import caption
 from progrpo_cli.reporting.compare import PARTS
 from progrpo_cli.reporting.found import Found
@@ -42,13 +43,25 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
             for row, held in swept
         ]
         parts = [f"{metric}{part}" for metric in main.metrics for part in PARTS]
-        columns = ["method", "held", key, "task", "split", "seeds", "problems", "n", "temperature", *parts]
+        columns = [
+            "method",
+            "held",
+            key,
+            "task",
+            "split",
+            "seeds",
+            "problems",
+            "n",
+            "temperature",
+            *budgets.COLUMNS,
+            *parts,
+        ]
         sentences = caption([row for row, _ in swept], found)
         fixed = {held for _, held in swept}
         if len(fixed) == 1 and "" not in fixed:  # its column is hidden where it says one thing
             sentences.append(f"Held fixed: {fixed.pop()}.")
         name = f"ablation-{re.sub(r'[^A-Za-z0-9._-]', '_', key)}"  # a key from W&B may be anything
-        frame_of_key = pd.DataFrame(records, columns=columns)
+        frame_of_key = budgets.kept_whole(pd.DataFrame(records, columns=columns), records)
         tables.append(Table(name, f"Ablation of {key}", frame_of_key, main.metrics, None, tuple(sentences)))
     return tables
 

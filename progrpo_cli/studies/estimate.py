@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -32,15 +32,14 @@ class _Missing:
 
 
 class _Measured:
-    """Seconds of the updates of finished runs."""
+    """Seconds of the updates of finished runs with one of the shapes that are asked about."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shapes: Collection[Shape]) -> None:
         self._of_shape: dict[Shape, dict[str, list[float]]] = {}
         """By shape of rollout and method."""
         for run in find_runs(root) if root.is_dir() else []:
             try:
-                if run.finished:
-                    config = run.config()
+                if run.finished and shape_of(config := run.config()) in shapes:
                     seconds = [line["step_seconds"] for line in read_lines(run.metrics_path)]
                     self._of_shape.setdefault(shape_of(config), {}).setdefault(config.method.name, []).extend(seconds)
             except (
@@ -68,7 +67,7 @@ def estimate(plan: Plan, found: Sequence[Mapping[str, Any]], root: Path) -> str:
         found: the rows of ``trials.csv``.
         root: where finished runs are looked for.
     """
-    trials, measured = Trials(plan), _Measured(root)
+    trials = Trials(plan)
     missing = [
         _Missing(config, config.train.steps - row["updates"], 1.0)
         for row in found
@@ -79,6 +78,7 @@ def estimate(plan: Plan, found: Sequence[Mapping[str, Any]], root: Path) -> str:
         missing += [_Missing(config, config.train.steps, not_drawn / len(starts)) for config in starts]
     if not missing:
         return "nothing is left to do"
+    measured = _Measured(root, {shape_of(each.config) for each in missing})
     known = [(each, seconds) for each in missing if (seconds := measured.like(each.config))]
     if not known:
         return f"time unknown: no finished run under {root}/ has this model, task and shape of a rollout"
