@@ -43,19 +43,8 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
             for row, held in swept
         ]
         parts = [f"{metric}{part}" for metric in main.metrics for part in PARTS]
-        columns = [
-            "method",
-            "held",
-            key,
-            "task",
-            "split",
-            "seeds",
-            "problems",
-            "n",
-            "temperature",
-            *budgets.COLUMNS,
-            *parts,
-        ]
+        columns = ["method", "held", key, "task", "split", "seeds", "problems", "n", "temperature"]
+        columns += [*budgets.COLUMNS, *parts]
         sentences = caption([row for row, _ in swept], found)
         fixed = {held for _, held in swept}
         if len(fixed) == 1 and "" not in fixed:  # its column is hidden where it says one thing

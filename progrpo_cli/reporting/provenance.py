@@ -32,8 +32,8 @@ def provenance_table(frame: Frame, found: Found) -> Table:
             "config_hash": run.identity.config_hash,
             "commit": run.identity.commit,
             "dirty": run.identity.dirty,
-            "method_source": run.identity.method_source and run.identity.method_source[:12],
-            "judge_source": run.identity.judge_source and run.identity.judge_source[:12],
+            "method_source": _shortened(run.identity.method_source),
+            "judge_source": _shortened(run.identity.judge_source),
             "version": run.identity.version,
             "status": run.record.status,
             **budgets.of_run(run),
@@ -47,3 +47,8 @@ def provenance_table(frame: Frame, found: Found) -> Table:
     sources = (f"Sources: {read_from(list(frame.used), found)}.",)
     table = budgets.kept_whole(pd.DataFrame(records), records)
     return Table("provenance", "Provenance", table, (), None, sources)
+
+
+def _shortened(digests: str | None) -> str | None:
+    """Twelve digits of each; several where a run went on with another source."""
+    return None if digests is None else "+".join(digest[:12] for digest in digests.split("+"))

@@ -33,7 +33,7 @@ def curve_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     """``CURVES``, and the Pass@k of whole groups under the name that a run of this configuration logs it by."""
     train = config.get("train")
     size = train.get("group_size") if isinstance(train, Mapping) else None
-    return (*CURVES, f"pass@{size}") if isinstance(size, int) and size > 1 else CURVES
+    return (*CURVES, f"pass@{size}") if isinstance(size, int) and 1 < size < STEPS_BELOW else CURVES
 
 
 SCORES = "scores/"

@@ -110,11 +110,15 @@ def test_budgets_are_the_same_from_wandb_and_from_files_that_a_crash_cut(tmp_pat
 def test_the_sources_of_method_and_judge_stand_in_provenance(tmp_path):
     runs = tmp_path / "runs"
     run = _run(runs, "new", "method=grpo")
-    run.update(sources={"method": {"sha256": "a" * 64}, "judge": {"sha256": "b" * 64}})
+    sources = {"method": {"sha256": "a" * 64}, "judge": {"sha256": "b" * 64}}
+    changed = {**sources, "judge": {"sha256": "c" * 64}}
+    run.update(sources=sources, sources_since=[{"at": "later", **changed}])
     _run(runs, "old", "method=grpo", "seed=1", seed=2)
     frame = _report(runs, tmp_path / "out", ("csv",)).provenance.frame.set_index("run")
-    assert frame[["method_source", "judge_source"]].values.tolist() == [["a" * 12, "b" * 12], [None, None]]
-    assert json.loads(run.manifest_path.read_text())["sources"]["judge"]["sha256"] == "b" * 64
+    assert frame[["method_source", "judge_source"]].values.tolist() == [
+        ["a" * 12, f"{'b' * 12}+{'c' * 12}"],
+        [None, None],
+    ]
 
 
 def test_training_problems_stand_beside_the_tests_on_request(tmp_path):
