@@ -14,6 +14,7 @@ from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.identity import comparable, differing_settings, shown
 from progrpo_cli.reporting.table import Table
+from progrpo_cli.reporting.views import records_of
 
 
 def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
@@ -27,8 +28,7 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
         for key in differing:
             rows_of.setdefault(key, []).extend(_swept(rows, key, [other for other in differing if other != key]))
     measured = {
-        (str(record["method"]), str(record["task"]), str(record["split"])): record
-        for record in main.frame.to_dict("records")
+        (str(record["method"]), str(record["task"]), str(record["split"])): record for record in records_of(main.frame)
     }
     for key, swept in sorted(rows_of.items()):
         if not swept:

@@ -66,7 +66,7 @@ class Pace:
 
     def left(self, found: Sequence[Row]) -> float | None:
         """Seconds to the end at the pace so far; None while there is none. A sampler may yet prune."""
-        done = sum(row["seconds"] for row in found if row["status"] in DONE_OR_UNDER_WAY)
+        done: float = sum(row["seconds"] for row in found if row["status"] in DONE_OR_UNDER_WAY)
         now = time.monotonic()
         if self._first is None:
             self._first = (now, done)

@@ -115,10 +115,8 @@ def test_the_sources_of_method_and_judge_stand_in_provenance(tmp_path):
     run.update(sources=sources, sources_since=[{"at": "later", **changed}])
     _run(runs, "old", "method=grpo", "seed=1", seed=2)
     frame = _report(runs, tmp_path / "out", ("csv",)).provenance.frame.set_index("run")
-    assert frame[["method_source", "judge_source"]].values.tolist() == [
-        ["a" * 12, f"{'b' * 12}+{'c' * 12}"],
-        [None, None],
-    ]
+    assert frame.loc["new", ["method_source", "judge_source"]].tolist() == ["a" * 12, f"{'b' * 12}+{'c' * 12}"]
+    assert frame.loc["old", ["method_source", "judge_source"]].isna().all()
 
 
 def test_training_problems_stand_beside_the_tests_on_request(tmp_path):
