@@ -126,6 +126,7 @@ def evaluate(
     temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    split: Annotated[str, typer.Option(help="test, validation, or train: the problems trained on.")] = "test",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
@@ -137,7 +138,7 @@ def evaluate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Sample and score: unbiased Pass@k, entropy and diversity on the test split, with 95 % intervals."""
+    """Sample and score: unbiased Pass@k, entropy and diversity, with 95 % intervals."""
     with _command("eval", verbose, quiet):
         from progrpo_cli.commands import evaluate as command
 
@@ -150,6 +151,7 @@ def evaluate(
             temperature=temperature,
             top_p=top_p,
             limit=limit,
+            split=command.split_named(split),
             fresh=fresh,
             trust_remote_code=trust_remote_code,
             trust_config=trust_config,
@@ -242,6 +244,9 @@ def report(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no W&B server: read what was fetched before.")
     ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Pass@k on the training problems beside the test's.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -258,6 +263,7 @@ def report(
             k=None if k is None else _integers("--k", k),
             mixed=mixed,
             offline=offline,
+            training=training,
             as_json=as_json,
         )
 

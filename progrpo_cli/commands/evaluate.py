@@ -31,6 +31,19 @@ RUNS = Path("runs")
 BACKENDS = ("hf", "vllm")
 PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
 """The policies that packages carry, and how they are asked unless the request says otherwise."""
+SPLIT_NAMES: dict[str, Split] = {"test": "test", "validation": "validation", "train": "rl", "rl": "rl"}
+"""What --split takes; configurations and scores call the training problems ``rl``."""
+
+
+def split_named(name: str) -> Split:
+    """The split of a task that ``--split`` names.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    if name not in SPLIT_NAMES:
+        raise RequestError(f"--split {name}: no such split{nearest(name, SPLIT_NAMES)}")
+    return SPLIT_NAMES[name]
 
 
 def targets(target: str | None) -> list[RunDirectory | policy.Source]:
@@ -253,4 +266,5 @@ def show(scores: list[Scores]) -> None:
         console.print(f"{each.eval_dir}/scores.json, samples.jsonl", markup=False)
         if each.base and beside is None:
             but = f" (but with {otherwise})" if otherwise else ""
-            console.print(f"the base was not evaluated like this{but}: progrpo eval {each.base}", markup=False)
+            split = "" if each.split == "test" else f" --split {each.split}"
+            console.print(f"the base was not evaluated like this{but}: progrpo eval {each.base}{split}", markup=False)

@@ -21,6 +21,7 @@ def report(
     k: Sequence[int] | None = None,
     mixed: bool = False,
     offline: bool = False,
+    training: bool = False,
     as_json: bool = False,
 ) -> None:
     """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
@@ -33,7 +34,14 @@ def report(
 
     wanted = FORMATS if formats is None else formats
     result = build_report(
-        sources, out=out or OUT, formats=wanted, baseline=baseline, ks=k, mixed=mixed, offline=offline
+        sources,
+        out=out or OUT,
+        formats=wanted,
+        baseline=baseline,
+        ks=k,
+        mixed=mixed,
+        offline=offline,
+        training=training,
     )
     top = [file.name for file in result.files if file.parent == result.out]
     log.info(f"wrote {', '.join(top)} and {len(result.files) - len(top)} files of figures to {result.out}")
@@ -42,11 +50,12 @@ def report(
             "out": str(result.out),
             "files": [str(file) for file in result.files],
             "main": render.json_rows(result.main),
+            **{table.name: render.json_rows(table) for table in result.training},
             "notes": result.notes,
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     elif "term" in wanted:
         render.to_terminal(result.main, result.notes)
         sys.stdout.write("\n" + "\n".join(result.terminal_figure) + "\n")
-        for table in (*result.ablations, result.published):
+        for table in (*result.ablations, *result.training, result.published):
             render.to_terminal(table, [])

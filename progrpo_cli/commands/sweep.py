@@ -66,7 +66,7 @@ def sweep(
             "runs": found,
             "runs_in_all": plan.most_runs,
             "runs_to_do": open_runs,
-            "estimate": estimate(plan, open_runs, RUNS),
+            "estimate": estimate(plan, found, RUNS),
         }
     _require_generation(plan)
     if settings.launcher == "slurm":

@@ -14,8 +14,11 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.heavy import heavy_imports
+from progrpo_cli.methods.registry import method_modules
+from progrpo_cli.records.provenance import now, source_digests
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.vllm_setup import require_generation
+from progrpo_cli.tasks.registry import judge_modules
 from progrpo_cli.tracking.wandb_run import wandb_mode
 from progrpo_cli.training.batches import micro_batches
 
@@ -117,8 +120,14 @@ def train_locked(
         return
     versions.refuse_other(config, str(run.path))
     with run.nothing_left_of_a_wrong_request():
+        sources = {
+            "method": source_digests(method_modules(config.method)),
+            "judge": source_digests(judge_modules(config.task)),
+        }
         if not run.exists:
-            run.start(config, model=config.model.path, study=study)
+            run.start(config, model=config.model.path, study=study, sources=sources)
+        else:
+            _note_other_sources(run, sources)
         log.info(
             f"training {config.method.name} in {run.path} (configuration {config_hash(config)}, seed {config.seed})"
         )
@@ -126,6 +135,19 @@ def train_locked(
             from progrpo_cli.training.run import train as train_here
 
         train_here(config, run, study=study, watch=watch)
+
+
+def _note_other_sources(run: RunDirectory, sources: dict[str, dict[str, Any]]) -> None:
+    """Say so, and keep it in the manifest, where a run goes on with other code than it had until now."""
+    manifest = run.manifest()
+    since = manifest.get("sources_since", [])
+    until_now = since[-1] if since else manifest.get("sources")
+    if until_now is None:  # begun by a version that did not write them
+        return
+    changed = [what for what, digests in sources.items() if digests["sha256"] != until_now[what]["sha256"]]
+    if changed:
+        log.warning(f"{run.path} goes on with another source of its {' and '.join(changed)} than it had until now")
+        run.update(sources_since=[*since, {"at": now(), **sources}])
 
 
 def summary(run: RunDirectory) -> dict[str, Any]:

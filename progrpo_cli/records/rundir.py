@@ -263,10 +263,18 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
         "version": manifest["progrpo"],
         "commit": manifest["git"]["commit"],
         "dirty": manifest["git"].get("dirty"),
+        **_sources(manifest),
         "directory": directory,
         "model": manifest["model"],
         "command": manifest["command"],
     }
+
+
+def _sources(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each source; of one that changed before the run went on, all that it had, with ``+`` between."""
+    first = manifest.get("sources", {})
+    held = [first, *manifest.get("sources_since", [])]
+    return {f"{what}_source": "+".join(dict.fromkeys(each[what]["sha256"] for each in held)) for what in first}
 
 
 def _try_lock(file: IO[str]) -> bool:

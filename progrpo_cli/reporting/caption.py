@@ -35,6 +35,8 @@ def caption(rows: Sequence[Row], found: Found) -> list[str]:
         )
     if any(row.split == "validation" for row in rows):
         sentences.append("Validation split: what settings were chosen on; not a final result.")
+    if any(row.split == "rl" for row in rows):
+        sentences.append("Split rl: the problems that training drew from; no result about new ones.")
     return sentences
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SPLIT_ORDER = {"test": 0, "validation": 1}
+"""Then all others: what was trained on says least about new problems."""
+
+
 @dataclass(frozen=True)
 class Row:
     """The seeds of one method and configuration, or a model, on one task and split."""
@@ -76,7 +80,7 @@ class Frame:
     """Everything a report is made from."""
 
     rows: list[Row]
-    """By task, split (test first), and within: base, other models, methods."""
+    """By task, split (test, validation, what was trained on), and within: base, other models, methods."""
     runs: list[ReportedRun]
     """All runs of ours that were found, those without evaluations too."""
     used: dict[str, list[str]]
@@ -178,5 +182,6 @@ def _order(row: Row) -> tuple[object, ...]:
         (key, 0, float(value), "") if isinstance(value, int | float) else (key, 1, 0.0, shown(value))
         for key, value in sorted(row.run.settings.items())
     )
+    split = (SPLIT_ORDER.get(row.split, len(SPLIT_ORDER)), row.split)
     measured = (row.footnote, row.key.sampling.temperature, row.key.sampling.top_p)
-    return (row.task, row.split != "test", row.split, rank, row.run.method, settings, row.label, measured)
+    return (row.task, *split, rank, row.run.method, settings, row.label, measured)

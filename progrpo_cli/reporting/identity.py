@@ -25,6 +25,13 @@ class Identity(BaseModel):
     commit: str | None
     dirty: bool | None = None
     """Whether the checkout had changes that are not in the commit; None: nobody wrote it."""
+    method_source: str | None = None
+    """SHA-256 over the source of the method, several with ``+`` between if it changed on the way.
+
+    None: a version that did not write it, or no method trained it.
+    """
+    judge_source: str | None = None
+    """The same of what judged while it was trained."""
     directory: str
     model: str
     command: str | None = None

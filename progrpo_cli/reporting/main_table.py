@@ -9,6 +9,7 @@ import pandas as pd
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.metrics.bootstrap import Crossed, p_method
 from progrpo_cli.metrics.holm import holm
+from progrpo_cli.reporting import budgets
 from progrpo_cli.reporting.caption import caption
 from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS, alike, baseline_of, clearly_best, columns_of, compare
 from progrpo_cli.reporting.found import Found
@@ -101,8 +102,8 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
                     record.update(_cells(metric, compared[metric][row.name], adjusted.get((metric, row.name))))
             records.append(record)
     names = [f"{metric}{part}" for metric in metrics for part in (*PARTS, *DIFFERENCE_PARTS)]
-    columns = ["method", "task", "split", "seeds", "problems", "n", "temperature", "baseline", *names]
-    table = pd.DataFrame(records, columns=columns)
+    columns = ["method", "task", "split", "seeds", "problems", "n", "temperature", *budgets.COLUMNS, "baseline", *names]
+    table = budgets.kept_whole(pd.DataFrame(records, columns=columns), records)
     sentences = [*caption(frame.rows, found), *_about_base(frame.rows)]
     if best:
         sentences.append("Bold: the best of its task and split whose paired 95 % interval over the next excludes 0.")
@@ -156,6 +157,7 @@ def _described(row: Row) -> dict[str, object]:
         "problems": len(first.problem_ids),
         "n": row.n,
         "temperature": row.key.sampling.temperature,
+        **budgets.mean_a_run(row),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from progrpo_cli.reporting.budgets import about_budgets
 from progrpo_cli.reporting.caption import FEW_SEEDS, has_few_seeds, seeds_of
 from progrpo_cli.reporting.compare import alike, preferred
 from progrpo_cli.reporting.frame import Frame, Row
@@ -48,6 +49,8 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
         )
     if any(row.split != "test" for row in rows):
         found.append("Some tasks have no test split here: what settings were chosen on is too favourable.")
+    if any(row.split == "rl" for row in rows):
+        found.append("Some tasks have only training problems here: nothing is said about new ones.")
     tasks = sorted({row.task for row in rows})
     models = sorted({str(row.run.settings.get("model.path")) for row in rows if not row.run.is_model})
     if len(tasks) == 1:
@@ -56,8 +59,7 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
         found.append(f"One model, {models[0]}: nothing here says that it holds for others.")
     if any(row.footnote for row in frame.rows):
         found.append("Some rows were not measured alike (see the brackets behind their names).")
-    if len({_budget(row) for row in rows if not row.run.is_model}) > 1:
-        found.append("The methods did not train for equally many updates on equally many samples.")
+    found += about_budgets(rows)
     if _swept(rows):
         found.append("Several settings of one method are compared: the best of them looks better than it is.")
     if main.baseline is not None:
@@ -91,11 +93,6 @@ def _judged(main: Table) -> list[str]:
 
 def _value(value: object) -> float:
     return float(str(value))
-
-
-def _budget(row: Row) -> tuple[object, ...]:
-    keys = ("train.steps", "train.prompts_per_rollout", "train.group_size", "train.updates_per_rollout")
-    return tuple(row.run.settings.get(key) for key in keys)
 
 
 def _swept(rows: Sequence[Row]) -> bool:

@@ -21,6 +21,7 @@ from progrpo_cli.reporting.provenance import commands, provenance_table
 from progrpo_cli.reporting.published import published_table
 from progrpo_cli.reporting.summary import caveats, findings
 from progrpo_cli.reporting.table import Table
+from progrpo_cli.reporting.training_table import training_table
 
 FORMATS = ("term", "md", "tex", "csv", "html")
 
@@ -37,6 +38,8 @@ class ReportResult:
     ablations: list[Table]
     provenance: Table
     published: Table
+    training: list[Table]
+    """Of the training problems, one where it was asked for."""
     terminal_figure: list[str]
     """Pass@k over k as lines of text."""
     notes: list[str]
@@ -52,6 +55,7 @@ def build_report(
     ks: Sequence[int] | None = None,
     mixed: bool = False,
     offline: bool = False,
+    training: bool = False,
 ) -> ReportResult:
     """Read the runs, compare them, and write tables and figures into ``out``.
 
@@ -63,6 +67,7 @@ def build_report(
         ks: the k of Pass@k; None: those that the evaluations were scored with.
         mixed: show evaluations of one task and split that were measured differently, with footnotes.
         offline: ask no W&B server, read what was fetched before.
+        training: put Pass@k on the training problems beside the test's.
 
     Raises:
         RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
@@ -91,39 +96,48 @@ def build_report(
         over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
         provenance = provenance_table(evaluated, found)
         published = published_table()
+        of_training = [training_table(evaluated, main)] if training else []
         tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
-        files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
+        files = _write_tables([main, *ablations, *of_training, provenance, published], out, formats, found.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
         drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], found)
     if "html" in formats:
+        again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training)
         content = Content(
             findings=findings(evaluated, main),
             caveats=caveats(evaluated, main, found.notes),
-            tables=[main, *ablations, published],
+            tables=[main, *ablations, *of_training, published],
             figures=drawn,
             provenance=provenance,
             commands={
                 **commands(evaluated),
-                reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed): "Made this report:",
+                again: "Made this report:",
             },
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(columns)
-    return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
+    return ReportResult(out, files, main, ablations, provenance, published, of_training, curves, found.notes)
 
 
 def reproduce(
-    read_from: Sequence[str], *, out: Path, baseline: str | None, ks: Sequence[int] | None, mixed: bool
+    read_from: Sequence[str],
+    *,
+    out: Path,
+    baseline: str | None,
+    ks: Sequence[int] | None,
+    mixed: bool,
+    training: bool = False,
 ) -> str:
     """The command that makes this report again."""
     options = [
         *(["--baseline", baseline] if baseline else []),
         *(["--k", ",".join(map(str, ks))] if ks else []),
         *(["--mixed"] if mixed else []),
+        *(["--training"] if training else []),
     ]
     return shlex.join(["progrpo", "report", *read_from, *options, "--out", str(out)])
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from progrpo_cli.console import PLAIN_LINE_SECONDS, log
+from progrpo_cli.studies.pace import Pace
 from progrpo_cli.studies.plan import Plan
 
 if TYPE_CHECKING:
@@ -52,29 +53,6 @@ def best_so_far(plan: Plan, found: Rows) -> str | None:
     return f"{objective.metric} {means[best]:.3f} with {shown}"
 
 
-class _Pace:
-    """Updates a second since we look, and so the time left."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._first: tuple[float, int] | None = None
-
-    def left(self, found: Rows) -> float | None:
-        """Seconds to the end at the pace so far; None while there is none, or a sampler may yet prune."""
-        done = sum(row["updates"] for row in found if row["status"] in ("complete", "running", "interrupted"))
-        to_do = self._plan.most_runs
-        ended = sum(row["status"] in ("pruned", "failed") for row in found)
-        steps = self._plan.bases[0].config["train"]["steps"]
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (now, done)
-        began, done_then = self._first
-        if done <= done_then:
-            return None
-        left: float = max(0.0, (now - began) / (done - done_then) * ((to_do - ended) * steps - done))
-        return left
-
-
 def duration(seconds: float | None) -> str:
     """``2 h 5 min``, ``40 s``; a question mark for None."""
     if seconds is None:
@@ -87,7 +65,7 @@ def duration(seconds: float | None) -> str:
 
 class _Lines:
     def __init__(self, plan: Plan) -> None:
-        self._plan, self._pace = plan, _Pace(plan)
+        self._plan, self._pace = plan, Pace(plan)
         self._last, self._last_states = time.monotonic(), ""
 
     def update(self, found: Rows, alive: int) -> None:
@@ -109,7 +87,7 @@ class _Live:
         from rich.console import Console
         from rich.live import Live
 
-        self._plan, self._pace = plan, _Pace(plan)
+        self._plan, self._pace = plan, Pace(plan)
         self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
 
     def update(self, found: Rows, alive: int) -> None:

@@ -14,6 +14,7 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.records import files
+from progrpo_cli.records.budget import budget_field, take_back
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.base import Problem, Split, Task
@@ -44,7 +45,8 @@ WHAT_IS_KEPT = "every step logged so far is kept; make room, and the same comman
 def note_failure(run: RunDirectory, error: Exception) -> None:
     """Have the manifest say so, if the disk has room for it."""
     try:
-        run.update(status="failed", finished_at=now(), failed_at=now(), error=f"{type(error).__name__}: {error}")
+        told = {"failed_at": now(), "error": f"{type(error).__name__}: {error}", **budget_field(run)}
+        run.update(status="failed", finished_at=now(), **told)
     except OSError as unwritable:
         log.warning(f"{run.manifest_path} could not be changed: {unwritable}")
 
@@ -73,6 +75,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
         if before != world:
             log.warning(f"processes: {before} until now, {world} from here on: the samples are not what they had been")
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
+    take_back(run, resumed_at)
     device = policy.choose_device(config.device)
     run.update(status="running", device=device, processes=world, error=None, finished_at=None)
     try:
@@ -92,7 +95,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
             )
             finished, stop_requested = _train(config, run, resumed_at, writer)
     except KeyboardInterrupt:
-        run.update(status="interrupted", finished_at=now())
+        run.update(status="interrupted", finished_at=now(), **budget_field(run))
         raise
     except RequestError:  # nothing was trained: the caller takes a new directory away again
         raise
@@ -101,7 +104,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
         if files.is_full(error):
             raise WorkError(f"{run.path}: {error}; {WHAT_IS_KEPT}") from error
         raise
-    run.update(status="finished" if finished else "interrupted", finished_at=now())
+    run.update(status="finished" if finished else "interrupted", finished_at=now(), **budget_field(run))
     if not finished:
         raise Interrupted(f"interrupted; the same command with --resume continues {run.path}")
     if stop_requested:

@@ -30,6 +30,7 @@ CASES = [
     (["eval", "progrpo/lab-base", "--tasks", "countdwn"], "countdown"),
     (["eval", "progrpo/lab-base", "--backend", "tf"], "hf"),
     (["eval", "progrpo/lab-base", "--temperature", "0"], "--temperature"),
+    (["eval", "progrpo/lab-base", "--split", "tset"], "did you mean 'test'"),
     (["sweep", "--space", "arm_alhpa"], "arm_alpha"),
     (["sweep"], "arm_alpha"),
     (["sweep", "--space", "arm_alpha", "method.arm.alpha=3"], "varies"),

@@ -97,6 +97,24 @@ def test_again_samples_nothing_and_more_k_are_added(evaluated: tuple[CommandLine
     assert again["pass@1"] == scores["pass@1"]
 
 
+def test_training_problems_are_evaluated_on_request_and_stand_apart(
+    evaluated: tuple[CommandLine, dict],
+) -> None:
+    command, scores = evaluated
+    train = command.json("eval", "runs/only", "--k", "1,4", "--split", "train", "--limit", "5")
+    validation = command.json("eval", "runs/only", "--k", "1,4", "--split", "validation")
+    assert (train["split"], train["problems"], validation["split"]) == ("rl", 5, "validation")
+    assert len({each["eval_dir"] for each in (scores, train, validation)}) == 3
+    task = make_task(compose(TINY).task)
+    assert [row[0] for row in train["counts"]] == [problem.id for problem in task.problems("rl")[:5]]
+    reported = command.json("report", "runs/only", "--training", "--format", "csv")
+    assert {row["split"] for row in reported["main"]} == {"test", "validation", "rl"}
+    (row,) = reported["training"]
+    assert row["train_pass@4"] == pytest.approx(train["pass@4"]["value"], abs=1e-4)
+    assert row["test_pass@4"] == pytest.approx(scores["pass@4"]["value"], abs=1e-4)
+    assert 0 <= row["rollouts_pass@1"] <= row["rollouts_pass@4"] <= 1
+
+
 def test_another_temperature_is_another_directory(evaluated: tuple[CommandLine, dict]) -> None:
     command, scores = evaluated
     cooler = command.json("eval", "runs/only", "--k", "1,4", "--temperature", "0.5", "--top-p", "0.9")
