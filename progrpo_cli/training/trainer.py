@@ -21,6 +21,8 @@ from progrpo_cli.training.checkpoints import DurableCheckpoints
 from progrpo_cli.training.drawn import Drawn
 from progrpo_cli.training.finite import StopsWhereNotFinite
 from progrpo_cli.training.head import PromptHead
+from progrpo_cli.training.lean_scoring import LeanScoring
+from progrpo_cli.training.own_rollouts import DrawsOwnRollouts
 from progrpo_cli.training.reference import Reference
 from progrpo_cli.training.refill import PromptSource, Refill
 from progrpo_cli.training.rollout_metrics import pass_at_k
@@ -30,7 +32,9 @@ Batch = dict[str, Any]
 CLIP_FRACTIONS = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 
 
-class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
+class LabTrainer(  # type: ignore[misc]  # TRL is not typed
+    StopsWhereNotFinite, DurableCheckpoints, DrawsOwnRollouts, LeanScoring, GRPOTrainer
+):
     """GRPO in the shared recipe, changed where ``method`` says so.
 
     Args:
@@ -59,6 +63,7 @@ class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type:
         self._refill = Refill(method.refills(), refill_prompts) if method.refills() and refill_prompts else None
         self._reference = Reference(self) if method.needs_reference else None
         self._head = PromptHead.of(method, self)
+        self.whole_batches = self._head is not None
         self._arm: ArmStep | None = None
         self._drawn = Drawn()
         self._rewards = torch.empty(0)
