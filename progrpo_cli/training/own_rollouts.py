@@ -53,9 +53,9 @@ class DrawsOwnRollouts(_Base):  # type: ignore[misc]  # TRL is not typed
             ) as unwrapped,
             in_evaluation(unwrapped),
         ):
-            return self._drawn(unwrapped, prompt_ids), None
+            return self._draw_completions(unwrapped, prompt_ids), None
 
-    def _drawn(self, model: Any, prompt_ids: list[list[int]]) -> list[list[int]]:
+    def _draw_completions(self, model: Any, prompt_ids: list[list[int]]) -> list[list[int]]:
         """A completion of each prompt. All chances come from the process's random state, which checkpoints hold."""
         chances = torch.rand((self.max_completion_length, len(prompt_ids)))
         size = ROWS_AT_ONCE if is_small(model) else len(prompt_ids)
@@ -63,16 +63,16 @@ class DrawsOwnRollouts(_Base):  # type: ignore[misc]  # TRL is not typed
             partial(
                 draw,
                 model,
-                self._prompts(prompt_ids[start : start + size]),
+                self._different_prompts(prompt_ids[start : start + size]),
                 chances[:, start : start + size],
                 ends=self.eos_token_ids,
-                distribution=self._distribution,
+                distribution=self._log_softmax,
             )
             for start in range(0, len(prompt_ids), size)
         ]
         return [tokens for part in drawn_in_order(model, draws) for tokens in part.tokens]
 
-    def _prompts(self, prompt_ids: list[list[int]]) -> Prompts:
+    def _different_prompts(self, prompt_ids: list[list[int]]) -> Prompts:
         """Each different prompt once, padded on the left."""
         unique = {ids: place for place, ids in enumerate(dict.fromkeys(map(tuple, prompt_ids)))}
         width = max(map(len, unique))
@@ -84,5 +84,5 @@ class DrawsOwnRollouts(_Base):  # type: ignore[misc]  # TRL is not typed
             rows=torch.tensor([unique[tuple(ids)] for ids in prompt_ids], device=device),
         )
 
-    def _distribution(self, logits: torch.Tensor) -> torch.Tensor:
+    def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         return (logits.float() / self.temperature).log_softmax(dim=-1)
