@@ -29,17 +29,15 @@ def base_beside(scores: Scores, base_run: Path) -> tuple[Scores | None, str]:
     Of several the one with as many samples, else the one with the most; then the newest.
 
     Returns:
-        It or None, and then in words how the base was evaluated instead; empty if it was not.
+        It or None, and then in words how the base was evaluated instead, the nearest; empty if it was not.
     """
     every = [each for path in sorted(base_run.glob("eval/*/scores.json")) if (each := _read(path)) is not None]
     alike = [each for each in every if each.key.comparable(scores.key)]
     if alike:
         return max(alike, key=lambda each: (each.n == scores.n, each.n, each.scored_at)), ""
     of_task = [each for each in every if (each.task, each.split) == (scores.task, scores.split)]
-    newest = max(of_task, key=lambda each: each.scored_at, default=None)
-    if newest is None:
-        return None, ""
-    return None, differences(newest.key, scores.key, len(newest.counts), len(scores.counts))
+    otherwise = [differences(each.key, scores.key, len(each.counts), len(scores.counts)) for each in of_task]
+    return None, min(otherwise, key=lambda said: said.count(","), default="")
 
 
 def _read(path: Path) -> Scores | None:

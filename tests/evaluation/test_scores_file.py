@@ -170,7 +170,7 @@ def test_the_base_beside_a_run_is_one_that_can_be_compared(tmp_path: Path) -> No
     assert beside is not None
     assert (beside.n, beside.backend, otherwise) == (8, "hf", "")
     assert base_beside(scores(n=16), base)[0].n == 64  # type: ignore[union-attr]
-    assert base_beside(scores(ids=["a"]), base) == (None, "3 against 1 problems, back end vllm against hf")
+    assert base_beside(scores(ids=["a"]), base) == (None, "3 against 1 problems")
     assert base_beside(scores(task="maths"), base) == (None, "")
     (base / "eval" / "e0" / "scores.json").write_text("{")
     assert base_beside(run, base)[0] is not None
