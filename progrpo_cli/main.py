@@ -241,6 +241,10 @@ def report(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no W&B server: read what was fetched before.")
     ] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="Say how many seeds and problems would show a difference with 80 %.")
+    ] = False,
+    difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = 0.05,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -257,6 +261,8 @@ def report(
             k=None if k is None else _integers("--k", k),
             mixed=mixed,
             offline=offline,
+            power=power,
+            difference=difference,
             as_json=as_json,
         )
 

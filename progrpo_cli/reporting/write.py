@@ -17,6 +17,7 @@ from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.helper import helper
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.page import Content, page
+from progrpo_cli.reporting.power import power_table
 from progrpo_cli.reporting.provenance import commands, provenance_table
 from progrpo_cli.reporting.published import published_table
 from progrpo_cli.reporting.summary import caveats, findings
@@ -35,6 +36,8 @@ class ReportResult:
     files: list[Path]
     main: Table
     ablations: list[Table]
+    power: Table | None
+    """How many seeds and problems would show a difference, if that was asked for."""
     provenance: Table
     published: Table
     terminal_figure: list[str]
@@ -52,6 +55,7 @@ def build_report(
     ks: Sequence[int] | None = None,
     mixed: bool = False,
     offline: bool = False,
+    power: float | None = None,
 ) -> ReportResult:
     """Read the runs, compare them, and write tables and figures into ``out``.
 
@@ -63,6 +67,7 @@ def build_report(
         ks: the k of Pass@k; None: those that the evaluations were scored with.
         mixed: show evaluations of one task and split that were measured differently, with footnotes.
         offline: ask no W&B server, read what was fetched before.
+        power: say how many seeds and problems would show this difference to the baseline.
 
     Raises:
         RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
@@ -91,8 +96,9 @@ def build_report(
         over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
         provenance = provenance_table(evaluated, found)
         published = published_table()
+        planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
         tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
-        files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
+        files = _write_tables([main, *ablations, *planned, provenance, published], out, formats, found.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
         drawn = [*over_all(), *over_settings()]
@@ -102,28 +108,39 @@ def build_report(
         content = Content(
             findings=findings(evaluated, main),
             caveats=caveats(evaluated, main, found.notes),
-            tables=[main, *ablations, published],
+            tables=[main, *ablations, *planned, published],
             figures=drawn,
             provenance=provenance,
             commands={
                 **commands(evaluated),
-                reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed): "Made this report:",
+                reproduce(
+                    read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, power=power
+                ): "Made this report:",
             },
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(columns)
-    return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
+    return ReportResult(
+        out, files, main, ablations, next(iter(planned), None), provenance, published, curves, found.notes
+    )
 
 
 def reproduce(
-    read_from: Sequence[str], *, out: Path, baseline: str | None, ks: Sequence[int] | None, mixed: bool
+    read_from: Sequence[str],
+    *,
+    out: Path,
+    baseline: str | None,
+    ks: Sequence[int] | None,
+    mixed: bool,
+    power: float | None = None,
 ) -> str:
     """The command that makes this report again."""
     options = [
         *(["--baseline", baseline] if baseline else []),
         *(["--k", ",".join(map(str, ks))] if ks else []),
         *(["--mixed"] if mixed else []),
+        *(["--power", "--difference", f"{power:g}"] if power is not None else []),
     ]
     return shlex.join(["progrpo", "report", *read_from, *options, "--out", str(out)])
 
