@@ -247,6 +247,10 @@ def report(
     training: Annotated[
         bool, typer.Option("--training", help="Pass@k on the training problems beside the test's.")
     ] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="Say how many seeds and problems would show a difference with 80 %.")
+    ] = False,
+    difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = 0.05,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -264,6 +268,8 @@ def report(
             mixed=mixed,
             offline=offline,
             training=training,
+            power=power,
+            difference=difference,
             as_json=as_json,
         )
 

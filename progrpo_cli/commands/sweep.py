@@ -293,8 +293,8 @@ def show(result: dict[str, Any]) -> None:
     metrics = [key for key in result["trials"][0] if key.startswith("pass@") or key in ("entropy", "distinct_correct")]
     several = len(result["objectives"]) > 1
     table = Table(
-        title=f"{result['study_dir']}: validation split, mean over seeds with 95 % interval, best "
-        f"{result['objective']['metric']} first"
+        title=f"{result['study_dir']}: validation split, mean over seeds with 95 % interval, ordered by "
+        f"{result['objective']['metric']}"
     )
     for column in ("parameters", "seeds", *metrics, *(["front"] if several else [])):
         table.add_column(column)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from progrpo_cli.metrics.bootstrap import crossed_method
-from progrpo_cli.reporting.compare import columns_of
+from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_method
+from progrpo_cli.reporting.compare import columns_of, one_seed
 from progrpo_cli.reporting.conditions import footnotes
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Row
@@ -30,13 +30,29 @@ def caption(rows: Sequence[Row], found: Found) -> list[str]:
     sentences.append(f"Intervals: {crossed_method()}. Entropy in nats at the sampling temperature.")
     if has_few_seeds(rows):
         sentences.append(
-            f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals lean on seeds being normal around the method; "
-            "with one seed they and p are about that one policy, not about the method."
+            f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals lean on seeds being normal around the method."
         )
+    sentences += about_too_few_seeds(rows)
     if any(row.split == "validation" for row in rows):
         sentences.append("Validation split: what settings were chosen on; not a final result.")
     if any(row.split == "rl" for row in rows):
         sentences.append("Split rl: the problems that training drew from; no result about new ones.")
+    return sentences
+
+
+def about_too_few_seeds(rows: Sequence[Row]) -> list[str]:
+    """What is not known of methods with one or two seeds: a sentence each, none where there are none."""
+    sentences = []
+    if one_seed(rows):
+        sentences.append(
+            "One seed a method in some rows: their intervals and differences are about these policies, and nothing is "
+            "tested about the methods."
+        )
+    if any(1 < len(row.evaluations) < ENOUGH_SEEDS and not row.run.is_model for row in rows):
+        sentences.append(
+            f"Too few seeds in some rows: with fewer than {ENOUGH_SEEDS} an interval may hold the method's value less "
+            "often than it says."
+        )
     return sentences
 
 

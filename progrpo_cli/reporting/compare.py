@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES
-from progrpo_cli.metrics.bootstrap import PROBABILITY, Bounds, Crossed, Interval, crossed
+from progrpo_cli.metrics.bootstrap import Bounds, Crossed, Interval, bounds_of, crossed
 from progrpo_cli.metrics.passk import Floats
 from progrpo_cli.reporting.frame import Row
 
@@ -45,7 +45,7 @@ def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str,
             compared_to.setdefault(name, []).append(row.name)
         for to, names in compared_to.items():
             together = {name: values for name, values in groups.items() if name == to or name in names}
-            results = crossed(together, bounds=_bounds(same, metric), baseline=to)
+            results = crossed(together, bounds=_bounds(same, metric), baseline=to, policies=_policies(same))
             found.update({name: results[name] for name in names})
     return {row.name: found[row.name] for row in rows if row.name in found}
 
@@ -75,6 +75,8 @@ def alike(rows: Sequence[Row], metric: str = "") -> list[list[Row]]:
 def clearly_best(rows: Sequence[Row], metric: str) -> str | None:
     """The name of the row with the highest mean, if the paired interval of its lead over the next one excludes 0.
 
+    None where one of the two is a method with one seed: nothing is tested about methods then.
+
     Args:
         rows: measured and sampled alike, see :func:`alike`.
         metric: what is compared.
@@ -85,14 +87,21 @@ def clearly_best(rows: Sequence[Row], metric: str) -> str | None:
         return None
     (first, of_first), (second, of_second) = (values[name] for name in ranked[:2])
     groups: dict[str, Floats] = {second.name: of_second, first.name: of_first}
-    lead = crossed(groups, bounds=_bounds([of_row for of_row, _ in values.values()], metric), baseline=second.name)[
-        first.name
-    ].difference
-    return first.name if lead is not None and lead.low > 0 else None
+    limits, policies = _bounds([row for row, _ in values.values()], metric), _policies([first, second])
+    lead = crossed(groups, bounds=limits, baseline=second.name, policies=policies)[first.name]
+    return first.name if lead.p is not None and lead.difference is not None and lead.difference.low > 0 else None
+
+
+def one_seed(rows: Sequence[Row]) -> bool:
+    """Whether a trained method among the rows has one seed: nothing is tested about it."""
+    return any(len(row.evaluations) == 1 and not row.run.is_model for row in rows)
+
+
+def _policies(rows: Sequence[Row]) -> set[str]:
+    """The names of rows that are one given policy each: models that no run of ours trained."""
+    return {row.name for row in rows if row.run.is_model}
 
 
 def _bounds(rows: Sequence[Row], metric: str) -> Bounds | None:
     """What a problem's value cannot leave."""
-    if metric == "distinct_correct":
-        return 0.0, float(max(e.n for row in rows for e in row.evaluations))
-    return PROBABILITY if metric.startswith("pass@") else None
+    return bounds_of(metric, max(e.n for row in rows for e in row.evaluations))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from progrpo_cli.reporting.ablations import swept_key
-from progrpo_cli.reporting.compare import alike, compare, curve, preferred
+from progrpo_cli.reporting.compare import alike, compare, curve, one_seed, preferred
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.table import Table
 
@@ -43,6 +43,8 @@ def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tup
             left_out.append(f" {rows[0].task}: {described} are not drawn; main.csv has them.")
             rows = [row for row in rows if row.name in order[:MOST_LINES]]
         chosen.append(rows)
+    if one_seed([row for rows in chosen for row in rows]):
+        left_out.append(" Where a method has one seed it is one policy: nothing here is tested about methods.")
     return chosen, "".join(left_out)
 
 

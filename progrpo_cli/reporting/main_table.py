@@ -108,7 +108,8 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
     if best:
         sentences.append("Bold: the best of its task and split whose paired 95 % interval over the next excludes 0.")
     if baseline is not None:
-        sentences += _about_differences(baseline, metrics)
+        tested = any(record.get(f"{metric}_diff_p") is not None for record in records for metric in metrics)
+        sentences += _about_differences(baseline, metrics, tested=tested)
         if any(row.brackets for row in frame.rows):
             sentences.append(f"A row is only set against the row of {baseline} that was measured and sampled alike.")
     return Table("main", "Methods and tasks", table, tuple(metrics), baseline, tuple(sentences), frozenset(best))
@@ -127,11 +128,14 @@ def _adjusted(compared: dict[str, dict[str, Crossed]]) -> dict[tuple[str, str], 
     )
 
 
-def _about_differences(baseline: str, metrics: Sequence[str]) -> list[str]:
-    tested = ", ".join(metric for metric in metrics if metric not in NEITHER_GOOD_NOR_BAD)
+def _about_differences(baseline: str, metrics: Sequence[str], *, tested: bool) -> list[str]:
+    paired = f"Differences: row minus {baseline}, paired over problems."
+    if not tested:
+        return [paired]
+    names = ", ".join(metric for metric in metrics if metric not in NEITHER_GOOD_NOR_BAD)
     return [
-        f"Differences: row minus {baseline}, paired over problems.",
-        f"p: {p_method()}; corrected by Holm over the family of all rows x {tested} of a task and split. "
+        paired,
+        f"p: {p_method()}; corrected by Holm over the family of all tested rows x {names} of a task and split. "
         "Entropy is not tested: more of it is neither better nor worse.",
     ]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progrpo_cli.reporting.budgets import about_budgets
-from progrpo_cli.reporting.caption import FEW_SEEDS, has_few_seeds, seeds_of
-from progrpo_cli.reporting.compare import alike, preferred
+from progrpo_cli.reporting.caption import FEW_SEEDS, about_too_few_seeds, has_few_seeds, seeds_of
+from progrpo_cli.reporting.compare import alike, one_seed, preferred
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.main_table import NEITHER_GOOD_NOR_BAD
 from progrpo_cli.reporting.table import Table
 from progrpo_cli.reporting.views import missing, records_of
 
 LEVEL = 0.05
+SHOWN = 4
+"""So many policies are named where nothing is tested about methods."""
 
 
 def findings(frame: Frame, main: Table) -> list[str]:
@@ -27,8 +29,15 @@ def findings(frame: Frame, main: Table) -> list[str]:
             measured = [index for index in indices if not missing(records[index][metric])]
             if not measured:
                 continue
-            first = max(measured, key=lambda index: _value(records[index][metric]))
+            measured.sort(key=lambda index: _value(records[index][metric]), reverse=True)
+            first = measured[0]
             sentence = f"{where}: {records[first]['method']} has the highest {metric}, {records[first][metric]:.3f}"
+            if one_seed([row for row in rows if row.name in [records[index]["method"] for index in measured[:2]]]):
+                sentences.append(
+                    f"{where}: {_listed(records, measured[:SHOWN], metric)}: of these policies. One seed a method: "
+                    "nothing is tested about methods."
+                )
+                continue
             if len(measured) > 1:
                 clear = (first, metric) in main.best
                 doubt = "the interval of its lead over the next excludes 0" if clear else "its lead may be chance"
@@ -45,8 +54,9 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
     if has_few_seeds(rows):
         found.append(
             f"{seeds_of(rows).capitalize()} a method, fewer than {FEW_SEEDS}: intervals lean on seeds being normal "
-            "around the method; with one seed they are about one trained policy."
+            "around the method."
         )
+    found += about_too_few_seeds(rows)
     if any(row.split != "test" for row in rows):
         found.append("Some tasks have no test split here: what settings were chosen on is too favourable.")
     if any(row.split == "rl" for row in rows):
@@ -62,11 +72,11 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
     found += about_budgets(rows)
     if _swept(rows):
         found.append("Several settings of one method are compared: the best of them looks better than it is.")
-    if main.baseline is not None:
+    if main.baseline is not None and any(main.frame[f"{metric}_diff_p"].notna().any() for metric in main.metrics):
         found.append(
             "p values are corrected within a task and split, not over tasks, metrics left out or looks at the data."
         )
-    else:
+    elif main.baseline is None:
         found.append("There is no baseline among the rows: no differences have been tested.")
     if notes:
         found.append(f"{len(notes)} remarks about what was read or left out stand under Notes.")
@@ -85,6 +95,11 @@ def _differences(where: str, records: Sequence[dict[str, object]], main: Table) 
     return [
         f"{where}: {len(clear)} of {len(tested)} differences to {main.baseline} have a corrected p <= {LEVEL}{said}."
     ]
+
+
+def _listed(records: Sequence[dict[str, object]], indices: Sequence[int], metric: str) -> str:
+    values = (f"{records[index]['method']} {_value(records[index][metric]):.3f}" for index in indices)
+    return f"{metric} {', '.join(values)}"
 
 
 def _judged(main: Table) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from progrpo_cli.metrics.tail import LEAST_P
 from progrpo_cli.reporting.budgets import COLUMNS as BUDGET
 from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS
 from progrpo_cli.reporting.identity import shown
@@ -126,8 +127,9 @@ def _value(row: dict[str, object], metric: str, *, bold: bool) -> Cell:
 
 
 def _difference(row: dict[str, object], metric: str) -> Cell:
-    value, low, high, _, p_holm = (row[f"{metric}{part}"] for part in DIFFERENCE_PARTS)
+    value, low, high, p, p_holm = (row[f"{metric}{part}"] for part in DIFFERENCE_PARTS)
     if not isinstance(value, float) or missing(value):
         return Cell("", "")
-    tested = "" if missing(p_holm) else f" p {p_holm:.2g}"
+    at_most = "<= " if isinstance(p, float) and p <= LEAST_P else ""
+    tested = "" if missing(p_holm) else f" p {at_most}{p_holm:.2g}"
     return Cell(f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{tested}", value)

@@ -17,6 +17,7 @@ from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.helper import helper
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.page import Content, page
+from progrpo_cli.reporting.power import power_table
 from progrpo_cli.reporting.provenance import commands, provenance_table
 from progrpo_cli.reporting.published import published_table
 from progrpo_cli.reporting.summary import caveats, findings
@@ -36,6 +37,8 @@ class ReportResult:
     files: list[Path]
     main: Table
     ablations: list[Table]
+    power: Table | None
+    """How many seeds and problems would show a difference, if that was asked for."""
     provenance: Table
     published: Table
     training: list[Table]
@@ -56,6 +59,7 @@ def build_report(
     mixed: bool = False,
     offline: bool = False,
     training: bool = False,
+    power: float | None = None,
 ) -> ReportResult:
     """Read the runs, compare them, and write tables and figures into ``out``.
 
@@ -68,6 +72,7 @@ def build_report(
         mixed: show evaluations of one task and split that were measured differently, with footnotes.
         offline: ask no W&B server, read what was fetched before.
         training: put Pass@k on the training problems beside the test's.
+        power: say how many seeds and problems would show this difference to the baseline.
 
     Raises:
         RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
@@ -97,19 +102,21 @@ def build_report(
         provenance = provenance_table(evaluated, found)
         published = published_table()
         of_training = [training_table(evaluated, main)] if training else []
+        planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
         tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
-        files = _write_tables([main, *ablations, *of_training, provenance, published], out, formats, found.notes)
+        tables = [main, *ablations, *of_training, *planned, provenance, published]
+        files = _write_tables(tables, out, formats, found.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
         drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], found)
     if "html" in formats:
-        again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training)
+        again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training, power=power)
         content = Content(
             findings=findings(evaluated, main),
             caveats=caveats(evaluated, main, found.notes),
-            tables=[main, *ablations, *of_training, published],
+            tables=[main, *ablations, *of_training, *planned, published],
             figures=drawn,
             provenance=provenance,
             commands={
@@ -120,7 +127,18 @@ def build_report(
         )
         files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(columns)
-    return ReportResult(out, files, main, ablations, provenance, published, of_training, curves, found.notes)
+    return ReportResult(
+        out,
+        files,
+        main,
+        ablations,
+        next(iter(planned), None),
+        provenance,
+        published,
+        of_training,
+        curves,
+        found.notes,
+    )
 
 
 def reproduce(
@@ -131,6 +149,7 @@ def reproduce(
     ks: Sequence[int] | None,
     mixed: bool,
     training: bool = False,
+    power: float | None = None,
 ) -> str:
     """The command that makes this report again."""
     options = [
@@ -138,6 +157,7 @@ def reproduce(
         *(["--k", ",".join(map(str, ks))] if ks else []),
         *(["--mixed"] if mixed else []),
         *(["--training"] if training else []),
+        *(["--power", "--difference", f"{power:g}"] if power is not None else []),
     ]
     return shlex.join(["progrpo", "report", *read_from, *options, "--out", str(out)])
 

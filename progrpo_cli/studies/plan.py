@@ -94,6 +94,13 @@ class Plan:
         return tuple(self.space.seeds)
 
     @property
+    def samples(self) -> int:
+        """Samples a validation problem, by which runs are judged."""
+        from progrpo_cli.evaluation.settings import samples_needed
+
+        return samples_needed(list(self.space.k), None)
+
+    @property
     def metrics(self) -> list[str]:
         """What is kept of a run's validation scores, by their names in ``scores.json``."""
         return [*(f"pass@{k}" for k in self.space.k), "entropy", "distinct_correct"]

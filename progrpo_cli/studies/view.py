@@ -53,6 +53,12 @@ def best_so_far(plan: Plan, found: Rows) -> str | None:
     return f"{objective.metric} {means[best]:.3f} with {shown}"
 
 
+def _first(plan: Plan) -> str:
+    """With one seed a trial nothing is said about settings: a higher value is not a better setting."""
+    maximize = plan.space.objectives[0].direction == "maximize"
+    return "best" if len(plan.seeds) > 1 else "highest" if maximize else "lowest"
+
+
 def duration(seconds: float | None) -> str:
     """``2 h 5 min``, ``40 s``; a question mark for None."""
     if seconds is None:
@@ -78,7 +84,7 @@ class _Lines:
         updates = sum(row["updates"] for row in found)
         log.info(
             f"study {self._plan.name}: {counted(found)}; {updates} updates, {alive} workers; "
-            f"about {duration(left)} left" + (f"; best {best}" if best else "")
+            f"about {duration(left)} left" + (f"; {_first(self._plan)} {best}" if best else "")
         )
 
 
@@ -113,7 +119,7 @@ class _Live:
         left = duration(self._pace.left(found))
         return Group(
             f"study {self._plan.directory}: {counted(found)}; {alive} workers; about {left} left",
-            f"best so far: {best_so_far(self._plan, found) or 'no trial is complete yet'}",
+            f"{_first(self._plan)} so far: {best_so_far(self._plan, found) or 'no trial is complete yet'}",
             table,
         )
 

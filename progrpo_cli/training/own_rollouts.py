@@ -85,4 +85,5 @@ class DrawsOwnRollouts(_Base):  # type: ignore[misc]  # TRL is not typed
         )
 
     def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        return (logits.float() / self.temperature).log_softmax(dim=-1)
+        logps: torch.Tensor = (logits.float() / self.temperature).log_softmax(dim=-1)
+        return logps

@@ -32,8 +32,12 @@ Batch = dict[str, Any]
 CLIP_FRACTIONS = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 
 
-class LabTrainer(  # type: ignore[misc]  # TRL is not typed
-    StopsWhereNotFinite, DurableCheckpoints, DrawsOwnRollouts, LeanScoring, GRPOTrainer
+class LabTrainer(
+    StopsWhereNotFinite,
+    DurableCheckpoints,
+    DrawsOwnRollouts,
+    LeanScoring,
+    GRPOTrainer,  # type: ignore[misc]  # TRL is not typed
 ):
     """GRPO in the shared recipe, changed where ``method`` says so.
 

@@ -7,7 +7,7 @@ import yaml
 from made_up_runs import BASE, make_scores, write_run
 
 from progrpo_cli.errors import RequestError, WorkError
-from progrpo_cli.metrics.bootstrap import crossed
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.reporting import views
@@ -49,7 +49,8 @@ def test_the_main_table_is_what_its_definition_says(lab, tmp_path):
     grpo = np.array([_per_problem(make_scores(seed=10 + seed, rate=0.3), 8) for seed in (0, 1)])
     strong = np.array([_per_problem(make_scores(seed=100 + seed, rate=0.6), 8) for seed in (0, 1)])
     row = frame.set_index("method").loc["progrpo (method.arm.alpha=1)"]
-    expected = crossed({"grpo": grpo, "progrpo (method.arm.alpha=1)": strong}, baseline="grpo")[row.name]
+    groups = {"grpo": grpo, "progrpo (method.arm.alpha=1)": strong}
+    expected = crossed(groups, bounds=PROBABILITY, baseline="grpo")[row.name]
     assert row["pass@8"] == strong.mean()
     assert row["pass@8_diff"] == pytest.approx(strong.mean() - grpo.mean())
     measured = [row["pass@8_low"], row["pass@8_high"], row["pass@8_diff_low"], row["pass@8_diff_high"]]
@@ -414,7 +415,7 @@ def test_differences_are_tested_and_corrected_over_the_stated_family(lab, tmp_pa
         assert (p[name, metric] < 0.049) <= (not low <= 0 <= high)
     said = " ".join(result.main.caption)
     assert "crossed-bootstrap test" in said
-    assert "Holm over the family of all rows x pass@1, pass@8, distinct_correct of a task and split" in said
+    assert "Holm over the family of all tested rows x pass@1, pass@8, distinct_correct of a task and split" in said
 
 
 def test_published_figures_stand_beside_and_never_in_main_csv(lab, tmp_path):
