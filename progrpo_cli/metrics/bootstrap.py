@@ -180,7 +180,6 @@ def crossed(
     ends = draws_of_mean(np.stack(list(of_problems.values())), limits, resamples=resamples, seed=seed)
     drawn = dict(zip(of_problems, zip(*ends, strict=True), strict=True))
     tested = {name for name, values in groups.items() if len(values) > 1 or name in policies}
-    problems = next(iter(averaged.values())).size
     results: dict[str, Crossed] = {}
     for name in groups:
         mean, _ = _with_seeds(averaged[name], drawn[name], spreads[name], seed, bounds)
@@ -189,7 +188,7 @@ def crossed(
             paired, both = f"{name} - ", _welch(spreads[name], spreads[baseline])
             difference, (lows, highs) = _with_seeds(of_problems[paired], drawn[paired], both, seed, widest)
             if tested >= {name, baseline}:
-                p = two_sided(lows, highs, drawn[paired], difference.value, problems - 1, both)
+                p = two_sided(lows, highs, drawn[paired], of_problems[paired], widest, both)
         results[name] = Crossed(mean, difference, p)
     return results
 

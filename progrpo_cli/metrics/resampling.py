@@ -24,7 +24,7 @@ _CHUNK_VALUES = 250_000  # 2 MB of weights at a time, however many problems ther
 _ROWS_AT_ONCE = 32  # 2.5 MB of draws each, in one product of matrices
 _LONGEST = 12.706
 """The longest studentised deviation that counts, in standard errors: Student's t for two values."""
-_UNSEEN_IS_WORST = 2 / 3
+UNSEEN_IS_WORST = 2 / 3
 _SPREAD = (3.0, 10.0)
 _SKEW = (5.0, 20.0)
 """How many problems must carry the spread, and the skew, for studentised draws to count, and to count alone."""
@@ -102,6 +102,11 @@ def _distances(values: Floats, bounds: Bounds) -> Floats:
     return distances
 
 
+def unseen_values(values: Floats, bounds: Bounds) -> tuple[float, float]:
+    """The least and the greatest value that :func:`draws_of_mean` reckons with for a problem not seen, of (P,)."""
+    return _worst(values, bounds, float(trust(values[None, :], bounds)[0]))
+
+
 def _worst(values: Floats, bounds: Bounds, share: float) -> tuple[float, float]:
     """What values a problem may have that was not seen.
 
@@ -162,7 +167,7 @@ def _with_unseen(
     for start in range(0, resamples, size):
         weights = random.standard_exponential((min(size, resamples - start), values.shape[1] + 1))
         weights /= weights.sum(axis=1, keepdims=True)
-        is_worst = random.random(len(weights)) < _UNSEEN_IS_WORST
+        is_worst = random.random(len(weights)) < UNSEEN_IS_WORST
         seen = values @ weights[:, :-1].T
         here = slice(start, start + len(weights))
         lows[:, here] = seen + weights[:, -1] * np.where(is_worst, lowest, highest)

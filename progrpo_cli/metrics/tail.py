@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
+from progrpo_cli.metrics.resampling import UNSEEN_IS_WORST, Bounds, unseen_values
 from progrpo_cli.metrics.student import quantile, upper_tail
 
 Floats = npt.NDArray[np.float64]
@@ -18,23 +21,33 @@ _ANCHOR = 0.01
 
 
 def two_sided(
-    lows: Floats, highs: Floats, drawn: tuple[Floats, Floats], value: float, freedom: int, seeds: tuple[float, float]
+    lows: Floats,
+    highs: Floats,
+    drawn: tuple[Floats, Floats],
+    values: Floats,
+    bounds: Bounds | None,
+    seeds: tuple[float, float],
 ) -> float:
     """The level at which the interval would just touch 0, at least :data:`LEAST_P`.
 
     Args:
         lows, highs: draws of both ends with the errors of problems and seeds, (B,).
         drawn: the same with the problems' error alone, (B,).
-        value: the mean that they are draws of.
-        freedom: degrees of freedom of the problems' part.
+        values: what they are draws of the mean of, (P,).
+        bounds: of these values.
         seeds: standard error (0: there is none) and degrees of freedom of the seeds' part.
     """
     below, above = int((lows <= 0).sum()), int((highs >= 0).sum())
     smaller = min(below, above)
     share = (smaller + 1) / (len(lows) + 1)  # one more resample than drawn, so never 0
+    value = float(values.mean())
     if smaller < _COUNTED and value != 0:
         ends, sign = (drawn[0], 1.0) if below <= above else (drawn[1], -1.0)
-        share = min((_COUNTED + 1) / (len(lows) + 1), _continued(sign * ends, sign * value, freedom, seeds))
+        beyond = _continued(sign * ends, sign * value, len(values) - 1, seeds)
+        if bounds is not None:
+            least, greatest = unseen_values(values, bounds)
+            beyond = max(beyond, _by_unseen(sign * values, least if sign > 0 else -greatest))
+        share = min((_COUNTED + 1) / (len(lows) + 1), beyond)
     return float(min(1.0, max(LEAST_P, 2 * share)))
 
 
@@ -58,3 +71,28 @@ def _continued(ends: Floats, value: float, freedom: int, seeds: tuple[float, flo
     middles = value - scale * (steps[1:] + steps[:-1]) / 2
     far = float((-np.diff(levels) * upper_tail(middles / error, of_seeds)).sum() + levels[-1])
     return float(upper_tail(ends[cut:] / error, of_seeds).sum()) / len(ends) + far
+
+
+def _by_unseen(values: Floats, unseen: float) -> float:
+    """The chance that Dirichlet weights over the values (P,) and a worst one that was not seen have a mean below 0.
+
+    That of a sum of exponentials, by Lugannani and Rice's saddlepoint formula (Adv. Appl. Probab. 12, 1980). It keeps a
+    few problems that all speak for one side from saying more than the sign test: for k such problems it is about
+    ``UNSEEN_IS_WORST * 0.5 ** k``.
+    """
+    every = np.append(values, unseen)
+    if unseen >= 0 or every.mean() <= 0:
+        return 0.0 if unseen >= 0 else 0.5
+    low, high = 1 / float(every.min()), 0.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (low, middle) if float((every / (1 - middle * every)).sum()) > 0 else (middle, high)
+    at = (low + high) / 2
+    exponent = float(-np.log1p(-at * every).sum())
+    root = -math.sqrt(max(0.0, -2 * exponent))
+    scaled = at * math.sqrt(float(((every / (1 - at * every)) ** 2).sum()))
+    if root > -1e-3:
+        return UNSEEN_IS_WORST / 2
+    density = math.exp(-(root**2) / 2) / math.sqrt(2 * math.pi)
+    chance = math.erfc(-root / math.sqrt(2)) / 2 + density * (1 / root - 1 / scaled)
+    return UNSEEN_IS_WORST * min(0.5, max(0.0, chance))

@@ -16,7 +16,7 @@ def _p(one, other, **options):
     return crossed(groups, baseline="one", policies=groups, **options)["other"].p
 
 
-@pytest.mark.parametrize("t", [2.0, 3.5, 4.5, 5.5])
+@pytest.mark.parametrize("t", [2.0, 3.0, 4.0, 5.0])
 def test_of_normal_values_it_is_the_paired_t_test(t):
     values = np.random.default_rng(0).normal(size=200)
     values = (values - values.mean()) / values.std(ddof=1)
