@@ -51,6 +51,8 @@ CASES = [
     (["sweep", "--space", "arm_joint", "train.eval_every=0"], "eval_every"),
     (["sweep", "--status"], "which study"),
     (["sweep", "--space", "arm_alpha", "--trust-config"], "--worker"),
+    (["report", "--power", "--difference", "0"], "--difference 0"),
+    (["report", "--difference", "0.1"], "give --power too"),
     (["report"], "runs"),
     (["report", "--format", "docx"], "docx"),
     (["list", "spces"], "spaces"),
