@@ -80,7 +80,7 @@ def test_a_disk_without_room_for_one_more_line(progrpo: CommandLine, small_disk:
     fill(small_disk / "somebody-elses")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     last = err.strip().splitlines()[-1]
     assert last.startswith("progrpo: ")
     assert "No space left on device" in last
