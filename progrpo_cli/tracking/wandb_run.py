@@ -106,7 +106,7 @@ class _Wandb:
 
 @contextmanager
 def _no_tracebacks_of_logging() -> Iterator[None]:
-    """W&B keeps a log of its own in the run directory: on a full disk `logging` would print a traceback a line of it."""
+    """W&B keeps a log of its own in the run directory: on a full disk `logging` prints a traceback for each line."""
     before = logging.raiseExceptions
     logging.raiseExceptions = False
     try:
