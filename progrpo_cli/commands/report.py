@@ -50,12 +50,12 @@ def report(
             "out": str(result.out),
             "files": [str(file) for file in result.files],
             "main": render.json_rows(result.main),
-            **{table.name: render.json_rows(table) for table in result.training},
+            **{table.name: render.json_rows(table) for table in (*result.frontier, *result.training)},
             "notes": result.notes,
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     elif "term" in wanted:
         render.to_terminal(result.main, result.notes)
         sys.stdout.write("\n" + "\n".join(result.terminal_figure) + "\n")
-        for table in (*result.ablations, *result.training, result.published):
+        for table in (*result.frontier, *result.ablations, *result.training, result.published):
             render.to_terminal(table, [])

@@ -1,0 +1,262 @@
+"""Whether a policy does better than its base at another temperature: the line that temperatures draw, as a control.
+
+In the plane of Pass@1 and Pass@k each temperature of the base is a point. Drawing a temperature by a coin for each
+problem, and then all samples of the problem at it, reaches every point between two of them: Pass@1 and Pass@k are means
+over problems, so theirs are mixed in the coin's proportions. (A coin for each sample would not do: Pass@k of mixed
+samples is no mixture of Pass@k.) So what the base reaches without training is the upper concave hull of its
+temperatures and everything that is worse in both: the line here is the largest Pass@k at a given Pass@1 or more.
+
+The height of a policy is its Pass@k less the line at its Pass@1. Right of the line no temperature has as high a Pass@1:
+the margin, its Pass@1 less that of the best temperature, is what counts there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from progrpo_cli.metrics.bootstrap import RESAMPLES, SEED, Interval
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+_CHUNK_VALUES = 500_000
+_LONGEST = 12.706
+"""The longest studentised deviation that counts, in standard errors: Student's t for two values."""
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a policy, or the mean of a method's seeds, stands to the temperatures of its base."""
+
+    pass_1: float
+    pass_k: float
+    height: Interval
+    """Pass@k less the line at the policy's Pass@1; where that is beyond the line, less the line's right end."""
+    margin: Interval
+    """Pass@1 less that of the base's best temperature."""
+    left: int
+    right: int
+    share: float
+    """The temperatures that reach the line at the policy's Pass@1, by their places, and the right one's share of the
+    problems: one temperature alone where both are the same."""
+
+    @property
+    def beyond(self) -> bool:
+        """Whether no temperature has its Pass@1, beyond noise."""
+        return self.margin.low > 0
+
+    @property
+    def better(self) -> bool:
+        """Whether no temperature, and no mixture of them, does as well, beyond noise."""
+        return self.beyond or self.height.low > 0
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The line at each draw's Pass@1, and how it depends on the means that it was made from."""
+
+    value: Floats
+    """(B,)"""
+    left: Ints
+    right: Ints
+    share: Floats
+    slope: Floats
+    """(B,) each: the ends of the segment by their places, the right one's weight, and the slope, at most 0."""
+
+
+def stand(
+    base_first: Floats,
+    base_last: Floats,
+    first: Floats,
+    last: Floats,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Standing:
+    """Height and margin of a policy or a method, each with its 95 % interval.
+
+    The errors of problems are studentised bootstrap draws: one draw of problems for the base at all temperatures and
+    the policy, which pairs them, and in each draw the line and its best temperature are found anew. A maximum over
+    noisy temperatures is too high; the deviations of the draws from what was measured hold the same excess, and the
+    interval (measured less deviation) takes it off again. Seeds add Student's t, as in
+    :func:`progrpo_cli.metrics.bootstrap.crossed`. With one seed the interval is about that policy.
+
+    Args:
+        base_first: (T, P) the base's Pass@1, a row a temperature and a column a problem.
+        base_last: (T, P) its Pass@k, in the same order.
+        first: (S, P) the policy's Pass@1, a row a seed, on the same problems.
+        last: (S, P) its Pass@k.
+        resamples: draws of problems.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no temperatures, seeds or problems, shapes that differ, or values that are not probabilities.
+    """
+    _check(base_first, base_last, first, last)
+    temperatures = len(base_first)
+    columns = np.vstack([base_first, base_last, first.mean(axis=0), last.mean(axis=0)])
+    means, seconds = _moments(columns, np.full((1, columns.shape[1]), 1 / columns.shape[1]))
+    line = _line_at(means[:temperatures], means[temperatures:-2], means[-2])
+    measured = _heights_and_margins(means, seconds, temperatures)
+    slope = float(line.slope[0])
+    spreads = (_of_seeds(last - slope * first), _of_seeds(first))
+    drawn = _draws(columns, measured, temperatures, resamples, seed)
+    height, margin = (
+        _interval(float(value[0]), errors, spread, len(first), seed)
+        for (value, _), errors, spread in zip(measured, drawn, spreads, strict=True)
+    )
+    return Standing(
+        pass_1=float(means[-2, 0]),
+        pass_k=float(means[-1, 0]),
+        height=height,
+        margin=margin,
+        left=int(line.left[0]),
+        right=int(line.right[0]),
+        share=float(line.share[0]),
+    )
+
+
+def hull(first: Floats, last: Floats) -> list[int]:
+    """The corners of the line, from left to right, as places in ``first`` and ``last`` (T,): mean Pass@1 and Pass@k.
+
+    The leftmost has the largest Pass@k of all; left of it the line goes on level.
+    """
+    corners: list[int] = []
+    for place in sorted(range(len(first)), key=lambda t: (-first[t], -last[t])):  # from the right: Pass@k has to rise
+        if corners and last[place] <= last[corners[-1]]:
+            continue
+        while len(corners) > 1 and _is_below(first, last, corners[-2], corners[-1], place):
+            corners.pop()
+        corners.append(place)
+    return corners[::-1]
+
+
+def _is_below(first: Floats, last: Floats, right: int, middle: int, left: int) -> bool:
+    """Whether the middle one is on or below the segment of the others."""
+    across = (first[right] - first[left]) * (last[middle] - last[left])
+    return bool(across <= (first[middle] - first[left]) * (last[right] - last[left]))
+
+
+def _check(base_first: Floats, base_last: Floats, first: Floats, last: Floats) -> None:
+    for name, one, other in (("the base", base_first, base_last), ("the policy", first, last)):
+        if one.ndim != 2 or 0 in one.shape or one.shape != other.shape:
+            raise ValueError(f"{name}: Pass@1 {one.shape} and Pass@k {other.shape} must be two equal tables, not empty")
+        if not all(((values >= 0) & (values <= 1)).all() for values in (one, other)):  # NaN is not, either
+            raise ValueError(f"{name}: Pass@1 and Pass@k must lie from 0 to 1")
+    if base_first.shape[1] != first.shape[1]:
+        raise ValueError("the base and the policy must have the same problems")
+
+
+def _line_at(first: Floats, last: Floats, x: Floats) -> _Line:
+    """The largest Pass@k of mixtures of temperatures whose Pass@1 is at least x, or is the largest there is.
+
+    Args:
+        first, last: (T, B) means of the temperatures in each draw.
+        x: (B,) the policy's Pass@1.
+    """
+    count, draws = first.shape
+    within = np.minimum(x, first.max(axis=0))
+    alone = np.where(first >= within, last, -np.inf)  # (T, B)
+    right = alone.argmax(axis=0)
+    every = np.arange(draws)
+    value, left = alone[right, every], right.copy()
+    share, slope = np.ones(draws), np.zeros(draws)
+    for one in range(count):
+        for other in range(count):
+            between = (first[one] < within) & (within <= first[other]) & (last[one] > last[other])
+            if not between.any():
+                continue
+            length = np.where(between, first[other] - first[one], 1.0)
+            weight = (within - first[one]) / length
+            mixed = last[one] + weight * (last[other] - last[one])
+            taken = between & (mixed > value + _ROUNDING)
+            value, share = np.where(taken, mixed, value), np.where(taken, weight, share)
+            slope = np.where(taken, (last[other] - last[one]) / length, slope)
+            left, right = np.where(taken, one, left), np.where(taken, other, right)
+    return _Line(value, left, right, share, slope)
+
+
+def _moments(columns: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Means (K, B) of the columns (K, P) under each draw's weights (B, P), and means of their products (K, K, B)."""
+    count = len(columns)
+    upper = np.triu_indices(count)
+    products = (columns[upper[0]] * columns[upper[1]]) @ weights.T
+    seconds = np.empty((count, count, len(weights)))
+    seconds[upper] = products
+    seconds[upper[::-1]] = products
+    return columns @ weights.T, seconds
+
+
+def _heights_and_margins(means: Floats, seconds: Floats, temperatures: int) -> list[tuple[Floats, Floats]]:
+    """Height and margin in each draw, (B,), each with the spread over problems of what it is a mean of to first order.
+
+    Args:
+        means: (K, B) of the temperatures' Pass@1, their Pass@k, the policy's Pass@1 and Pass@k.
+        seconds: (K, K, B) means of their products.
+    """
+    first, last, x, y = means[:temperatures], means[temperatures:-2], means[-2], means[-1]
+    line, best, every = _line_at(first, last, x), first.argmax(axis=0), np.arange(means.shape[1])
+    of_height, of_margin = np.zeros_like(means), np.zeros_like(means)
+    for place, share in ((line.left, 1 - line.share), (line.right, line.share)):
+        of_height[place, every] += line.slope * share
+        of_height[place + temperatures, every] -= share
+    of_height[-2], of_height[-1] = -line.slope, 1.0
+    of_margin[-2] = 1.0
+    of_margin[best, every] -= 1.0
+    return [
+        (y - line.value, _spread(of_height, means, seconds)),
+        (x - first[best, every], _spread(of_margin, means, seconds)),
+    ]
+
+
+def _spread(weights: Floats, means: Floats, seconds: Floats) -> Floats:
+    """(B,) standard deviations over problems of the sum of the columns by these weights (K, B)."""
+    second = np.einsum("kb,jb,kjb->b", weights, weights, seconds, optimize=True)
+    spread: Floats = np.sqrt(np.maximum(second - (weights * means).sum(axis=0) ** 2, 0.0))
+    return spread
+
+
+def _draws(
+    columns: Floats, measured: list[tuple[Floats, Floats]], temperatures: int, resamples: int, seed: int
+) -> list[Floats]:
+    """Errors of height and margin by the draw of problems, (resamples,) each."""
+    problems = columns.shape[1]
+    longest = _LONGEST / math.sqrt(max(1, problems - 1))
+    random = np.random.default_rng(seed)
+    size = max(1, _CHUNK_VALUES // max(problems, len(columns) ** 2))
+    errors: list[list[Floats]] = [[], []]
+    for start in range(0, resamples, size):
+        count = min(size, resamples - start)
+        drawn = random.integers(problems, size=(count, problems)) + problems * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * problems).reshape(count, problems) / problems
+        of_draw = _heights_and_margins(*_moments(columns, weights), temperatures)
+        for kept, (value, spread), (middle, of_measured) in zip(errors, of_draw, measured, strict=True):
+            deviation = value - middle
+            deviation[np.abs(deviation) < _ROUNDING] = 0.0
+            usual = np.abs(deviation) < longest * spread
+            studentised = np.divide(deviation, spread, out=longest * np.sign(deviation), where=usual)
+            kept.append(studentised * of_measured)
+    return [np.concatenate(kept) for kept in errors]
+
+
+def _of_seeds(values: Floats) -> float:
+    """The seeds' part of the standard error of the mean of (S, P), less the interaction that problems hold already."""
+    seeds, problems = values.shape
+    if seeds == 1:
+        return 0.0
+    of_seeds = values.mean(axis=1)
+    residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
+    interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1)) / values.size
+    return math.sqrt(max(0.0, float(of_seeds.var(ddof=1)) / seeds - interaction))
+
+
+def _interval(value: float, errors: Floats, of_seeds: float, seeds: int, seed: int) -> Interval:
+    if of_seeds > 0:
+        errors = errors + of_seeds * np.random.default_rng([seed, 1]).standard_t(seeds - 1, size=len(errors))
+    low, high = np.quantile(value - errors, (0.025, 0.975)).tolist()
+    return Interval(value, low, high)

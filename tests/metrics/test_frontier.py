@@ -1,0 +1,157 @@
+"""The line that a base's temperatures draw, and whether intervals around it hold what they promise."""
+
+import numpy as np
+import pytest
+
+from progrpo_cli.metrics.frontier import hull, stand
+from progrpo_cli.metrics.passk import pass_at_k_per_problem
+
+N, K = 64, 32
+
+
+def spread_around(mean: float, problems: int = 400) -> np.ndarray:
+    """(P,) values with that mean."""
+    values = np.linspace(-0.05, 0.05, problems)
+    return mean + values
+
+
+def made_of(points: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Pass@1 and Pass@k, (T, P) each, with these means."""
+    first, last = zip(*points, strict=True)
+    return np.stack([spread_around(x) for x in first]), np.stack([spread_around(y) for y in last])
+
+
+LINE = [(0.2, 0.8), (0.3, 0.9), (0.4, 0.7), (0.5, 0.7), (0.45, 0.72), (0.6, 0.3)]
+
+
+def test_the_corners_are_those_of_the_upper_hull_right_of_its_top():
+    first, last = np.array(LINE).T
+    assert hull(first, last) == [1, 3, 5]
+    assert hull(np.array([0.3]), np.array([0.5])) == [0]
+    assert hull(np.array([0.3, 0.3]), np.array([0.5, 0.6])) == [1]
+    assert hull(np.array([0.2, 0.3, 0.4]), np.array([0.6, 0.5, 0.4])) == [0, 2]  # in a row: the middle is no corner
+
+
+@pytest.mark.parametrize(
+    ("policy", "line", "left", "right", "share"),
+    [
+        ((0.4, 0.75), 0.8, 1, 3, 0.5),  # half way between two corners, above the temperature below them
+        ((0.1, 0.5), 0.9, 1, 1, 1.0),  # level to the left: the top does as well at a lower Pass@1
+        ((0.3, 0.95), 0.9, 1, 1, 1.0),
+        ((0.55, 0.5), 0.5, 3, 5, 0.5),
+        ((0.7, 0.4), 0.3, 5, 5, 1.0),  # beyond: its right end
+    ],
+)
+def test_height_is_taken_at_equal_pass_1_and_margin_to_the_best_temperature(policy, line, left, right, share):
+    first, last = made_of(LINE)
+    found = stand(first, last, spread_around(policy[0])[None], spread_around(policy[1])[None], resamples=200)
+    assert found.height.value == pytest.approx(policy[1] - line)
+    assert found.margin.value == pytest.approx(policy[0] - 0.6)
+    assert (found.left, found.right, found.share) == (left, right, pytest.approx(share))
+    assert found.beyond == (policy[0] > 0.6)
+    assert found.better == (policy[0] > 0.6 or policy[1] > line)
+
+
+def test_mixing_by_a_coin_a_problem_lies_on_the_line():
+    """Half the problems at one temperature, half at another; by a coin a sample it would be another point."""
+    random = np.random.default_rng(0)
+    cold, hot = random.beta(0.3, 0.5, 4000), random.beta(2, 6, 4000)
+    coin = random.random(4000) < 0.5
+    first = np.stack([cold, hot])
+    last = 1 - (1 - first) ** K
+    mixed = np.where(coin, cold, hot)
+    found = stand(first, last, mixed[None], (1 - (1 - mixed) ** K)[None], resamples=500)
+    assert found.height.low < 0 < found.height.high
+    of_samples = (cold + hot) / 2
+    other = stand(first, last, of_samples[None], (1 - (1 - of_samples) ** K)[None], resamples=500)
+    assert other.height.low > 0  # it even is above
+
+
+def test_the_same_policy_is_neither_above_nor_below():
+    first, last = made_of(LINE)
+    found = stand(first, last, first[3:4], last[3:4], resamples=200)
+    assert (found.height.value, found.height.low, found.height.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    assert not found.better
+
+
+def test_seeds_that_differ_make_the_interval_wider():
+    first, last = made_of(LINE)
+    x, y = spread_around(0.4), spread_around(0.85)
+    alike = stand(first, last, np.stack([x] * 3), np.stack([y] * 3), resamples=2000)
+    differing = stand(first, last, np.stack([x] * 3), np.stack([y - 0.03, y, y + 0.03]), resamples=2000)
+    assert alike.height.low > 0
+    assert differing.height.low < 0 < differing.height.value == pytest.approx(0.05)
+
+
+def test_what_cannot_be_compared_is_refused():
+    first, last = made_of(LINE)
+    for arguments in (
+        (first, last[:3], first, last),
+        (first, last, first[:1, :5], last[:1, :5]),
+        (first[:0], last[:0], first, last),
+        (first, last, first + 1, last),
+        (first, last * np.nan, first, last),
+    ):
+        with pytest.raises(ValueError, match="must"):
+            stand(*arguments)
+
+
+class World:
+    """Problems of a base that is surer of itself at low temperatures, right or wrong: Pass@1 rises and Pass@k falls."""
+
+    temperatures = (0.0, 0.3, 0.5, 0.7, 1.0, 1.3)
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def problems(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.random.normal(-0.6, 1.2, count), self.random.normal(0, 0.8, count)
+
+    def chances(self, problems: tuple[np.ndarray, np.ndarray], temperature: float) -> np.ndarray:
+        """(P,) the chance that a sample is right; greedy is right or wrong for good."""
+        hardness, habit = problems
+        logits = hardness / max(temperature, 0.12) ** 0.8 - 1.2 * temperature + habit * (1.3 - temperature)
+        right = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+        return (right > 0.5).astype(float) if temperature == 0 else right
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) Pass@1 and Pass@k over all problems."""
+        problems = self.problems(200_000)
+        every = np.stack([self.chances(problems, t) for t in self.temperatures])
+        return every.mean(axis=1), (1 - (1 - every) ** K).mean(axis=1)
+
+    def drawn(self, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pass@1 and Pass@k of n samples."""
+        correct = self.random.binomial(N, chances)
+        drawn = np.full(correct.shape, N)
+        return pass_at_k_per_problem(drawn, correct, 1), pass_at_k_per_problem(drawn, correct, K)
+
+
+def coverage(kind: str, seeds: int, problems: int, repetitions: int, resamples: int) -> tuple[float, float]:
+    """Shares of repetitions in which the intervals of height and margin hold the truth.
+
+    ``mixture`` is a coin a problem between two corners (true height 0), ``best`` the base's best temperature drawn
+    again (true margin 0), ``seeds`` three or more policies around the base at 0.5.
+    """
+    world = World(seed=1)
+    first, _ = world.truth()
+    cold, hot = (list(world.temperatures).index(t) for t in (0.7, 1.0))
+    best = int(first.argmax())
+    covered = np.zeros(2)
+    for repetition in range(repetitions):
+        here = world.problems(problems)
+        of_base = [world.drawn(world.chances(here, t)) for t in world.temperatures]
+        if kind == "mixture":
+            coin = world.random.random(problems) < 0.5
+            chances = np.where(coin, *(world.chances(here, world.temperatures[t]) for t in (cold, hot)))[None]
+            truth = 0.0, (first[cold] + first[hot]) / 2 - first[best]
+        else:
+            chances, truth = world.chances(here, world.temperatures[best])[None], (0.0, 0.0)
+        chances = np.repeat(chances, seeds, axis=0)
+        base_first, base_last = (np.stack([both[which] for both in of_base]) for which in (0, 1))
+        found = stand(base_first, base_last, *world.drawn(chances), resamples=resamples, seed=repetition)
+        covered += [
+            found.height.low <= truth[0] <= found.height.high,
+            found.margin.low <= truth[1] <= found.margin.high,
+        ]
+    return covered[0] / repetitions, covered[1] / repetitions
