@@ -6,8 +6,12 @@ over problems, so theirs are mixed in the coin's proportions. (A coin for each s
 samples is no mixture of Pass@k.) So what the base reaches without training is the upper concave hull of its
 temperatures and everything that is worse in both: the line here is the largest Pass@k at a given Pass@1 or more.
 
-The height of a policy is its Pass@k less the line at its Pass@1. Right of the line no temperature has as high a Pass@1:
-the margin, its Pass@1 less that of the best temperature, is what counts there.
+The height of a policy is its Pass@k less the line at its Pass@1. Greedy gives the same k times and is no corner: the
+line to it would be all but upright, and nothing could be said at equal Pass@1. Right of its last temperature the line
+goes on as it came, above greedy, so that no policy looks better than it is.
+
+The margin of a policy is its Pass@1 less that of the best temperature, greedy among them: where it is above 0, no
+temperature reaches the policy's Pass@1.
 """
 
 from __future__ import annotations
@@ -36,14 +40,16 @@ class Standing:
     pass_1: float
     pass_k: float
     height: Interval
-    """Pass@k less the line at the policy's Pass@1; where that is beyond the line, less the line's right end."""
+    """Pass@k less the line at the policy's Pass@1."""
     margin: Interval
     """Pass@1 less that of the base's best temperature."""
+    best: int
+    """The place of that temperature; places beyond the line's temperatures are those of Pass@1 alone."""
     left: int
     right: int
     share: float
     """The temperatures that reach the line at the policy's Pass@1, by their places, and the right one's share of the
-    problems: one temperature alone where both are the same."""
+    problems: one temperature alone where both are the same; above 1 where the line has ended and goes on as it came."""
 
     @property
     def beyond(self) -> bool:
@@ -66,7 +72,8 @@ class _Line:
     right: Ints
     share: Floats
     slope: Floats
-    """(B,) each: the ends of the segment by their places, the right one's weight, and the slope, at most 0."""
+    """(B,) each: the ends of the segment by their places, the right one's weight (above 1 to its right), and the
+    slope, at most 0."""
 
 
 def stand(
@@ -75,6 +82,7 @@ def stand(
     first: Floats,
     last: Floats,
     *,
+    first_alone: Floats | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Standing:
@@ -84,37 +92,43 @@ def stand(
     the policy, which pairs them, and in each draw the line and its best temperature are found anew. A maximum over
     noisy temperatures is too high; the deviations of the draws from what was measured hold the same excess, and the
     interval (measured less deviation) takes it off again. Seeds add Student's t, as in
-    :func:`progrpo_cli.metrics.bootstrap.crossed`. With one seed the interval is about that policy.
+    :func:`progrpo_cli.metrics.bootstrap.crossed`, but of Pass@1 and Pass@k together, and the line is read off anew at
+    each draw's Pass@1. With one seed the interval is about that policy.
 
     Args:
         base_first: (T, P) the base's Pass@1, a row a temperature and a column a problem.
         base_last: (T, P) its Pass@k, in the same order.
         first: (S, P) the policy's Pass@1, a row a seed, on the same problems.
         last: (S, P) its Pass@k.
+        first_alone: (A, P) the base's Pass@1 at temperatures that have nothing else: greedy.
         resamples: draws of problems.
         seed: of the draws.
 
     Raises:
         ValueError: no temperatures, seeds or problems, shapes that differ, or values that are not probabilities.
     """
-    _check(base_first, base_last, first, last)
-    temperatures = len(base_first)
-    columns = np.vstack([base_first, base_last, first.mean(axis=0), last.mean(axis=0)])
+    alone = base_first[:0] if first_alone is None else first_alone
+    _check(base_first, base_last, first, last, alone)
+    temperatures, every = len(base_first), len(base_first) + len(alone)
+    columns = np.vstack([base_first, alone, base_last, first.mean(axis=0), last.mean(axis=0)])
     means, seconds = _moments(columns, np.full((1, columns.shape[1]), 1 / columns.shape[1]))
-    line = _line_at(means[:temperatures], means[temperatures:-2], means[-2])
+    line = _line_at(means[:temperatures], means[every:-2], means[-2])
     measured = _heights_and_margins(means, seconds, temperatures)
-    slope = float(line.slope[0])
-    spreads = (_of_seeds(last - slope * first), _of_seeds(first))
-    drawn = _draws(columns, measured, temperatures, resamples, seed)
-    height, margin = (
-        _interval(float(value[0]), errors, spread, len(first), seed)
-        for (value, _), errors, spread in zip(measured, drawn, spreads, strict=True)
-    )
+    of_height, of_margin = _draws(columns, measured, temperatures, resamples, seed)
+    (heights, _), (margins, _) = measured
+    if len(first) > 1:
+        across, up = _seeds_drawn(first, last, resamples, seed)
+        corners = (np.repeat(means[rows], resamples, axis=1) for rows in (slice(temperatures), slice(every, -2)))
+        # Where the method may be, and its height there: the line bends, so that deviations must not be turned round.
+        moved = means[-1] - up - _line_at(*corners, means[-2] - across).value
+        of_height, of_margin = of_height + heights - moved, of_margin + across
+    height, margin = _interval(float(heights[0]), of_height), _interval(float(margins[0]), of_margin)
     return Standing(
         pass_1=float(means[-2, 0]),
         pass_k=float(means[-1, 0]),
         height=height,
         margin=margin,
+        best=int(means[:every, 0].argmax()),
         left=int(line.left[0]),
         right=int(line.right[0]),
         share=float(line.share[0]),
@@ -142,25 +156,31 @@ def _is_below(first: Floats, last: Floats, right: int, middle: int, left: int) -
     return bool(across <= (first[middle] - first[left]) * (last[right] - last[left]))
 
 
-def _check(base_first: Floats, base_last: Floats, first: Floats, last: Floats) -> None:
-    for name, one, other in (("the base", base_first, base_last), ("the policy", first, last)):
-        if one.ndim != 2 or 0 in one.shape or one.shape != other.shape:
+def _check(base_first: Floats, base_last: Floats, first: Floats, last: Floats, alone: Floats) -> None:
+    for name, one, other in (
+        ("the base", base_first, base_last),
+        ("the policy", first, last),
+        ("Pass@1 alone", alone, alone),
+    ):
+        if one.ndim != 2 or one.shape != other.shape or (one is not other and 0 in one.shape):
             raise ValueError(f"{name}: Pass@1 {one.shape} and Pass@k {other.shape} must be two equal tables, not empty")
         if not all(((values >= 0) & (values <= 1)).all() for values in (one, other)):  # NaN is not, either
             raise ValueError(f"{name}: Pass@1 and Pass@k must lie from 0 to 1")
-    if base_first.shape[1] != first.shape[1]:
+    if len({base_first.shape[1], first.shape[1], alone.shape[1]}) > 1:
         raise ValueError("the base and the policy must have the same problems")
 
 
 def _line_at(first: Floats, last: Floats, x: Floats) -> _Line:
-    """The largest Pass@k of mixtures of temperatures whose Pass@1 is at least x, or is the largest there is.
+    """The largest Pass@k of mixtures of temperatures whose Pass@1 is at least x, and right of them the last segment.
 
     Args:
         first, last: (T, B) means of the temperatures in each draw.
         x: (B,) the policy's Pass@1.
     """
     count, draws = first.shape
+    last_of_all = first.argmax(axis=0)
     within = np.minimum(x, first.max(axis=0))
+    past = x > within
     alone = np.where(first >= within, last, -np.inf)  # (T, B)
     right = alone.argmax(axis=0)
     every = np.arange(draws)
@@ -168,13 +188,15 @@ def _line_at(first: Floats, last: Floats, x: Floats) -> _Line:
     share, slope = np.ones(draws), np.zeros(draws)
     for one in range(count):
         for other in range(count):
-            between = (first[one] < within) & (within <= first[other]) & (last[one] > last[other])
+            holds = np.where(past, last_of_all == other, within <= first[other])
+            between = holds & (first[one] < np.minimum(within, first[other])) & (last[one] > last[other])
             if not between.any():
                 continue
             length = np.where(between, first[other] - first[one], 1.0)
-            weight = (within - first[one]) / length
+            weight = (x - first[one]) / length
             mixed = last[one] + weight * (last[other] - last[one])
-            taken = between & (mixed > value + _ROUNDING)
+            # The upper of all segments above the temperatures is the lowest of them past the last.
+            taken = between & np.where(past, mixed < value - _ROUNDING, mixed > value + _ROUNDING)
             value, share = np.where(taken, mixed, value), np.where(taken, weight, share)
             slope = np.where(taken, (last[other] - last[one]) / length, slope)
             left, right = np.where(taken, one, left), np.where(taken, other, right)
@@ -196,15 +218,18 @@ def _heights_and_margins(means: Floats, seconds: Floats, temperatures: int) -> l
     """Height and margin in each draw, (B,), each with the spread over problems of what it is a mean of to first order.
 
     Args:
-        means: (K, B) of the temperatures' Pass@1, their Pass@k, the policy's Pass@1 and Pass@k.
+        means: (K, B) of Pass@1 at the line's temperatures, of Pass@1 alone, of Pass@k at the line's temperatures, of
+            the policy's Pass@1 and its Pass@k.
         seconds: (K, K, B) means of their products.
+        temperatures: how many are the line's.
     """
-    first, last, x, y = means[:temperatures], means[temperatures:-2], means[-2], means[-1]
-    line, best, every = _line_at(first, last, x), first.argmax(axis=0), np.arange(means.shape[1])
+    first, last = means[: -2 - temperatures], means[-2 - temperatures : -2]
+    x, y = means[-2], means[-1]
+    line, best, every = _line_at(first[:temperatures], last, x), first.argmax(axis=0), np.arange(means.shape[1])
     of_height, of_margin = np.zeros_like(means), np.zeros_like(means)
     for place, share in ((line.left, 1 - line.share), (line.right, line.share)):
         of_height[place, every] += line.slope * share
-        of_height[place + temperatures, every] -= share
+        of_height[place + len(first), every] -= share
     of_height[-2], of_height[-1] = -line.slope, 1.0
     of_margin[-2] = 1.0
     of_margin[best, every] -= 1.0
@@ -244,19 +269,27 @@ def _draws(
     return [np.concatenate(kept) for kept in errors]
 
 
-def _of_seeds(values: Floats) -> float:
-    """The seeds' part of the standard error of the mean of (S, P), less the interaction that problems hold already."""
-    seeds, problems = values.shape
-    if seeds == 1:
-        return 0.0
-    of_seeds = values.mean(axis=1)
-    residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
-    interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1)) / values.size
-    return math.sqrt(max(0.0, float(of_seeds.var(ddof=1)) / seeds - interaction))
+def _seeds_drawn(first: Floats, last: Floats, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Errors of the means of Pass@1 and Pass@k, (S, P) each, by the draw of seeds: (resamples,) each.
+
+    Student's t of both, with the covariance of the seeds' means less the part of the interaction of seeds and problems,
+    which the draws of problems hold already (Searle, Casella & McCulloch 1992, section 4.3).
+    """
+    values = np.stack([first, last])
+    _, seeds, problems = values.shape
+    of_seeds = values.mean(axis=2)
+    of_both = values.mean(axis=(1, 2), keepdims=True)
+    residuals = values - of_seeds[:, :, None] - values.mean(axis=1, keepdims=True) + of_both
+    flat = residuals.reshape(2, -1)
+    interaction = flat @ flat.T / ((seeds - 1) * max(1, problems - 1)) / (seeds * problems)
+    sizes, directions = np.linalg.eigh(np.cov(of_seeds) / seeds - interaction)
+    factor = directions * np.sqrt(np.maximum(sizes, 0.0))
+    random = np.random.default_rng([seed, 1])
+    scale = np.sqrt((seeds - 1) / random.chisquare(seeds - 1, resamples))
+    across, up = factor @ random.standard_normal((2, resamples)) * scale
+    return across, up
 
 
-def _interval(value: float, errors: Floats, of_seeds: float, seeds: int, seed: int) -> Interval:
-    if of_seeds > 0:
-        errors = errors + of_seeds * np.random.default_rng([seed, 1]).standard_t(seeds - 1, size=len(errors))
+def _interval(value: float, errors: Floats) -> Interval:
     low, high = np.quantile(value - errors, (0.025, 0.975)).tolist()
     return Interval(value, low, high)

@@ -110,7 +110,7 @@ def plane(columns: Sequence[Sequence[Row]], last: str, compared: Sequence[Compar
     """Pass@1 against Pass@k of the rows that are drawn and of the base at all its temperatures.
 
     Column ``line`` names the line that a temperature of the base is on, see :mod:`progrpo_cli.metrics.frontier`; of
-    temperatures below the line and of all other rows it is empty.
+    temperatures below the line and of all other rows it is empty. Greedy rows have no Pass@k and are not there.
     """
     first = "pass@1"
     records: list[dict[str, object]] = []
@@ -119,7 +119,6 @@ def plane(columns: Sequence[Sequence[Row]], last: str, compared: Sequence[Compar
         lines = {tuple(row.name for row in each.temperatures): each.temperatures for each in here}.values()
         rows = {row.name: row for row in (*column, *(row for temperatures in lines for row in temperatures))}
         x, y = (compare(list(rows.values()), metric, None) for metric in (first, last))
-        y |= {name: x[name] for name, row in rows.items() if row.key.sampling.temperature == 0}
         drawn = {name: row for name, row in rows.items() if name in x and name in y}
         corners: dict[str, str] = {}
         for temperatures in lines:

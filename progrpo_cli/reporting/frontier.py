@@ -32,9 +32,10 @@ WITHIN = "within noise of the temperatures' line"
 
 _CAPTION = (
     "The line: the largest Pass@k that the base reaches at a given Pass@1 by a temperature, or by two of which a coin "
-    "chooses one for each problem. Temperature 0 is greedy: k samples are the same, so its Pass@k is its Pass@1.",
+    "chooses one for each problem; right of its last temperature it goes on as it came.",
     "height: the method's Pass@k less the line at its Pass@1. margin: its Pass@1 less that of the base's best "
-    "temperature; where that is above 0 beyond noise no temperature reaches the Pass@1, and there is no height.",
+    "temperature, greedy (0) among them, which has Pass@1 alone and is not on the line; where the margin is above 0 "
+    "beyond noise no temperature reaches the Pass@1, and there is no height.",
     "Intervals: studentised bootstrap, 95 %; in each draw of problems, the same for base and method, the line and the "
     "best temperature are found anew; seeds by Student's t. They are not corrected for their number.",
 )
@@ -49,7 +50,9 @@ class Compared:
     metric: str
     """``pass@K``: the largest of the report that the row and all temperatures of its base have."""
     temperatures: tuple[Row, ...]
-    """The base's rows, the coldest first."""
+    """The base's rows that the line is drawn from, the coldest first."""
+    greedy: tuple[Row, ...]
+    """The base's row at temperature 0, if there is one: it has Pass@1 alone."""
     standing: Standing
     seeds_beyond: int
     """How many of the seeds have, each alone, a margin whose interval lies above 0."""
@@ -70,8 +73,10 @@ class Compared:
 
     @property
     def at_equal_pass_1(self) -> str:
-        """What of the base reaches the line there: ``0.3``, or ``0.3 (40 %) or 1 (60 %)``."""
+        """What of the base reaches the line there: ``0.3``, or ``0.3 (40%) or 1 (60%)``; beyond it the best."""
         standing = self.standing
+        if standing.beyond:
+            return f"{_temperature((*self.temperatures, *self.greedy)[standing.best]):g}"
         left, right = (f"{_temperature(self.temperatures[place]):g}" for place in (standing.left, standing.right))
         if standing.left == standing.right or standing.share >= 1:
             return right
@@ -88,10 +93,11 @@ def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> lis
     compared = []
     for column in columns_of(rows):
         for row in (row for row in column if not row.run.is_model):
-            temperatures = temperatures_of_base(row, column)
-            metric = _largest([row, *temperatures], passes)
-            if len(temperatures) > 1 and metric is not None:
-                compared.append(_compared(row, temperatures, metric))
+            every = temperatures_of_base(row, column)
+            sampled = [each for each in every if _temperature(each) > 0]
+            metric = _largest([row, *sampled], passes)
+            if len(every) > 1 and sampled and metric is not None:
+                compared.append(_compared(row, sampled, [each for each in every if _temperature(each) == 0], metric))
     return compared
 
 
@@ -111,13 +117,6 @@ def temperatures_of_base(row: Row, rows: Sequence[Row]) -> list[Row]:
     return sorted(of_base, key=_temperature)
 
 
-def points(row: Row, metric: str) -> tuple[Floats, Floats] | None:
-    """Pass@1 and Pass@k of a row, (S, P) each; greedy gives the same k times, so that they are equal."""
-    first = row.values("pass@1")
-    last = first if _temperature(row) == 0 else row.values(metric)
-    return None if first is None or last is None else (first, last)
-
-
 def frontier_table(compared: Sequence[Compared]) -> Table:
     """A row a trained row: where it stands to the line, in numbers and in words."""
     records = []
@@ -133,7 +132,7 @@ def frontier_table(compared: Sequence[Compared]) -> Table:
                 "k": int(each.metric.removeprefix("pass@")),
                 "pass@1": round(standing.pass_1, 4),
                 "pass@k": round(standing.pass_k, 4),
-                "temperatures": ", ".join(f"{_temperature(of_base):g}" for of_base in each.temperatures),
+                "temperatures": ", ".join(f"{_temperature(row):g}" for row in (*each.greedy, *each.temperatures)),
                 "best temperature": each.at_equal_pass_1,
                 "verdict": each.verdict,
                 "seeds beyond": each.seeds_beyond,
@@ -190,8 +189,8 @@ def _sentence(each: Compared) -> str:
     else:
         line = standing.pass_k - height.value
         said = (
-            f"at its pass@1 of {standing.pass_1:.3f} the base reaches {line:.3f} in {each.metric} "
-            f"(temperature {each.at_equal_pass_1}), and it {standing.pass_k:.3f}, a difference of {_shown(height)}"
+            f"at its pass@1 of {standing.pass_1:.3f} the line is at {line:.3f} in {each.metric} "
+            f"(temperature {each.at_equal_pass_1}), and it at {standing.pass_k:.3f}, a difference of {_shown(height)}"
         )
         if margin.value > 0:
             said += f"; its pass@1 is {_shown(margin)} from the best temperature's, which may be chance"
@@ -207,24 +206,32 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-def _compared(row: Row, temperatures: Sequence[Row], metric: str) -> Compared:
-    of_base = [found for each in temperatures if (found := points(each, metric)) is not None]
-    of_row = points(row, metric)
-    assert of_row is not None
-    base_first, base_last = (np.stack([both[which].mean(axis=0) for both in of_base]) for which in (0, 1))
-    standing = stand(base_first, base_last, *of_row)
+def _compared(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: str) -> Compared:
+    base_first, base_last = (np.stack([_mean(each, which) for each in sampled]) for which in ("pass@1", metric))
+    first_alone = np.stack([_mean(each, "pass@1") for each in greedy]) if greedy else None
+    first, last = row.values("pass@1"), row.values(metric)
+    assert first is not None
+    assert last is not None
+    standing = stand(base_first, base_last, first, last, first_alone=first_alone)
     alone = 0
     if standing.margin.value > 0:
-        for seed in range(len(of_row[0])):
-            first = of_row[0][seed : seed + 1]
-            alone += stand(base_first, base_first, first, first).beyond
-    return Compared(row, metric, tuple(temperatures), standing, alone)
+        seeds = (slice(seed, seed + 1) for seed in range(len(first)))
+        alone = sum(stand(base_first, base_last, first[s], last[s], first_alone=first_alone).beyond for s in seeds)
+    return Compared(row, metric, tuple(sampled), tuple(greedy), standing, alone)
+
+
+def _mean(row: Row, metric: str) -> Floats:
+    """(P,) the mean over a row's seeds."""
+    values = row.values(metric)
+    assert values is not None
+    mean: Floats = values.mean(axis=0)
+    return mean
 
 
 def _largest(rows: Sequence[Row], passes: Sequence[str]) -> str | None:
     """The largest Pass@k that all have, above Pass@1."""
     for metric in reversed(passes):
-        if metric != "pass@1" and all(points(row, metric) is not None for row in rows):
+        if metric != "pass@1" and all(row.values(metric) is not None for row in rows):
             return metric
     return None
 

@@ -39,7 +39,7 @@ def test_the_corners_are_those_of_the_upper_hull_right_of_its_top():
         ((0.1, 0.5), 0.9, 1, 1, 1.0),  # level to the left: the top does as well at a lower Pass@1
         ((0.3, 0.95), 0.9, 1, 1, 1.0),
         ((0.55, 0.5), 0.5, 3, 5, 0.5),
-        ((0.7, 0.4), 0.3, 5, 5, 1.0),  # beyond: its right end
+        ((0.65, 0.2), 0.1, 3, 5, 1.5),  # beyond its right end it goes on as it came
     ],
 )
 def test_height_is_taken_at_equal_pass_1_and_margin_to_the_best_temperature(policy, line, left, right, share):
@@ -83,6 +83,18 @@ def test_seeds_that_differ_make_the_interval_wider():
     assert differing.height.low < 0 < differing.height.value == pytest.approx(0.05)
 
 
+def test_greedy_counts_for_the_best_temperature_and_is_not_on_the_line():
+    first, last = made_of(LINE)
+    policy = spread_around(0.65)[None], spread_around(0.15)[None]
+    without = stand(first, last, *policy, resamples=200)
+    found = stand(first, last, *policy, first_alone=spread_around(0.7)[None], resamples=200)
+    assert without.margin.value == pytest.approx(0.05)
+    assert (found.margin.value, found.best) == (pytest.approx(-0.05), len(LINE))
+    assert [found.height.value, without.height.value] == pytest.approx([0.05, 0.05])
+    assert without.beyond
+    assert not found.beyond
+
+
 def test_what_cannot_be_compared_is_refused():
     first, last = made_of(LINE)
     for arguments in (
@@ -121,37 +133,68 @@ class World:
         return every.mean(axis=1), (1 - (1 - every) ** K).mean(axis=1)
 
     def drawn(self, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pass@1 and Pass@k of n samples."""
+        """Pass@1 and Pass@k of n samples, in the shape of the chances."""
         correct = self.random.binomial(N, chances)
-        drawn = np.full(correct.shape, N)
-        return pass_at_k_per_problem(drawn, correct, 1), pass_at_k_per_problem(drawn, correct, K)
+        drawn = np.full(correct.size, N)
+        first, last = (pass_at_k_per_problem(drawn, correct.ravel(), k).reshape(correct.shape) for k in (1, K))
+        return first, last
 
 
 def coverage(kind: str, seeds: int, problems: int, repetitions: int, resamples: int) -> tuple[float, float]:
     """Shares of repetitions in which the intervals of height and margin hold the truth.
 
-    ``mixture`` is a coin a problem between two corners (true height 0), ``best`` the base's best temperature drawn
-    again (true margin 0), ``seeds`` three or more policies around the base at 0.5.
+    ``mixture`` is a coin a problem between two corners, on the line; ``end`` the line's right end, drawn again, which no
+    policy should be found above or beyond; ``seeds`` the mixture, with a share of the problems from 0 to 0.2, another for each
+    seed, solved for good.
     """
     world = World(seed=1)
-    first, _ = world.truth()
-    cold, hot = (list(world.temperatures).index(t) for t in (0.7, 1.0))
-    best = int(first.argmax())
+    first, last = world.truth()
+    cold, hot = (world.temperatures.index(t) for t in (0.7, 1.0))
+    corners = [place + 1 for place in hull(first[1:], last[1:])]  # greedy, the first, is none
+    best, end = int(first.argmax()), corners[-1]
+    assert {cold, hot} <= set(corners)
+    x, y = ((values[cold] + values[hot]) / 2 for values in (first, last))
+    if kind == "end":
+        x, y = first[end], last[end]
+    elif kind == "seeds":
+        x, y = 0.9 * x + 0.1, 0.9 * y + 0.1
+    assert x <= first[end]
+    truth = y - np.interp(x, first[corners], last[corners]), x - first[best]
     covered = np.zeros(2)
     for repetition in range(repetitions):
         here = world.problems(problems)
-        of_base = [world.drawn(world.chances(here, t)) for t in world.temperatures]
-        if kind == "mixture":
-            coin = world.random.random(problems) < 0.5
-            chances = np.where(coin, *(world.chances(here, world.temperatures[t]) for t in (cold, hot)))[None]
-            truth = 0.0, (first[cold] + first[hot]) / 2 - first[best]
+        base_first, base_last = map(
+            np.stack, zip(*(world.drawn(world.chances(here, t)) for t in world.temperatures), strict=True)
+        )
+        if kind == "end":
+            chances = np.stack([world.chances(here, world.temperatures[end])] * seeds)
         else:
-            chances, truth = world.chances(here, world.temperatures[best])[None], (0.0, 0.0)
-        chances = np.repeat(chances, seeds, axis=0)
-        base_first, base_last = (np.stack([both[which] for both in of_base]) for which in (0, 1))
-        found = stand(base_first, base_last, *world.drawn(chances), resamples=resamples, seed=repetition)
-        covered += [
-            found.height.low <= truth[0] <= found.height.high,
-            found.margin.low <= truth[1] <= found.margin.high,
-        ]
+            coin = world.random.random((seeds, problems)) < 0.5
+            chances = np.where(coin, *(world.chances(here, world.temperatures[t]) for t in (cold, hot)))
+        if kind == "seeds":
+            share = world.random.uniform(0, 0.2, (seeds, 1))
+            chances = np.where(world.random.random((seeds, problems)) < share, 1.0, chances)
+        of_policy = world.drawn(chances)
+        found = stand(
+            base_first[1:], base_last[1:], *of_policy, first_alone=base_first[:1], resamples=resamples, seed=repetition
+        )
+        ends = zip((found.height, found.margin), truth, strict=True)
+        covered += [interval.low - 1e-9 <= true <= interval.high + 1e-9 for interval, true in ends]
     return covered[0] / repetitions, covered[1] / repetitions
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("mixture", 1), ("end", 1), ("seeds", 5)])
+def test_intervals_hold_the_truth(kind, seeds):
+    """Where no policy is better than its base, and where one is; docs/statistics.md has the whole grid."""
+    height, margin = coverage(kind, seeds, problems=100, repetitions=150, resamples=400)
+    assert height >= 0.88
+    assert margin >= 0.91
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("problems", [100, 300])
+@pytest.mark.parametrize(("kind", "seeds"), [("mixture", 1), ("mixture", 3), ("end", 1), ("seeds", 3), ("seeds", 5)])
+def test_intervals_hold_the_truth_on_the_grid(kind, seeds, problems):
+    height, margin = coverage(kind, seeds, problems, repetitions=600, resamples=1000)
+    assert height >= 0.885
+    assert margin >= 0.92
