@@ -143,9 +143,9 @@ class World:
 def coverage(kind: str, seeds: int, problems: int, repetitions: int, resamples: int) -> tuple[float, float]:
     """Shares of repetitions in which the intervals of height and margin hold the truth.
 
-    ``mixture`` is a coin a problem between two corners, on the line; ``end`` the line's right end, drawn again, which no
-    policy should be found above or beyond; ``seeds`` the mixture, with a share of the problems from 0 to 0.2, another for each
-    seed, solved for good.
+    ``mixture`` is a coin a problem between two corners, on the line; ``end`` the line's right end, drawn again, neither
+    above nor beyond; ``seeds`` the mixture, with a share of the problems from 0 to 0.2, another for each seed, solved
+    for good.
     """
     world = World(seed=1)
     first, last = world.truth()
