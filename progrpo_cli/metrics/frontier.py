@@ -118,9 +118,9 @@ def stand(
     (heights, _), (margins, _) = measured
     if len(first) > 1:
         across, up = _seeds_drawn(first, last, resamples, seed)
-        corners = (np.repeat(means[rows], resamples, axis=1) for rows in (slice(temperatures), slice(every, -2)))
+        at_1, at_k = (np.repeat(means[rows], resamples, axis=1) for rows in (slice(temperatures), slice(every, -2)))
         # Where the method may be, and its height there: the line bends, so that deviations must not be turned round.
-        moved = means[-1] - up - _line_at(*corners, means[-2] - across).value
+        moved = means[-1] - up - _line_at(at_1, at_k, means[-2] - across).value
         of_height, of_margin = of_height + heights - moved, of_margin + across
     height, margin = _interval(float(heights[0]), of_height), _interval(float(margins[0]), of_margin)
     return Standing(

@@ -133,7 +133,7 @@ def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: 
                     lw=0.8,
                     label=None if other else shown_name(row["method"]),
                 )
-                if other or row["line"] is not None:
+                if other or isinstance(row["line"], str):
                     at = f" {row['temperature']:g}"
                     axes.annotate(at, (row[first], row[last]), fontsize=6, ha="left", va="bottom")
             for name, corners in panel.dropna(subset=["line"]).groupby("line", sort=False):
@@ -149,7 +149,7 @@ def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: 
         data,
         f"{first} against {last}",
         f"Bars: 95 % bootstrap. {line}{about}",
-        f"One point a method, {first} to the right and {last} upwards. {words or no_line}",
+        f"One point a method, {first} to the right and {last} upwards; a line through the base's temperatures, if any.",
     )
 
 

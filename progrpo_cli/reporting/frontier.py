@@ -190,7 +190,7 @@ def _sentence(each: Compared) -> str:
         line = standing.pass_k - height.value
         said = (
             f"at its pass@1 of {standing.pass_1:.3f} the line is at {line:.3f} in {each.metric} "
-            f"(temperature {each.at_equal_pass_1}), and it at {standing.pass_k:.3f}, a difference of {_shown(height)}"
+            f"(temperature {each.at_equal_pass_1}), and {row.name} at {standing.pass_k:.3f}: {_shown(height)}"
         )
         if margin.value > 0:
             said += f"; its pass@1 is {_shown(margin)} from the best temperature's, which may be chance"

@@ -129,7 +129,6 @@ def build_report(
         )
         files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(columns)
-    said = findings(evaluated, main, compared)
     return ReportResult(
         out, files, main, of_temperatures, said, ablations, provenance, published, of_training, curves, found.notes
     )
