@@ -36,7 +36,7 @@ _CAPTION = (
     "height: the method's Pass@k less the line at its Pass@1. margin: its Pass@1 less that of the base's best "
     "temperature, greedy (0) among them, which has Pass@1 alone and is not on the line; where the margin is above 0 "
     "beyond noise no temperature reaches the Pass@1, and there is no height.",
-    "Intervals: studentised bootstrap, 95 %; in each draw of problems, the same for base and method, the line and the "
+    "Intervals: bootstrap, 95 %; in each draw of problems, the same for base and method, the line and the "
     "best temperature are found anew; seeds by Student's t. They are not corrected for their number.",
 )
 _ONE_SEED = "With one seed the interval and the words are about that policy, not about the method."
