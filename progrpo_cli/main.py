@@ -123,7 +123,9 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="task.KEY=VALUE for the tasks of --tasks; may be repeated.")
     ] = None,
     backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (the extra `vllm`).")] = "hf",
-    temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
+    temperature: Annotated[
+        str | None, typer.Option(help="Of sampling, several separated by commas; 0 is greedy. Default: the run's own.")
+    ] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
     split: Annotated[str, typer.Option(help="test, validation, or train: the problems trained on.")] = "test",
@@ -148,7 +150,7 @@ def evaluate(
             tasks=tasks.split(",") if tasks else None,
             settings=tuple(settings or ()),
             backend=backend,
-            temperature=temperature,
+            temperatures=() if temperature is None else _numbers("--temperature", temperature),
             top_p=top_p,
             limit=limit,
             split=command.split_named(split),
@@ -287,6 +289,13 @@ def list_(
 
         rows = command.rows(what)
         _print({what: rows}, as_json, command.text(rows))
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) + 0.0 for part in text.split(","))  # -0 is 0
+    except ValueError:
+        raise RequestError(f"{option} {text}: numbers separated by commas are needed") from None
 
 
 def _integers(option: str, text: str) -> list[int]:

@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ RUNS = Path("runs")
 BACKENDS = ("hf", "vllm")
 PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
 """The policies that packages carry, and how they are asked unless the request says otherwise."""
+COLDEST = 0.01
+"""Temperatures below it are as good as greedy, and vLLM does not have them."""
 SPLIT_NAMES: dict[str, Split] = {"test": "test", "validation": "validation", "train": "rl", "rl": "rl"}
 """What --split takes; configurations and scores call the training problems ``rl``."""
 
@@ -83,7 +87,8 @@ class Request:
     settings: tuple[str, ...] = ()
     """``task.KEY=VALUE`` for each of the tasks."""
     backend: str = "hf"
-    temperature: float | None = None
+    temperatures: tuple[float, ...] = ()
+    """Each is an evaluation of its own; 0 is greedy; none: the run's own."""
     top_p: float = 1.0
     limit: int | None = None
     fresh: bool = False
@@ -101,8 +106,13 @@ class Request:
             raise RequestError(f"unknown backend {self.backend!r}{nearest(self.backend, BACKENDS)}")
         if self.backend == "vllm":
             require_vllm("--backend vllm")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise RequestError(f"--temperature {self.temperature}: must be finite and above 0")
+        for temperature in self.temperatures:
+            if temperature != 0 and not COLDEST <= temperature < math.inf:
+                raise RequestError(
+                    f"--temperature {temperature:g}: must be 0 (greedy), or finite and at least {COLDEST}"
+                )
+            if self.temperatures.count(temperature) > 1:
+                raise RequestError(f"--temperature {temperature:g}: is there twice")
         if not 0 < self.top_p <= 1:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
@@ -170,13 +180,26 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
     configs = request.task_configs() or [versions.of_code(config).task]  # today's code judges, whatever judged then
     all_scores = []
-    for task in configs:
+
+    @cache
+    def load(dtype: str, chat: bool) -> tuple[Any, Any]:
+        """Once for all temperatures."""
+        device = policy.choose_device(config.device)
+        return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
+
+    temperatures = request.temperatures or (config.train.temperature,)
+    for task, temperature in product(configs, temperatures):
+        greedy = temperature == 0
+        if greedy and (left := sorted({k for k in request.ks if k > 1})):
+            log.info(
+                f"temperature 0 is greedy, one sample a problem: pass@1 alone, without k = {', '.join(map(str, left))}"
+            )
         settings = EvalSettings(
             task=task,
             split=request.split,
-            n=samples_needed(request.ks, request.n),
-            temperature=config.train.temperature if request.temperature is None else request.temperature,
-            top_p=request.top_p,
+            n=1 if greedy else samples_needed(request.ks, request.n),
+            temperature=temperature,
+            top_p=1.0 if greedy else request.top_p,  # which changes nothing there
             seed=config.seed,
             backend=request.backend,
             dtype=config.model.dtype,
@@ -189,8 +212,8 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
         done = evaluate(
             root,
             settings,
-            request.ks,
-            make_sampler=_sampler_maker(source, settings, config.device, request.trust_remote_code),
+            [1] if greedy else request.ks,
+            make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load),
             described={
                 "method": config.method.name if is_run else None,
                 "method_version": config.method.version if is_run else None,
@@ -199,7 +222,8 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
                 "config_hash": manifest["config_hash"],
                 "eval_dir": str(root / settings.directory_name()),
             },
-            title=f"{run.name} on {task.label} ({request.split})",
+            title=f"{run.name} on {task.label} ({request.split})"
+            + (f", temperature {temperature:g}" if len(temperatures) > 1 else ""),
             trained_on=run.trained_on() if is_run else (),
         )
         samples = done.samples if config.tracking.wandb.log_samples else None
@@ -209,7 +233,10 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
 
 
 def _sampler_maker(
-    source: policy.Source, settings: EvalSettings, device: str, trust_remote_code: bool
+    source: policy.Source,
+    settings: EvalSettings,
+    trust_remote_code: bool,
+    load: Callable[[str, bool], tuple[Any, Any]],
 ) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
         asked: dict[str, Any] = {
@@ -233,13 +260,7 @@ def _sampler_maker(
         with heavy_imports():
             from progrpo_cli.sampling.hf import HfSampler
 
-        model, tokenizer = policy.load(
-            source,
-            settings.dtype,
-            policy.choose_device(device),
-            chat=task.chat,
-            trust_remote_code=trust_remote_code,
-        )
+        model, tokenizer = load(settings.dtype, task.chat)
         return HfSampler(model, tokenizer, **asked)
 
     return make
@@ -254,17 +275,9 @@ def _directory_name(source: policy.Source) -> str:
 
 
 def show(scores: list[Scores]) -> None:
-    """Print a table an evaluation, the base beside the trained policy where it was evaluated alike, and the files."""
-    from progrpo_cli.evaluation.table import base_beside, table_of
+    """Print a table a policy and task, the base beside a trained policy where it was evaluated alike, and the files."""
+    from progrpo_cli.evaluation.table import shown
 
     console = results()
-    for each in scores:
-        beside, otherwise = None, ""
-        if each.base:
-            beside, otherwise = base_beside(each, RUNS / f"eval-{_directory_name(policy.resolve(each.base))}")
-        console.print(table_of(each, beside))
-        console.print(f"{each.eval_dir}/scores.json, samples.jsonl", markup=False)
-        if each.base and beside is None:
-            but = f" (but with {otherwise})" if otherwise else ""
-            split = "" if each.split == "test" else f" --split {each.split}"
-            console.print(f"the base was not evaluated like this{but}: progrpo eval {each.base}{split}", markup=False)
+    for part in shown(scores, lambda base: RUNS / f"eval-{_directory_name(policy.resolve(base))}"):
+        console.print(part, markup=False)

@@ -61,7 +61,7 @@ def report(
             "out": str(result.out),
             "files": [str(file) for file in result.files],
             "main": render.json_rows(result.main),
-            **{table.name: render.json_rows(table) for table in result.training},
+            **{table.name: render.json_rows(table) for table in (*result.frontier, *result.training)},
             **({"power": render.json_rows(result.power)} if result.power else {}),
             "notes": result.notes,
         }
@@ -70,5 +70,5 @@ def report(
         render.to_terminal(result.main, result.notes)
         sys.stdout.write("\n" + "\n".join(result.terminal_figure) + "\n")
         planned = [result.power] if result.power else []
-        for table in (*result.ablations, *result.training, *planned, result.published):
+        for table in (*result.frontier, *result.ablations, *result.training, *planned, result.published):
             render.to_terminal(table, [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,32 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNITS = {"entropy": " (nats)", "entropy_topk": " (nats, a lower bound)", "response_length": " (tokens)"}
+
+
+def shown(scores: Sequence[Scores], base_run: Callable[[str], Path]) -> Iterator[Table | str]:
+    """What is printed after an evaluation: a table a policy and task, its files, and how to evaluate the base alike.
+
+    Args:
+        scores: those of one policy and task one after the other, whatever their temperatures.
+        base_run: the directory under ``runs/`` with the evaluations of a base.
+    """
+    for _, group in groupby(scores, lambda each: (Path(each.eval_dir).parent, each.task)):
+        pairs: list[tuple[Scores, Scores | None]] = []
+        without: list[tuple[Scores, str]] = []
+        for each in group:
+            beside, otherwise = base_beside(each, base_run(each.base)) if each.base else (None, "")
+            pairs.append((each, beside))
+            if each.base and beside is None:
+                without.append((each, otherwise))
+        alone = len(pairs) == 1
+        yield table_of(*pairs[0]) if alone else table_of_temperatures(pairs)
+        yield from (f"{each.eval_dir}/scores.json, samples.jsonl" for each, _ in pairs)
+        if without:
+            first, otherwise = without[0]
+            but = f" (but with {otherwise})" if otherwise and alone else ""
+            split = "" if first.split == "test" else f" --split {first.split}"
+            at = "" if alone else f" --temperature {','.join(f'{each.temperature:g}' for each, _ in without)}"
+            yield f"the base was not evaluated like this{but}: progrpo eval {first.base}{split}{at}"
 
 
 def base_beside(scores: Scores, base_run: Path) -> tuple[Scores | None, str]:
@@ -69,6 +97,37 @@ def table_of(scores: Scores, base: Scores | None) -> Table:
         beside = [_cell(shown)] if base else []
         difference = [_cell(compared.get(metric), sign="+")] if base else []
         table.add_row(metric + UNITS.get(metric, ""), *beside, _cell(value), *difference)
+    return table
+
+
+def table_of_temperatures(pairs: Sequence[tuple[Scores, Scores | None]]) -> Table:
+    """A row a temperature and a column a metric, with 95 % intervals; each with the base at its temperature, or None.
+
+    What depends on n, as the number of different solutions, stands in ``scores.json`` alone: greedy has n = 1.
+    """
+    from rich.table import Table
+
+    first = pairs[0][0]
+    name = f"{first.method} ({first.policy})" if first.method else first.policy
+    counts = " or ".join(map(str, sorted({scores.n for scores, _ in pairs})))
+    title = f"{first.task} ({first.split}): {len(first.counts)} problems, n = {counts}"
+    caption = f"95 % intervals over problems, {first.interval}"
+    if any(scores.temperature == 0 for scores, _ in pairs):
+        caption += "; temperature 0 is greedy: one sample a problem, Pass@1 alone"
+    every = dict.fromkeys(metric for scores, _ in pairs for metric in scores.metrics())
+    passes = sorted((m for m in every if m.startswith("pass@")), key=lambda m: int(m.split("@")[1]))
+    metrics = [*passes, *(m for m in every if m not in passes and m not in OF_ALL_SAMPLES)]
+    table = Table(title=title, caption=caption)
+    for column in ("temperature", "", *(metric + UNITS.get(metric, "") for metric in metrics)):
+        table.add_column(column)
+    for scores, base in sorted(pairs, key=lambda pair: pair[0].temperature):
+        measured = {"base": base.metrics()} if base else {}
+        measured[name] = scores.metrics()
+        for who, of_policy in measured.items():
+            table.add_row(f"{scores.temperature:g}", who, *(_cell(of_policy.get(metric)) for metric in metrics))
+        if base:
+            compared = _differences(scores, base)
+            table.add_row("", "difference", *(_cell(compared.get(metric), sign="+") for metric in metrics))
     return table
 
 

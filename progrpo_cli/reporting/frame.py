@@ -39,7 +39,8 @@ class Row:
     footnote: str = ""
     """In what it was measured otherwise than other rows of its task and split, which somebody asked for."""
     sampled: str = ""
-    """In what it was sampled otherwise, e.g. ``temperature 0.7``."""
+    """In what it was sampled otherwise, e.g. ``temperature 0.7``; of trained rows only where they differ among
+    themselves, and not where the base alone has several temperatures."""
 
     @property
     def brackets(self) -> str:
@@ -164,6 +165,7 @@ def _note_not_finite(runs: Sequence[ReportedRun], found: Found) -> None:
 
 def _rows(alike: Sequence[Alike], names: Mapping[tuple[str, str], str]) -> list[Row]:
     rows = []
+    sampled = {(e.task, e.split, e.sampling) for group in alike for e in group.evaluations if not e.run.is_model}
     for group in alike:
         seeds: dict[str, list[Evaluation]] = {}
         for e in group.evaluations:
@@ -171,7 +173,9 @@ def _rows(alike: Sequence[Alike], names: Mapping[tuple[str, str], str]) -> list[
         measure = group.key.measure
         for label, of_label in seeds.items():
             ordered = tuple(sorted(of_label, key=lambda e: e.run.identity.seed))
-            rows.append(Row(label, measure.task, measure.split, ordered, group.key, group.footnote, group.sampled))
+            of_trained = [each for each in sampled if each[:2] == (measure.task, measure.split)]
+            told = group.sampled if ordered[0].run.is_model or len(of_trained) > 1 else ""
+            rows.append(Row(label, measure.task, measure.split, ordered, group.key, group.footnote, told))
     return sorted(rows, key=_order)
 
 

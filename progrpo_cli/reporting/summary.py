@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from progrpo_cli.reporting.budgets import about_budgets
 from progrpo_cli.reporting.caption import FEW_SEEDS, about_too_few_seeds, has_few_seeds, seeds_of
 from progrpo_cli.reporting.compare import alike, one_seed, preferred
 from progrpo_cli.reporting.frame import Frame, Row
+from progrpo_cli.reporting.frontier import Compared, does_as_well, without_control
+from progrpo_cli.reporting.frontier import sentences as of_temperatures
 from progrpo_cli.reporting.main_table import NEITHER_GOOD_NOR_BAD
 from progrpo_cli.reporting.table import Table
 from progrpo_cli.reporting.views import missing, records_of
@@ -17,8 +19,13 @@ SHOWN = 4
 """So many policies are named where nothing is tested about methods."""
 
 
-def findings(frame: Frame, main: Table) -> list[str]:
-    """A sentence a task and metric: who leads and whether beyond doubt, and which differences to the baseline are."""
+def findings(frame: Frame, main: Table, compared: Sequence[Compared] = ()) -> list[str]:
+    """A sentence a task and metric: who leads and whether beyond doubt, and which differences to the baseline are.
+
+    Then where trained policies stand to their base's temperatures: none is called better where one of those does as
+    well, and where there are none to compare with, that is said.
+    """
+    as_well = does_as_well(compared)
     records = records_of(main.frame)
     number_of = {(r["method"], r["task"], r["split"]): index for index, r in enumerate(records)}
     sentences = []
@@ -41,10 +48,15 @@ def findings(frame: Frame, main: Table) -> list[str]:
             if len(measured) > 1:
                 clear = (first, metric) in main.best
                 doubt = "the interval of its lead over the next excludes 0" if clear else "its lead may be chance"
+                remark = as_well.get((str(records[first]["method"]), rows[0].task, rows[0].split))
+                if clear and remark:
+                    doubt = f"that is no gain over the base: {remark}"
                 sentence += f"; {doubt}"
             sentences.append(f"{sentence}.")
-        sentences += _differences(where, [records[index] for index in indices], main)
-    return sentences
+        sentences += _differences(where, [records[index] for index in indices], main, as_well)
+    shown = {(row.task, row.split) for column in preferred(frame.rows) for row in column}
+    sentences += of_temperatures([each for each in compared if (each.row.task, each.row.split) in shown])
+    return sentences + without_control(frame.rows)
 
 
 def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
@@ -83,14 +95,18 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
     return found
 
 
-def _differences(where: str, records: Sequence[dict[str, object]], main: Table) -> list[str]:
+def _differences(
+    where: str, records: Sequence[dict[str, object]], main: Table, as_well: Mapping[tuple[str, str, str], str]
+) -> list[str]:
     if main.baseline is None:
         return []
     tested = [(r, metric) for r in records for metric in _judged(main) if not missing(r[f"{metric}_diff_p_holm"])]
     if not tested:
         return []
     clear = [(r, metric) for r, metric in tested if _value(r[f"{metric}_diff_p_holm"]) <= LEVEL]
-    listed = "; ".join(f"{r['method']} {_value(r[f'{metric}_diff']):+.3f} in {metric}" for r, metric in clear)
+    listed = "; ".join(
+        f"{r['method']} {_value(r[f'{metric}_diff']):+.3f} in {metric}{_but(r, metric, as_well)}" for r, metric in clear
+    )
     said = f": {listed}" if clear else ""
     return [
         f"{where}: {len(clear)} of {len(tested)} differences to {main.baseline} have a corrected p <= {LEVEL}{said}."
@@ -100,6 +116,13 @@ def _differences(where: str, records: Sequence[dict[str, object]], main: Table) 
 def _listed(records: Sequence[dict[str, object]], indices: Sequence[int], metric: str) -> str:
     values = (f"{records[index]['method']} {_value(records[index][metric]):.3f}" for index in indices)
     return f"{metric} {', '.join(values)}"
+
+
+def _but(record: dict[str, object], metric: str, as_well: Mapping[tuple[str, str, str], str]) -> str:
+    """What has to be said of whichever of the two is ahead."""
+    ahead = record["method"] if _value(record[f"{metric}_diff"]) > 0 else record["baseline"]
+    remark = as_well.get((str(ahead), str(record["task"]), str(record["split"])))
+    return f" (no gain of {ahead} over the base: {remark})" if remark else ""
 
 
 def _judged(main: Table) -> list[str]:

@@ -14,6 +14,7 @@ from progrpo_cli.reporting import figures, frame, render, sources, terminal_figu
 from progrpo_cli.reporting.ablations import ablation_tables
 from progrpo_cli.reporting.figure_data import drawn_rows
 from progrpo_cli.reporting.found import Found
+from progrpo_cli.reporting.frontier import compare_with_temperatures, frontier_table
 from progrpo_cli.reporting.helper import helper
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.page import Content, page
@@ -36,6 +37,10 @@ class ReportResult:
     out: Path
     files: list[Path]
     main: Table
+    frontier: list[Table]
+    """Trained methods against their base's temperatures: one, or none where the base has one temperature."""
+    findings: list[str]
+    """What the numbers say, in words."""
     ablations: list[Table]
     power: Table | None
     """How many seeds and problems would show a difference, if that was asked for."""
@@ -95,28 +100,31 @@ def build_report(
         asked, ks = ks, choose_ks(evaluated.rows, ks, found)
         passes = [f"pass@{k}" for k in ks]
         columns, about = drawn_rows(evaluated, chosen, passes)
-        over_all = both.begin(figures.planned(columns, about, passes, out / "figures"))
+        compared = compare_with_temperatures(evaluated.rows, passes)
+        over_all = both.begin(figures.planned(columns, about, passes, out / "figures", compared))
         main = main_table(evaluated, found, ks=ks, baseline=chosen)
         ablations = ablation_tables(evaluated, main, found)
         over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
         provenance = provenance_table(evaluated, found)
         published = published_table()
+        of_temperatures = [frontier_table(compared)] if compared else []
         of_training = [training_table(evaluated, main)] if training else []
         planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
         tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
-        tables = [main, *ablations, *of_training, *planned, provenance, published]
-        files = _write_tables(tables, out, formats, found.notes)
+        made = [main, *of_temperatures, *ablations, *of_training, *planned]
+        files = _write_tables([*made, provenance, published], out, formats, found.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
         drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], found)
+    said = findings(evaluated, main, compared)
     if "html" in formats:
         again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training, power=power)
         content = Content(
-            findings=findings(evaluated, main),
+            findings=said,
             caveats=caveats(evaluated, main, found.notes),
-            tables=[main, *ablations, *of_training, *planned, published],
+            tables=[*made, published],
             figures=drawn,
             provenance=provenance,
             commands={
@@ -131,6 +139,8 @@ def build_report(
         out,
         files,
         main,
+        of_temperatures,
+        said,
         ablations,
         next(iter(planned), None),
         provenance,

@@ -71,8 +71,11 @@ class HfSampler:
         ]
 
     def _sampled_from(self, logits: torch.Tensor) -> torch.Tensor:
-        """(B, V) log-probabilities of the distribution that is sampled from."""
+        """(B, V) log-probabilities of the distribution that is sampled from; at temperature 0 one token has all."""
         scores = logits.float()
+        if self._temperature == 0:
+            certain = torch.full_like(scores, -torch.inf)
+            return certain.scatter_(1, scores.argmax(dim=-1, keepdim=True), 0.0)
         if self._temperature != 1.0:
             scores = scores / self._temperature
         if self._top_p is not None:

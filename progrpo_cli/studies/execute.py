@@ -21,9 +21,8 @@ def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
     """
     train_locked(run.directory, run.config, study=plan.name, watch=watch)
     trusted = run.config.model.trust_remote_code  # whoever started the worker has been asked, see Plan.code_run
-    request = Request(
-        ks=list(plan.space.k), split="validation", temperature=plan.space.temperature, trust_remote_code=trusted
-    )
+    at = () if plan.space.temperature is None else (plan.space.temperature,)
+    request = Request(ks=list(plan.space.k), split="validation", temperatures=at, trust_remote_code=trusted)
     with tracker(run.directory, run.config, study=plan.name) as tracked:
         scores = evaluate_run(run.directory, request, tracked)[0]
     measured = scores.metrics()
