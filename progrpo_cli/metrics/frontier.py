@@ -61,16 +61,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class _Line:
-    """The line at each draw's Pass@1, and how it depends on the means that it was made from."""
+    """The line at each draw's Pass@1, and the temperatures that it was read off between."""
 
     value: Floats
     """(B,)"""
     left: Ints
     right: Ints
     share: Floats
-    slope: Floats
-    """(B,) each: the ends of the segment by their places, the right one's weight (above 1 to its right), and the
-    slope, at most 0."""
+    """(B,) each: the ends of the segment by their places, and the right one's weight, above 1 to its right."""
 
 
 def stand(
@@ -186,7 +184,7 @@ def _line_at(first: Floats, last: Floats, x: Floats) -> _Line:
     right = alone.argmax(axis=0)
     every = np.arange(draws)
     value, left = alone[right, every], right.copy()
-    share, slope = np.ones(draws), np.zeros(draws)
+    share = np.ones(draws)
     for one in range(count):
         for other in range(count):
             holds = np.where(past, last_of_all == other, within <= first[other])
@@ -199,9 +197,8 @@ def _line_at(first: Floats, last: Floats, x: Floats) -> _Line:
             # The upper of all segments above the temperatures is the lowest of them past the last.
             taken = between & np.where(past, mixed < value - _ROUNDING, mixed > value + _ROUNDING)
             value, share = np.where(taken, mixed, value), np.where(taken, weight, share)
-            slope = np.where(taken, (last[other] - last[one]) / length, slope)
             left, right = np.where(taken, one, left), np.where(taken, other, right)
-    return _Line(value, left, right, share, slope)
+    return _Line(value, left, right, share)
 
 
 def _heights_and_margins(means: Floats, temperatures: int) -> tuple[Floats, Floats]:

@@ -183,18 +183,24 @@ def coverage(kind: str, seeds: int, problems: int, repetitions: int, resamples: 
     return covered[0] / repetitions, covered[1] / repetitions
 
 
-@pytest.mark.parametrize(("kind", "seeds"), [("mixture", 1), ("end", 1), ("seeds", 5)])
-def test_intervals_hold_the_truth(kind, seeds):
+@pytest.mark.parametrize(("kind", "seeds", "problems"), [("mixture", 1, 100), ("end", 1, 100), ("seeds", 5, 300)])
+def test_intervals_hold_the_truth(kind, seeds, problems):
     """Where no policy is better than its base, and where one is; docs/statistics.md has the whole grid."""
-    height, margin = coverage(kind, seeds, problems=100, repetitions=150, resamples=400)
+    height, margin = coverage(kind, seeds, problems, repetitions=150, resamples=400)
     assert height >= 0.88
-    assert margin >= 0.91
+    assert margin >= 0.89
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("problems", [100, 300])
-@pytest.mark.parametrize(("kind", "seeds"), [("mixture", 1), ("mixture", 3), ("end", 1), ("seeds", 3), ("seeds", 5)])
+@pytest.mark.parametrize(
+    ("kind", "seeds", "problems"),
+    [
+        *((kind, seeds, problems) for kind in ("mixture", "end") for seeds in (1, 3) for problems in (100, 300)),
+        ("seeds", 3, 300),
+        ("seeds", 5, 300),
+    ],
+)
 def test_intervals_hold_the_truth_on_the_grid(kind, seeds, problems):
     height, margin = coverage(kind, seeds, problems, repetitions=600, resamples=1000)
-    assert height >= 0.885
-    assert margin >= 0.92
+    assert height >= 0.91
+    assert margin >= 0.895
