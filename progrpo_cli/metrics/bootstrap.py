@@ -123,10 +123,10 @@ def each_over_problems(
             raise ValueError(f"one value a problem is needed, (P,), not {per_problem.shape}")
         _check({name: per_problem[None, :]}, None, bounds.get(name))
     limits = [bounds.get(name) for name in metrics]
-    drawn = draws_of_mean(np.stack(list(metrics.values())), limits, resamples=resamples, seed=seed)
+    lows, highs = draws_of_mean(np.stack(list(metrics.values())), limits, resamples=resamples, seed=seed)
     return {
-        name: _interval(float(per_problem.mean()), low_ends, high_ends, limit)
-        for (name, per_problem), low_ends, high_ends, limit in zip(metrics.items(), *drawn, limits, strict=True)
+        name: _interval(float(per_problem.mean()), lows[row], highs[row], limits[row])
+        for row, (name, per_problem) in enumerate(metrics.items())
     }
 
 

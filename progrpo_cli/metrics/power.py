@@ -129,6 +129,7 @@ def _normal(level: float) -> float:
 
 def _below(z: Floats) -> Floats:
     """The normal distribution's cumulative chance, within 1e-3 (Bowling et al., J. Ind. Eng. Manag. 2, 2009)."""
+    z = np.clip(z, -8.0, 8.0)  # beyond, nothing is left and the exponential overflows
     return 1 / (1 + np.exp(-(0.07056 * z**3 + 1.5976 * z)))
 
 

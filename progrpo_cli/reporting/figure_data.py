@@ -51,9 +51,14 @@ def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tup
             left_out.append(f" {rows[0].task}: {described} are not drawn; main.csv has them.")
             rows = [row for row in rows if row.name in order[:MOST_LINES]]
         chosen.append(rows)
-    if one_seed([row for rows in chosen for row in rows]):
-        left_out.append(" Where a method has one seed it is one policy: nothing here is tested about methods.")
     return chosen, "".join(left_out)
+
+
+def about_one_seed(columns: Sequence[Sequence[Row]]) -> str:
+    """What a figure's caption says where a method has one seed; else nothing."""
+    if not one_seed([row for rows in columns for row in rows]):
+        return ""
+    return " Where a method has one seed it is one policy: nothing here is tested about methods."
 
 
 def pass_at_k(columns: Sequence[Sequence[Row]]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting import figures, frame, render, sources, terminal_figure
 from progrpo_cli.reporting.ablations import ablation_tables
-from progrpo_cli.reporting.figure_data import drawn_rows
+from progrpo_cli.reporting.figure_data import about_one_seed, drawn_rows
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frontier import compare_with_temperatures, frontier_table
 from progrpo_cli.reporting.helper import helper
@@ -100,6 +100,7 @@ def build_report(
         asked, ks = ks, choose_ks(evaluated.rows, ks, found)
         passes = [f"pass@{k}" for k in ks]
         columns, about = drawn_rows(evaluated, chosen, passes)
+        about += about_one_seed(columns)
         compared = compare_with_temperatures(evaluated.rows, passes)
         over_all = both.begin(figures.planned(columns, about, passes, out / "figures", compared))
         main = main_table(evaluated, found, ks=ks, baseline=chosen)
