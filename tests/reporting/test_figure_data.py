@@ -17,9 +17,6 @@ def columns(lab):
     return preferred(build(read([str(lab)])).rows)
 
 
-ONE_SEED = " Where a method has one seed it is one policy: nothing here is tested about methods."
-
-
 def test_pass_at_k_passes_through_the_tables_numbers(columns, lab, tmp_path, no_figures):
     main = build_report([str(lab)], out=tmp_path, formats=["csv"]).main.frame.set_index("method")
     data = figure_data.pass_at_k(columns)
@@ -62,7 +59,7 @@ def test_too_many_lines_leave_the_base_the_baseline_and_the_best(tmp_path):
         write_run(runs / f"r{number}", f"method.arm.alpha={number}", scores=scores, wandb="disabled", steps=0)
     frame = build(read([str(runs)]))
     (drawn,), left_out = figure_data.drawn_rows(frame, "grpo", ["pass@1", "pass@8"])
-    assert left_out == " countdown: 4 rows with a lower pass@8 are not drawn; main.csv has them." + ONE_SEED
+    assert left_out == " countdown: 4 rows with a lower pass@8 are not drawn; main.csv has them."
     assert len(drawn) == figure_data.MOST_LINES
     assert {"base", "grpo"} <= {row.label for row in drawn}
     means = pd.Series({row.label: row.values("pass@8").mean() for row in frame.rows}).drop(["base", "grpo"])
@@ -99,7 +96,6 @@ def test_rows_that_a_ranking_cannot_place_are_counted_apart(tmp_path):
     (drawn,), left_out = figure_data.drawn_rows(frame, None, ["pass@8"])
     assert {row.evaluations[0].n for row in drawn} == {16}
     expected = " countdown: 1 rows with a lower pass@8 and 3 rows without pass@8 are not drawn; main.csv has them."
-    expected += ONE_SEED
     assert left_out == expected
 
 
