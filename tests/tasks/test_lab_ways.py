@@ -53,6 +53,7 @@ def test_one_idea_has_one_form_however_it_is_written() -> None:
     written = ("(7-2)*5+3", "3+5*(7-2)", "product:7-2=5*5=25+3=28", "product:1*1=2;7-2=5*5=25+3=28")
     assert {TASK.canonical(PROBLEM, text) for text in written} == {"(7-2)*5+3"}
     assert TASK.canonical(PROBLEM, "sum:3-2=1+7=8+5=13") == TASK.canonical(PROBLEM, "7+5-2+3")
+    assert TASK.canonical(PROBLEM, "product:7-2=5*5=26+3=28") == "7-2=5*5=26+3=28"  # false steps are no expression
 
 
 def completions(batch: base_pairs.Batch) -> Iterator[tuple[Problem, str]]:

@@ -197,8 +197,8 @@ def _stepwise(rng: np.random.Generator, way: Way, count: int) -> tuple[Integers,
 def _of_the_base_split(leaves: Integers, values: Integers) -> Integers:
     """Which rows are."""
     kept: Integers = np.flatnonzero((values >= 0) & (values < len(TARGETS)))
-    kept = kept[_is_base()[_code(np.sort(leaves[kept], 1)), values[kept]]]
-    return kept
+    chosen: Integers = kept[_is_base()[_code(np.sort(leaves[kept], 1)), values[kept]]]
+    return chosen
 
 
 def _wrong(

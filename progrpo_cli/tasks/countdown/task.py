@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.countdown import expression, problems
-from progrpo_cli.tasks.countdown.ways import expression_of
+from progrpo_cli.tasks.countdown.ways import expression_of, tries_of
 
 
 def prompt_of(key: problems.Key) -> str:
@@ -74,9 +74,9 @@ class Countdown:
         return "correct" if found and found.value == target and found.numbers == chosen else "wrong"
 
     def canonical(self, problem: Problem, text: str) -> str:
-        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`; of what a correct answer stands for."""
+        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`; steps that are not true are as they are written."""
         found = self._read(text)
-        return found.canonical if found else ""
+        return found.canonical if found else tries_of(text)[-1]
 
     def _read(self, text: str) -> expression.Reading | None:
         """None: a step has another value than the answer says."""
