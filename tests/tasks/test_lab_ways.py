@@ -21,7 +21,7 @@ TOKENS = {index: token for token, index in base_pairs.VOCABULARY.items()}
     [
         ("(7-2)*5+3", "correct"),
         ("product:7-2=5*5=25+3=28", "correct"),
-        ("sum:7-2=5*5=25+3=28", "correct"),  # the name is not judged
+        ("sum:7-2=5*5=25+3=28", "wrong"),  # that is no sum
         ("product:7-2=5*5=26+3=28", "wrong"),  # a false step
         ("product:7-2=5*5=25+3=29", "wrong"),
         ("product:7*5=35-2=33-3=30", "wrong"),

@@ -24,7 +24,7 @@ SYMBOLS = (" ", "+", "-", "*", "(", ")", "=", ":", ";", "sum:", "product:")
 VOCABULARY: dict[str, int] = {token: index for index, token in enumerate((*SPECIAL, *map(str, range(100)), *SYMBOLS))}
 PIECES = r"sum:|product:|[0-9]{1,2}|."
 """How text is cut into tokens; numbers above 99 are two tokens."""
-MAX_TRIES = 3
+MAX_TRIES = 2
 PROMPT_WEIGHT = 0.2
 """The prompt is learned too: ARM's prompt confidence would otherwise be that of an untrained policy."""
 _NOTHING = -1

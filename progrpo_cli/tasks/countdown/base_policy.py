@@ -32,8 +32,8 @@ DECAY = 1000
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
 """Muon is for the matrices of the layers; it learns this in two thirds of the batches that AdamW takes."""
 WARMUP = 100
-ROWS: dict[Way, int] = {"direct": 80, "sum": 30, "product": 75}
-"""Of a batch. Those with steps are with one try, two and three in equal parts."""
+ROWS: dict[Way, int] = {"direct": 80, "sum": 36, "product": 80}
+"""Of a batch. Half of those with steps are right at the first try, half at the second."""
 SHARE = 0.04
 """How often the policy chooses each of the other ways."""
 SAVE_EVERY = 250
@@ -200,11 +200,11 @@ def train(work: Path, steady: int, decay: int) -> Training:
     """Train until the last batch, from the newest state in ``work`` that is on the way to it."""
     work.mkdir(parents=True, exist_ok=True)
     training = Training()
-    falling = f"decay-{steady}"
+    falling = work / f"decay-{steady}-{decay}.pt"
     states = {int(path.stem.rpartition("-")[2]): path for path in work.glob("steady-*.pt")}
     on_the_way = [batch for batch in states if batch <= steady]
-    if (state := work / f"{falling}.pt").exists():
-        training.load(state)
+    if falling.exists():
+        training.load(falling)
     elif on_the_way:
         training.load(states[max(on_the_way)])
     if training.batch:
@@ -220,7 +220,7 @@ def train(work: Path, steady: int, decay: int) -> Training:
             )
         if training.batch % SAVE_EVERY == 0 or training.batch == steady:
             if training.batch > steady:
-                training.save(work / f"{falling}.pt")
+                training.save(falling)
             else:
                 training.save(work / f"steady-{training.batch}.pt")
                 before = training.batch - SAVE_EVERY

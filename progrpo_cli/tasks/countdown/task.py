@@ -74,7 +74,7 @@ class Countdown:
         return "correct" if found and found.value == target and found.numbers == chosen else "wrong"
 
     def canonical(self, problem: Problem, text: str) -> str:
-        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`; steps that are not true are as they are written."""
+        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`; false steps are as they are written."""
         found = self._read(text)
         return found.canonical if found else tries_of(text)[-1]
 

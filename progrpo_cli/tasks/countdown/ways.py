@@ -6,8 +6,8 @@
 ``product``  ``product:7*3=21-5=16*2=32``  the same with a multiplication
 ===========  ===========================  =================================================================
 
-After ``sum:`` and ``product:`` there can be several tries, with ``;`` between them. The last one is the answer: what is
-before it, and the name, is work, and not judged, as nobody judges what a reasoning model writes before its answer.
+After ``sum:`` and ``product:`` there can be several tries, with ``;`` between them. The last one is the answer; what is
+before it is work, and not judged, as nobody judges what a reasoning model writes before its answer.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ def tries_of(text: str) -> list[str]:
 
 
 def expression_of(text: str) -> str | None:
-    """The expression that the last try stands for; None, if one of its steps has another value than it says.
+    """The expression that the last try stands for; None, if it belies its steps' values or the name of its way.
 
     Raises:
         ParseError: there are no steps.
     """
     last = tries_of(text)[-1]
-    if way_of(text) == "direct":
+    way = way_of(text)
+    if way == "direct":
         return last
     whole = _STEPS.fullmatch(last)
     if not whole:
         raise expression.ParseError("not steps from left to right")
+    if ("*" in last) != (way == "product"):
+        return None
     composed = whole[1]
     for step, value in _STEP.findall(whole[2]):
         composed = f"({composed}){step}"
