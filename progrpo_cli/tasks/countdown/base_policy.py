@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 0
-STEADY = 8000
-DECAY = 1000
+STEADY = 1000
+DECAY = 200
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
 """Muon is for the matrices of the layers; it learns this in two thirds of the batches that AdamW takes."""
 WARMUP = 100
