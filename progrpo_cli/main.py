@@ -123,9 +123,12 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="task.KEY=VALUE for the tasks of --tasks; may be repeated.")
     ] = None,
     backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (the extra `vllm`).")] = "hf",
-    temperature: Annotated[float | None, typer.Option(help="Default: the run's own.")] = None,
+    temperature: Annotated[
+        str | None, typer.Option(help="Of sampling, several separated by commas; 0 is greedy. Default: the run's own.")
+    ] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling; 1 samples from the whole distribution.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    split: Annotated[str, typer.Option(help="test, validation, or train: the problems trained on.")] = "test",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
@@ -137,7 +140,7 @@ def evaluate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Sample and score: unbiased Pass@k, entropy and diversity on the test split, with 95 % intervals."""
+    """Sample and score: unbiased Pass@k, entropy and diversity, with 95 % intervals."""
     with _command("eval", verbose, quiet):
         from progrpo_cli.commands import evaluate as command
 
@@ -147,9 +150,10 @@ def evaluate(
             tasks=tasks.split(",") if tasks else None,
             settings=tuple(settings or ()),
             backend=backend,
-            temperature=temperature,
+            temperatures=() if temperature is None else _numbers("--temperature", temperature),
             top_p=top_p,
             limit=limit,
+            split=command.split_named(split),
             fresh=fresh,
             trust_remote_code=trust_remote_code,
             trust_config=trust_config,
@@ -157,7 +161,8 @@ def evaluate(
         found = command.targets(target)
         scores = [score for each in found for score in command.evaluate_target(each, request)]
         if as_json:
-            typer.echo(json.dumps(scores[0] if len(scores) == 1 else {"evaluations": scores}, indent=2))
+            documents = [score.as_json() for score in scores]
+            typer.echo(json.dumps(documents[0] if len(documents) == 1 else {"evaluations": documents}, indent=2))
         else:
             command.show(scores)
 
@@ -241,6 +246,13 @@ def report(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no W&B server: read what was fetched before.")
     ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Pass@k on the training problems beside the test's.")
+    ] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="Say how many seeds and problems would show a difference with 80 %.")
+    ] = False,
+    difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = 0.05,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -257,6 +269,9 @@ def report(
             k=None if k is None else _integers("--k", k),
             mixed=mixed,
             offline=offline,
+            training=training,
+            power=power,
+            difference=difference,
             as_json=as_json,
         )
 
@@ -274,6 +289,13 @@ def list_(
 
         rows = command.rows(what)
         _print({what: rows}, as_json, command.text(rows))
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) + 0.0 for part in text.split(","))  # -0 is 0
+    except ValueError:
+        raise RequestError(f"{option} {text}: numbers separated by commas are needed") from None
 
 
 def _integers(option: str, text: str) -> list[int]:

@@ -17,6 +17,9 @@ TINY = [
     "task.test_problems=6",
 ]
 
+TIMES = {"step_seconds", "train_seconds"}
+"""The metrics that no two runs share."""
+
 
 class CommandLine:
     """``progrpo`` in a directory of its own; ``program`` says how python starts it."""
@@ -58,6 +61,10 @@ class CommandLine:
 
 def read_metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(metrics: list[dict]) -> list[dict]:
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in metrics]
 
 
 def wait_for(condition, process: subprocess.Popen, seconds: float = 240.0) -> None:

@@ -1,26 +1,128 @@
 """How often a 95 % interval holds the truth: docs/statistics.md's tables. `python docs/figures/coverage.py`
 
-Made-up studies whose truth is known. Method, seed and problem decide a logit: level + seed + problem + both, each part
-normal; 64 samples are drawn with that chance, Pass@k is estimated from their count, and the interval is made as
-reports make it. The truth is the mean over all seeds and problems that might have been drawn. The difference is between
-two methods of the same level on the same problems, so its truth is 0.
+Made-up studies whose truth is known.
+
+- One policy: a problem's chance of a correct sample is drawn from a beta distribution, n samples are drawn with it, and
+  Pass@k is estimated from their count. The mean of the beta is such that the mean of Pass@k is the truth of the cell.
+- Several seeds: method, seed and problem decide a logit: level + seed + problem + both, each part normal. The truth is
+  the mean over all seeds and problems that might have been drawn. The difference is between two methods of the same
+  level on the same problems, so its truth is 0.
+
+Intervals are made by the functions that reports use.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed, each_over_problems
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
+from progrpo_cli.metrics.resampling import carriers
 
-SAMPLES = 64
+TRUTHS = (0.001, 0.005, 0.02, 0.05, 0.15, 0.5, 0.85, 0.95, 0.98, 0.995, 0.999)
+SHAPES = {0.05: "nearly all or none", 1.0: "1", 4.0: "4", 20.0: "20", 1000.0: "nearly constant"}
+"""The sum of the beta's two parameters, and what it makes of the problems' chances."""
+PROBLEMS = (30, 100, 300)
+SAMPLES = (64, 256)
 SEEDS = (2, 3, 5, 10)
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Where one policy's problems come from."""
+
+    problems: int
+    n: int
+    k: int
+    shape: float
+    truth: float
+    """The mean of Pass@k."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of the data sets of a cell."""
+
+    coverage: float
+    below: float
+    """Share of intervals that lie above the truth."""
+    above: float
+    width: float
+    """Mean width in units of Gaffke's interval."""
+    carriers: float
+    """Median number of problems that the spread rests on."""
+    deviation: float
+    """Mean standard deviation of a problem's value."""
+
+    @property
+    def nearly_constant(self) -> bool:
+        """Almost all problems have almost one value: the spread rests on six of them or fewer, or is small."""
+        return self.carriers <= 6 or self.deviation < 0.1
+
+
+def grid(problems: Sequence[int] = PROBLEMS, samples: Sequence[int] = SAMPLES) -> Iterator[Cell]:
+    """The cells of one policy. Of Pass@1 one half: zeros and ones change places with the truth."""
+    for size in problems:
+        for k in (1, 32):
+            for n in samples:
+                for shape in SHAPES:
+                    for truth in TRUTHS:
+                        if k > 1 or truth <= 0.5:
+                            yield Cell(size, n, k, shape, truth)
+
+
+def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measured:
+    """Draw data sets of a cell and make an interval of each."""
+    stream = [seed, cell.problems, cell.n, cell.k, round(1000 * cell.shape), round(1000 * cell.truth)]
+    values = _values(np.random.default_rng(stream), cell, studies)
+    metrics = {str(number): of_one for number, of_one in enumerate(values)}
+    bounds = dict.fromkeys(metrics, PROBABILITY)
+    intervals = each_over_problems(metrics, bounds=bounds, resamples=resamples, seed=seed).values()
+    low, high = (np.array([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
+    below, above = (low > cell.truth + 1e-12).mean(), (high < cell.truth - 1e-12).mean()
+    return Measured(
+        coverage=float(1 - below - above),
+        below=float(below),
+        above=float(above),
+        width=float((high - low).mean() / _gaffke_width(values, resamples)),
+        carriers=float(np.median(carriers(values, PROBABILITY)[0])),
+        deviation=float(values.std(axis=1).mean()),
+    )
+
+
+def _values(random: np.random.Generator, cell: Cell, studies: int) -> np.ndarray:
+    """(studies, problems) estimates of Pass@k."""
+    right, wrong = _beta(cell)
+    chance = np.nan_to_num(random.beta(right, wrong, size=(studies, cell.problems)), nan=float(right > wrong))
+    correct = random.binomial(cell.n, chance)
+    return pass_at_k_per_problem(np.full(cell.n + 1, cell.n), np.arange(cell.n + 1), cell.k)[correct]
+
+
+def _beta(cell: Cell) -> tuple[float, float]:
+    """The beta's parameters, by bisection: E[(1 - p)^k] is the product of (wrong + i) / (shape + i)."""
+    draws = np.arange(cell.k)
+    low, high = -30.0, 30.0
+    for _ in range(80):
+        logit = (low + high) / 2
+        right, wrong = (max(1e-300, cell.shape / (1 + np.exp(sign * logit))) for sign in (-1, 1))
+        value = -np.expm1(np.log((wrong + draws) / (cell.shape + draws)).sum())
+        low, high = (logit, high) if value < cell.truth else (low, logit)
+    return right, wrong
+
+
+def _gaffke_width(values: np.ndarray, resamples: int) -> float:
+    weights = np.random.default_rng(0).standard_exponential((resamples, values.shape[1] + 1))
+    weights /= weights.sum(axis=1, keepdims=True)
+    seen = values @ weights[:, :-1].T
+    high = np.quantile(seen + weights[:, -1], 0.975, axis=1)
+    return float((high - np.quantile(seen, 0.025, axis=1)).mean())
+
+
+@dataclass(frozen=True)
 class World:
-    """Where studies come from: sizes of the parts of the logit."""
+    """Where studies over seeds come from: sizes of the parts of the logit."""
 
     name: str
     problems: int
@@ -36,6 +138,11 @@ WORLDS = (
     World("seeds do not differ", 100, -0.5, 0.0, 1.5, 0.0),
     World("30 problems, seed and problem interact much", 30, -1.0, 0.3, 1.0, 1.0),
     World("30 hard problems", 30, -4.0, 0.3, 1.5, 0.5),
+    World("30 nearly hopeless problems", 30, -7.0, 0.3, 1.0, 0.3),
+    World("30 easy problems", 30, 1.0, 0.3, 1.5, 0.5),
+    World("100 hard problems", 100, -5.0, 0.3, 2.0, 0.3),
+    World("300 easy problems, seeds differ much", 300, 0.5, 0.6, 1.0, 0.3),
+    World("300 problems, some hopeless", 300, 2.0, 0.2, 4.0, 0.5),
 )
 
 
@@ -48,7 +155,7 @@ def truth(world: World, k: int) -> float:
     return float((weights * (1 - (1 - chance) ** k)).sum() / weights.sum())
 
 
-def study(random: np.random.Generator, world: World, seeds: int, k: int) -> dict[str, np.ndarray]:
+def study(random: np.random.Generator, world: World, seeds: int, k: int, n: int = 64) -> dict[str, np.ndarray]:
     """Two methods' Pass@k, (seeds, problems) each, on the same problems."""
     problem = world.problem * random.standard_normal(world.problems)
     groups = {}
@@ -56,57 +163,71 @@ def study(random: np.random.Generator, world: World, seeds: int, k: int) -> dict
         seed = world.seed * random.standard_normal((seeds, 1))
         both = world.both * random.standard_normal((seeds, world.problems))
         chance = 1 / (1 + np.exp(-(world.level + seed + problem + both)))
-        correct = random.binomial(SAMPLES, chance)
-        flat = pass_at_k_per_problem(np.full(correct.size, SAMPLES), correct.reshape(-1), k)
-        groups[name] = flat.reshape(correct.shape)
+        groups[name] = pass_at_k_per_problem(np.full(n + 1, n), np.arange(n + 1), k)[random.binomial(n, chance)]
     return groups
 
 
-def percentiles(groups: dict[str, np.ndarray], resamples: int, seed: int) -> tuple[bool, ...]:
-    """The plain crossed percentile bootstrap: ends of the mean of `one` and of the difference."""
-    random = np.random.default_rng(seed)
-    problems = groups["one"].shape[1]
-    weights = random.multinomial(problems, np.full(problems, 1 / problems), size=resamples) / problems
-    means = {}
-    for name, values in groups.items():
-        seeds = len(values)
-        drawn = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-        means[name] = (drawn * (weights @ values.T)).sum(axis=1)
-    ends = [np.percentile(draws, (2.5, 97.5)) for draws in (means["one"], means["other"] - means["one"])]
-    return tuple(float(end) for pair in ends for end in pair)
-
-
 def coverage(world: World, seeds: int, k: int, studies: int, resamples: int) -> dict[str, float]:
-    """Share of studies whose interval holds the truth, for the mean and the difference, by both ways."""
-    random = np.random.default_rng([seeds, k, world.problems, int(1000 * world.both)])
+    """Share of studies whose interval holds the truth, for the mean and the difference."""
+    random = np.random.default_rng([seeds, k, world.problems, int(1000 * world.both), int(10 * abs(world.level))])
     right = truth(world, k)
-    hits = dict.fromkeys(("mean", "difference", "plain mean", "plain difference"), 0)
+    hits = dict.fromkeys(("mean", "difference"), 0)
     for number in range(studies):
         groups = study(random, world, seeds, k)
         ours = crossed(groups, bounds=PROBABILITY, baseline="one", resamples=resamples, seed=number)
         difference = ours["other"].difference
         hits["mean"] += ours["one"].mean.low <= right <= ours["one"].mean.high
         hits["difference"] += difference.low <= 0 <= difference.high
-        low, high, low_difference, high_difference = percentiles(groups, resamples, number)
-        hits["plain mean"] += low <= right <= high
-        hits["plain difference"] += low_difference <= 0 <= high_difference
     return {name: count / studies for name, count in hits.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--part", choices=("policy", "seeds", "both"), default="both")
     options = parser.parse_args()
-    for k in (1, 16):
-        print(f"\nPass@{k}, {options.studies} studies a cell\n")
-        print("| world | " + " | ".join(f"{s} seeds" for s in SEEDS) + " |")
-        print("| --- |" + " ---: |" * len(SEEDS))
+    if options.part != "seeds":
+        _print_grid(options.studies, options.resamples)
+    if options.part != "policy":
+        _print_seeds(options.studies, options.resamples)
+
+
+def _print_grid(studies: int, resamples: int) -> None:
+    measured = {cell: measure(cell, studies=studies, resamples=resamples) for cell in grid()}
+    for k in (1, 32):
+        print(f"\nPass@{k}, one policy, {studies} data sets a cell: least and greatest coverage over problems and n\n")
+        truths = [value for value in TRUTHS if k > 1 or value <= 0.5]
+        print("| shape | " + " | ".join(f"{value:g}" for value in truths) + " |")
+        print("| --- |" + " ---: |" * len(truths))
+        for shape, name in SHAPES.items():
+            cells = [
+                [m.coverage for cell, m in measured.items() if (cell.k, cell.shape, cell.truth) == (k, shape, value)]
+                for value in truths
+            ]
+            print(f"| {name} | " + " | ".join(f"{100 * min(c):.1f} to {100 * max(c):.1f}" for c in cells) + " |")
+    print()
+    least = min(measured.items(), key=lambda item: item[1].coverage)
+    print(f"least: {least}")
+    print(f"widest in units of Gaffke's: {max(m.width for m in measured.values()):.2f}")
+    spread = {cell: m for cell, m in measured.items() if not m.nearly_constant}
+    print(f"{len(spread)} of {len(measured)} cells are not nearly constant; above 97 % of them:")
+    for cell, of_cell in spread.items():
+        if of_cell.coverage > 0.97:
+            print(f"  {cell}: {of_cell}")
+
+
+def _print_seeds(studies: int, resamples: int) -> None:
+    for k in (1, 32):
+        print(f"\nPass@{k}, {studies} studies a cell\n")
+        print("| world | truth | " + " | ".join(f"{s} seeds" for s in SEEDS) + " |")
+        print("| --- | ---: |" + " ---: |" * len(SEEDS))
         for world in WORLDS:
-            cells = [coverage(world, seeds, k, options.studies, options.resamples) for seeds in SEEDS]
-            for what in ("mean", "plain mean", "difference", "plain difference"):
+            cells = [coverage(world, seeds, k, studies, resamples) for seeds in SEEDS]
+            for what in ("mean", "difference"):
                 shown = " | ".join(f"{100 * cell[what]:.1f}" for cell in cells)
-                print(f"| {world.name}: {what} | {shown} |", flush=True)
+                right = truth(world, k) if what == "mean" else 0.0
+                print(f"| {world.name}: {what} | {right:.3g} | {shown} |", flush=True)
 
 
 if __name__ == "__main__":

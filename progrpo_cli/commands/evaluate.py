@@ -6,16 +6,19 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from progrpo_cli import policy
-from progrpo_cli.config import paths
+from progrpo_cli.config import paths, versions
 from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.evaluation.scores_file import Scores
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.records.provenance import now
@@ -30,6 +33,21 @@ RUNS = Path("runs")
 BACKENDS = ("hf", "vllm")
 PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
 """The policies that packages carry, and how they are asked unless the request says otherwise."""
+COLDEST = 0.01
+"""Temperatures below it are as good as greedy, and vLLM does not have them."""
+SPLIT_NAMES: dict[str, Split] = {"test": "test", "validation": "validation", "train": "rl", "rl": "rl"}
+"""What --split takes; configurations and scores call the training problems ``rl``."""
+
+
+def split_named(name: str) -> Split:
+    """The split of a task that ``--split`` names.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    if name not in SPLIT_NAMES:
+        raise RequestError(f"--split {name}: no such split{nearest(name, SPLIT_NAMES)}")
+    return SPLIT_NAMES[name]
 
 
 def targets(target: str | None) -> list[RunDirectory | policy.Source]:
@@ -69,7 +87,8 @@ class Request:
     settings: tuple[str, ...] = ()
     """``task.KEY=VALUE`` for each of the tasks."""
     backend: str = "hf"
-    temperature: float | None = None
+    temperatures: tuple[float, ...] = ()
+    """Each is an evaluation of its own; 0 is greedy; none: the run's own."""
     top_p: float = 1.0
     limit: int | None = None
     fresh: bool = False
@@ -87,8 +106,13 @@ class Request:
             raise RequestError(f"unknown backend {self.backend!r}{nearest(self.backend, BACKENDS)}")
         if self.backend == "vllm":
             require_vllm("--backend vllm")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise RequestError(f"--temperature {self.temperature}: must be finite and above 0")
+        for temperature in self.temperatures:
+            if temperature != 0 and not COLDEST <= temperature < math.inf:
+                raise RequestError(
+                    f"--temperature {temperature:g}: must be 0 (greedy), or finite and at least {COLDEST}"
+                )
+            if self.temperatures.count(temperature) > 1:
+                raise RequestError(f"--temperature {temperature:g}: is there twice")
         if not 0 < self.top_p <= 1:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
@@ -108,7 +132,7 @@ class Request:
         return [compose([f"task={name}", *self.settings]).task for name in self.tasks or []]
 
 
-def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[dict[str, Any]]:
+def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[Scores]:
     """Evaluate one target on each task asked for, and return the scores in their order.
 
     A policy that is no run of ours gets a directory ``runs/eval-<name>/`` of its own, so that its scores are kept,
@@ -147,22 +171,35 @@ def _refuse_code_of(run: RunDirectory, request: Request) -> None:
         raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
 
 
-def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[dict[str, Any]]:
+def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[Scores]:
     """Evaluate the policy of a run directory and send the scores to its tracker."""
     from progrpo_cli.evaluation.run import evaluate
 
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = request.task_configs() or [config.task]
+    configs = request.task_configs() or [versions.of_code(config).task]  # today's code judges, whatever judged then
     all_scores = []
-    for task in configs:
+
+    @cache
+    def load(dtype: str, chat: bool) -> tuple[Any, Any]:
+        """Once for all temperatures."""
+        device = policy.choose_device(config.device)
+        return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
+
+    temperatures = request.temperatures or (config.train.temperature,)
+    for task, temperature in product(configs, temperatures):
+        greedy = temperature == 0
+        if greedy and (left := sorted({k for k in request.ks if k > 1})):
+            log.info(
+                f"temperature 0 is greedy, one sample a problem: pass@1 alone, without k = {', '.join(map(str, left))}"
+            )
         settings = EvalSettings(
             task=task,
             split=request.split,
-            n=samples_needed(request.ks, request.n),
-            temperature=config.train.temperature if request.temperature is None else request.temperature,
-            top_p=request.top_p,
+            n=1 if greedy else samples_needed(request.ks, request.n),
+            temperature=temperature,
+            top_p=1.0 if greedy else request.top_p,  # which changes nothing there
             seed=config.seed,
             backend=request.backend,
             dtype=config.model.dtype,
@@ -175,24 +212,31 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
         done = evaluate(
             root,
             settings,
-            request.ks,
-            make_sampler=_sampler_maker(source, settings, config.device, request.trust_remote_code),
+            [1] if greedy else request.ks,
+            make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load),
             described={
                 "method": config.method.name if is_run else None,
+                "method_version": config.method.version if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
                 "eval_dir": str(root / settings.directory_name()),
             },
-            title=f"{run.name} on {task.label} ({request.split})",
+            title=f"{run.name} on {task.label} ({request.split})"
+            + (f", temperature {temperature:g}" if len(temperatures) > 1 else ""),
+            trained_on=run.trained_on() if is_run else (),
         )
-        tracked.scores(done.directory.name, done.scores, done.samples if config.tracking.wandb.log_samples else None)
+        samples = done.samples if config.tracking.wandb.log_samples else None
+        tracked.scores(done.directory.name, done.scores.as_json(), samples)
         all_scores.append(done.scores)
     return all_scores
 
 
 def _sampler_maker(
-    source: policy.Source, settings: EvalSettings, device: str, trust_remote_code: bool
+    source: policy.Source,
+    settings: EvalSettings,
+    trust_remote_code: bool,
+    load: Callable[[str, bool], tuple[Any, Any]],
 ) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
         asked: dict[str, Any] = {
@@ -216,13 +260,7 @@ def _sampler_maker(
         with heavy_imports():
             from progrpo_cli.sampling.hf import HfSampler
 
-        model, tokenizer = policy.load(
-            source,
-            settings.dtype,
-            policy.choose_device(device),
-            chat=task.chat,
-            trust_remote_code=trust_remote_code,
-        )
+        model, tokenizer = load(settings.dtype, task.chat)
         return HfSampler(model, tokenizer, **asked)
 
     return make
@@ -236,16 +274,10 @@ def _directory_name(source: policy.Source) -> str:
     return f"{place.name}-{digest([str(place), source.fingerprint()])[:6]}"
 
 
-def show(scores: list[dict[str, Any]]) -> None:
-    """Print a table an evaluation, the base beside the trained policy where it was evaluated alike, and the files."""
-    from progrpo_cli.evaluation.table import base_beside, table_of
+def show(scores: list[Scores]) -> None:
+    """Print a table a policy and task, the base beside a trained policy where it was evaluated alike, and the files."""
+    from progrpo_cli.evaluation.table import shown
 
     console = results()
-    for each in scores:
-        beside = None
-        if each["base"]:
-            beside = base_beside(each, RUNS / f"eval-{_directory_name(policy.resolve(each['base']))}")
-        console.print(table_of(each, beside))
-        console.print(f"{each['eval_dir']}/scores.json, samples.jsonl", markup=False)
-        if each["base"] and beside is None:
-            console.print(f"the base was not evaluated like this: progrpo eval {each['base']}", markup=False)
+    for part in shown(scores, lambda base: RUNS / f"eval-{_directory_name(policy.resolve(base))}"):
+        console.print(part, markup=False)

@@ -52,7 +52,9 @@ def sweep(
     plan = _plan(space, overrides, settings, study)
     held = plan.directory / "study.yaml"
     if held.exists():
-        plan.refuse_other(load_plan(plan.directory))
+        begun = load_plan(plan.directory)
+        begun.refuse_other_versions()
+        plan.refuse_other(begun)
     if dry_run:
         from progrpo_cli.studies.estimate import estimate
         from progrpo_cli.studies.overview import rows
@@ -64,7 +66,7 @@ def sweep(
             "runs": found,
             "runs_in_all": plan.most_runs,
             "runs_to_do": open_runs,
-            "estimate": estimate(plan, open_runs, RUNS),
+            "estimate": estimate(plan, found, RUNS),
         }
     _require_generation(plan)
     if settings.launcher == "slurm":
@@ -137,6 +139,7 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
         plan = _fetched(study, storage)
     if storage not in (None, plan.storage):
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
+    plan.refuse_other_versions()
     if plan.code_run and not trust_config:
         raise RequestError(
             f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"
@@ -290,8 +293,8 @@ def show(result: dict[str, Any]) -> None:
     metrics = [key for key in result["trials"][0] if key.startswith("pass@") or key in ("entropy", "distinct_correct")]
     several = len(result["objectives"]) > 1
     table = Table(
-        title=f"{result['study_dir']}: validation split, mean over seeds with 95 % interval, best "
-        f"{result['objective']['metric']} first"
+        title=f"{result['study_dir']}: validation split, mean over seeds with 95 % interval, ordered by "
+        f"{result['objective']['metric']}"
     )
     for column in ("parameters", "seeds", *metrics, *(["front"] if several else [])):
         table.add_column(column)

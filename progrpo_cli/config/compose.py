@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from progrpo_cli.config import paths
+from progrpo_cli.config import paths, versions
 from progrpo_cli.config.plain_yaml import refuse_what_is_not_data
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError, nearest
@@ -52,7 +52,9 @@ def compose(overrides: Sequence[str] = (), experiment: str | None = None) -> Con
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(f"configuration: {_one_line(error)}") from error
     refuse_what_is_not_data(resolved, "configuration")  # however an override was quoted: nothing is resolved
-    return validate(resolved)
+    config = validate(resolved)
+    versions.refuse_set(resolved, config)
+    return versions.of_code(config)
 
 
 def validate(resolved: Any) -> Config:

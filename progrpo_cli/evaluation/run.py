@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from progrpo_cli import garbage
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores import score
+from progrpo_cli.evaluation.scores_file import Scores, first_error
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
+from progrpo_cli.tasks.contamination import count_seen
 from progrpo_cli.tasks.registry import make_task
 
 
@@ -28,7 +32,7 @@ class Evaluation:
     """A finished evaluation."""
 
     directory: Path
-    scores: dict[str, Any]
+    scores: Scores
 
     @property
     def samples(self) -> Path:
@@ -45,6 +49,7 @@ def evaluate(
     make_sampler: Callable[[Task], Sampler],
     described: dict[str, Any],
     title: str,
+    trained_on: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate one policy on one task below ``root`` (a run's ``eval/``).
 
@@ -55,6 +60,8 @@ def evaluate(
         make_sampler: called only if samples are missing: the policy is not loaded for nothing.
         described: further fields of ``scores.json`` (policy, config_hash).
         title: what the progress display calls it.
+        trained_on: fingerprints of the questions that the policy was trained on; held-out problems among them are
+            counted.
 
     Raises:
         RequestError: the task has no problems in the split, or the samples' file is damaged or of other problems.
@@ -63,29 +70,45 @@ def evaluate(
     problems = list(task.problems(settings.split))[: settings.limit]
     if not problems:
         raise RequestError(f"task {task.name} has no problems in its {settings.split} split")
+    seen = None
+    if trained_on and settings.split != "rl":
+        seen = count_seen(problems, settings.task, trained_on, split=settings.split)
     directory = root / settings.directory_name()
     directory.mkdir(parents=True, exist_ok=True)
     samples = _complete(directory / "samples.jsonl", task, problems, settings, make_sampler, title)
     scores_path = directory / "scores.json"
     if scores_path.exists():
-        ks = [*ks, *json.loads(scores_path.read_text(encoding="utf-8"))["k"]]
-    scores = {
-        "task": settings.task.label,
-        "split": settings.split,
-        "task_version": digest([[problem.id, problem.prompt] for problem in problems]),
+        ks = [*ks, *_ks_of_before(scores_path)]
+    key = settings.key(problems, chat=task.chat)
+    scores = Scores(
+        task=settings.task.label,
+        split=settings.split,
+        comparable_key=key,
+        task_version=key.measure.problems,
         **score(samples, problems, task, n=settings.n, ks=sorted(set(ks))),
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_new_tokens": settings.task.max_new_tokens,
-        "backend": settings.backend,
-        "dtype": settings.dtype,
-        "limit": settings.limit,
-        "seed": settings.seed,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_new_tokens=settings.task.max_new_tokens,
+        backend=settings.backend,
+        dtype=settings.dtype,
+        judge_version=settings.task.judge_version,
+        limit=settings.limit,
+        seen_in_training=seen,
+        seed=settings.seed,
         **described,
-        "scored_at": now(),
-    }
-    files.write_json(scores_path, scores)
+        scored_at=now(),
+    )
+    files.write_json(scores_path, scores.as_json())
     return Evaluation(directory, scores)
+
+
+def _ks_of_before(path: Path) -> list[int]:
+    """The k of an earlier call on the same samples; what is damaged is written anew from them."""
+    try:
+        return Scores.model_validate_json(path.read_bytes()).k
+    except ValidationError as error:
+        log.warning(f"{path} is damaged and written anew: {first_error(error)}")
+        return []
 
 
 def _complete(
@@ -108,7 +131,11 @@ def _complete(
         present = files.read_lines(path)
     except ValueError as error:
         raise RequestError(f"{error}; --fresh samples again") from error
-    _check_that_problems_are_the_same(path, present, wanted, digest([asdict(problem) for problem in problems]))
+    held = {
+        "digest": digest([asdict(problem) for problem in problems]),
+        "judge_version": settings.task.judge_version,
+    }
+    _check_that_problems_are_the_same(path, present, wanted, held)
     if len(present) == len(wanted):
         return present
     rows = settings.rows_per_batch
@@ -137,24 +164,31 @@ def _complete(
 
 
 def _check_that_problems_are_the_same(
-    path: Path, present: Sequence[dict[str, Any]], wanted: Sequence[tuple[Problem, int]], problems: str
+    path: Path, present: Sequence[dict[str, Any]], wanted: Sequence[tuple[Problem, int]], problems: Mapping[str, Any]
 ) -> None:
-    """Keep the digest of the problems beside their samples; samples of other problems are not gone on with.
+    """Keep beside the samples of what they are and who judged them; others are not gone on with.
 
     A directory without a digest is an earlier version's: its samples have to be of problems with the same ids, and it
-    stays without, for nobody knows what it was drawn from.
+    stays without, for nobody knows what it was drawn from. Its judge is of version 1.
 
     Raises:
-        RequestError: the data of the task have changed since the samples were drawn.
+        RequestError: the data of the task, or its judge, have changed since the samples were drawn.
     """
     kept = path.with_name("problems.json")
     if not present:
-        files.write_json(kept, {"digest": problems})
+        files.write_json(kept, dict(problems))
         return
+    held = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    before, now_is = held.get("judge_version", 1), problems["judge_version"]
+    if before != now_is:
+        raise RequestError(
+            f"{path} holds samples judged by version {before} of the task's judge, and this is version {now_is}; "
+            "--fresh samples and judges again"
+        )
     of_lines = [(line.get("problem_id"), line.get("sample_index")) for line in present]
     same = of_lines == [(problem.id, index) for problem, index in wanted[: len(present)]]
-    if same and kept.exists():
-        same = json.loads(kept.read_text(encoding="utf-8")).get("digest") == problems
+    if same and held:
+        same = held.get("digest") == problems["digest"]
     if not same:
         raise RequestError(f"{path} holds samples of other problems than the task has now; --fresh samples again")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import RequestError
-from progrpo_cli.tasks.base import Split
+from progrpo_cli.evaluation.scores_file import OWN_END, ComparableKey, Measure, Sampling, digest_of_ids
+from progrpo_cli.tasks.base import Problem, Split
 from progrpo_cli.tasks.sections import TaskConfig
 
 SCHEME = 2
@@ -38,10 +40,34 @@ class EvalSettings:
         return max(8, min(ROWS_PER_BATCH, TOKENS_PER_BATCH // self.task.max_new_tokens))
 
     def directory_name(self) -> str:
-        """``<task>-<hash of the sampling settings>``."""
-        task = self.task.model_dump(mode="json", exclude_defaults=True)  # keys added later: see config_hash
+        """``<task>-<hash of the sampling settings>``.
+
+        The judge's version is not in it: samples that another one judged are not gone on with, see ``run.py``.
+        """
+        # keys added later: see config_hash
+        task = self.task.model_dump(mode="json", exclude_defaults=True, exclude={"judge_version"})
         described = asdict(self) | {"task": task, "rows_per_batch": self.rows_per_batch, "scheme": SCHEME}
         return f"{self.task.label}-{digest(described)[:8]}"
+
+    def key(self, problems: Sequence[Problem], *, chat: bool) -> ComparableKey:
+        """With what the scores of these problems can be compared."""
+        judged_with = {name: getattr(self.task, name) for name in self.task.judged_with}
+        return ComparableKey(
+            measure=Measure(
+                task=self.task.label,
+                split=self.split,
+                problem_ids=digest_of_ids(problem.id for problem in problems),
+                problems=digest([[problem.id, problem.prompt] for problem in problems]),
+                judged_by=digest([[problem.judged_by for problem in problems], judged_with]),
+                judge_version=self.task.judge_version,
+                prompt="chat" if chat else "plain",
+                max_new_tokens=self.task.max_new_tokens,
+                stop_tokens=(OWN_END,),
+                backend=self.backend,
+                dtype=self.dtype,
+            ),
+            sampling=Sampling(temperature=self.temperature, top_p=self.top_p),
+        )
 
 
 def samples_needed(ks: list[int], n: int | None) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from progrpo_cli.section import Finite, Fraction, Section
+from progrpo_cli.section import Finite, Fraction, Positive, Section
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +78,8 @@ class Method(Section):
     """A method's options and what it does; every default is the shared recipe."""
 
     name: str
+    version: Positive = 1
+    """Of the method's arithmetic when the configuration was made; nobody sets it, see :attr:`version_of_code`."""
     clip_low: ClipLow | None
     """The ratio is clipped below at 1 - clip_low; null: it is not."""
     clip_high: ClipHigh | None
@@ -85,6 +87,8 @@ class Method(Section):
     arm: ArmConfig | None = None
     """ARM on top of the method's advantages; null: none."""
 
+    version_of_code: ClassVar[int] = 1
+    """Raised with every change after which the same configuration has another gradient (docs/adding-a-method.md)."""
     takes_arm: ClassVar[bool] = False
     """Whether ARM on top of it makes sense: it does where the group-relative advantage enters the surrogate."""
     needs_logps: ClassVar[bool] = False

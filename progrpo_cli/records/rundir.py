@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from progrpo_cli.config import plain_yaml
+from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.code_run import code_run_by
 from progrpo_cli.config.compose import flatten, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash, is_hashed
@@ -62,6 +62,21 @@ class RunDirectory:
     @property
     def policy(self) -> Path:
         return self.path / "policy"
+
+    @property
+    def trained_on_path(self) -> Path:
+        """The training problems, as fingerprints of their questions."""
+        return self.path / "trained_on.json"
+
+    def trained_on(self) -> list[str]:
+        """Fingerprints of the questions that the run trains on; empty where an earlier version kept none."""
+        try:
+            questions = json.loads(self.trained_on_path.read_text(encoding="utf-8"))["questions"]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+            raise RequestError(f"{self.trained_on_path} is damaged: {error}") from error
+        return [str(question) for question in questions]
 
     @property
     def exists(self) -> bool:
@@ -178,6 +193,8 @@ class RunDirectory:
         if not self.exists:
             return
         held = self.config()
+        if config_hash(versions.of_code(held)) == config_hash(config):
+            versions.refuse_other(held, str(self.path))
         if config_hash(held) == config_hash(config) and held.seed == config.seed:
             return
         theirs, ours = flatten(held), flatten(config)
@@ -197,6 +214,7 @@ class RunDirectory:
                 "kind": kind,
                 "config_hash": config_hash(config),
                 "seed": config.seed,
+                "versions": {"method": config.method.version, "judge": config.task.judge_version},
                 "status": "running",
                 "started_at": now(),
                 "finished_at": None,
@@ -245,10 +263,18 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
         "version": manifest["progrpo"],
         "commit": manifest["git"]["commit"],
         "dirty": manifest["git"].get("dirty"),
+        **_sources(manifest),
         "directory": directory,
         "model": manifest["model"],
         "command": manifest["command"],
     }
+
+
+def _sources(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each source; of one that changed before the run went on, all that it had, with ``+`` between."""
+    first = manifest.get("sources", {})
+    held = [first, *manifest.get("sources_since", [])]
+    return {f"{what}_source": "+".join(dict.fromkeys(each[what]["sha256"] for each in held)) for what in first}
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -8,9 +8,11 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
+from progrpo_cli.metrics.frontier import hull
 from progrpo_cli.reporting.ablations import swept_key
-from progrpo_cli.reporting.compare import compare, curve, preferred
+from progrpo_cli.reporting.compare import compare, curve, one_seed, preferred
 from progrpo_cli.reporting.frame import Frame, Row
+from progrpo_cli.reporting.frontier import Compared
 from progrpo_cli.reporting.table import Table
 
 MOST_LINES = 8
@@ -28,7 +30,13 @@ def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tup
             be above their n.
     """
     chosen, left_out = [], []
-    for rows in preferred(frame.rows):
+    for every in preferred(frame.rows):
+        rows = _at_temperatures_of_training(every)
+        if len(rows) < len(every):
+            left_out.append(
+                f" {rows[0].task}: {len(every) - len(rows)} rows, greedy or the base at a temperature that nothing "
+                "trained was evaluated at, are not drawn as lines; main.csv has them."
+            )
         if len(rows) > MOST_LINES:
             metric = _ranking(rows, passes)
             means = {row.name: found.mean() for row in rows if (found := row.values(metric)) is not None}
@@ -43,6 +51,8 @@ def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tup
             left_out.append(f" {rows[0].task}: {described} are not drawn; main.csv has them.")
             rows = [row for row in rows if row.name in order[:MOST_LINES]]
         chosen.append(rows)
+    if one_seed([row for rows in chosen for row in rows]):
+        left_out.append(" Where a method has one seed it is one policy: nothing here is tested about methods.")
     return chosen, "".join(left_out)
 
 
@@ -50,7 +60,7 @@ def pass_at_k(columns: Sequence[Sequence[Row]]) -> pd.DataFrame:
     """Pass@k over k, with 95 % intervals."""
     records: list[dict[str, object]] = []
     for rows in columns:
-        n = min(row.evaluations[0].n for row in rows)
+        n = min(row.n for row in rows)
         ks = sorted({*(round(2 ** (i / 2)) for i in range(2 * int(np.log2(n)) + 1)), n})
         records += [
             {
@@ -98,21 +108,36 @@ def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def plane(columns: Sequence[Sequence[Row]], first: str, last: str) -> pd.DataFrame:
-    """Pass@1 against Pass@k, and which rows are on the Pareto front: no other is at least as good in both."""
+def plane(columns: Sequence[Sequence[Row]], last: str, compared: Sequence[Compared] = ()) -> pd.DataFrame:
+    """Pass@1 against Pass@k of the rows that are drawn and of the base at all its temperatures.
+
+    Column ``line`` names the line that a temperature of the base is on, see :mod:`progrpo_cli.metrics.frontier`; of
+    temperatures below the line and of all other rows it is empty. Greedy rows have no Pass@k and are not there.
+    """
+    first = "pass@1"
     records: list[dict[str, object]] = []
-    for rows in columns:
-        x, y = compare(rows, first, None), compare(rows, last, None)
-        both = [row for row in rows if row.name in x and row.name in y]
-        points = [(x[row.name].mean.value, y[row.name].mean.value) for row in both]
-        for row, point in zip(both, points, strict=True):
-            across, up = x[row.name].mean, y[row.name].mean
+    for column in columns:
+        here = [each for each in compared if (each.row.task, each.row.split) == (column[0].task, column[0].split)]
+        lines = {tuple(row.name for row in each.temperatures): each.temperatures for each in here}.values()
+        rows = {row.name: row for row in (*column, *(row for temperatures in lines for row in temperatures))}
+        x, y = (compare(list(rows.values()), metric, None) for metric in (first, last))
+        drawn = {name: row for name, row in rows.items() if name in x and name in y}
+        corners: dict[str, str] = {}
+        for temperatures in lines:
+            names = [row.name for row in temperatures if row.name in drawn]
+            means = (np.array([of[name].mean.value for name in names]) for of in (x, y))
+            top_p = min(row.key.sampling.top_p for row in temperatures)
+            label = f"{temperatures[0].label}'s temperatures" + (f", top-p {top_p:g}" if top_p < 1 else "")
+            corners |= {names[place]: label for place in hull(*means)}
+        for name, row in drawn.items():
+            across, up = x[name].mean, y[name].mean
             records.append(
                 {
                     **_about(row),
                     **{first: across.value, f"{first}_low": across.low, f"{first}_high": across.high},
                     **{last: up.value, f"{last}_low": up.low, f"{last}_high": up.high},
-                    "on_front": not any(p != point and p[0] >= point[0] and p[1] >= point[1] for p in points),
+                    "temperature": row.key.sampling.temperature,
+                    "line": corners.get(name),
                 }
             )
     return pd.DataFrame(records)
@@ -151,6 +176,17 @@ def ablation(table: Table, main: Table) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
+def _at_temperatures_of_training(rows: Sequence[Row]) -> list[Row]:
+    """Without greedy rows, which have Pass@1 alone, and the base at temperatures of its own; all if none is left."""
+    trained = {row.key.sampling for row in rows if not row.run.is_model}
+    drawn = [
+        row
+        for row in rows
+        if row.key.sampling.temperature > 0 and (not row.is_base or not trained or row.key.sampling in trained)
+    ]
+    return drawn or list(rows)
+
+
 def _ranking(rows: Sequence[Row], passes: Sequence[str]) -> str:
     """The largest Pass@k that all rows have, else the largest that any has, else Pass@1, which needs one sample."""
     for enough in (all, any):
@@ -166,7 +202,7 @@ def _about(row: Row) -> dict[str, object]:
         "task": first.task,
         "split": first.split,
         "problems": len(first.problem_ids),
-        "n": first.n,
+        "n": row.n,
         "method": row.name,
         "seeds": len(row.evaluations),
     }

@@ -16,6 +16,7 @@ from progrpo_cli.reporting import escape, figure_data
 from progrpo_cli.reporting.ablations import swept_key
 from progrpo_cli.reporting.drawing import COLOURS, MARKERS, STYLES, Looks, figure, finish, looks_of, shown_name
 from progrpo_cli.reporting.frame import Row
+from progrpo_cli.reporting.frontier import Compared, sentences
 from progrpo_cli.reporting.record import ARM, Floats
 from progrpo_cli.reporting.render import csv_text
 from progrpo_cli.reporting.table import Table
@@ -45,7 +46,11 @@ class Drawn:
 
 
 def planned(
-    columns: Sequence[Sequence[Row]], about: str, passes: Sequence[str], directory: Path
+    columns: Sequence[Sequence[Row]],
+    about: str,
+    passes: Sequence[str],
+    directory: Path,
+    compared: Sequence[Compared] = (),
 ) -> Iterator[Callable[[], Drawn]]:
     """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
@@ -55,13 +60,17 @@ def planned(
         columns, about: see :func:`progrpo_cli.reporting.figure_data.drawn_rows`.
         passes: the report's Pass@k, ascending.
         directory: made if need be.
+        compared: what was set against the temperatures of its base.
     """
     directory.mkdir(parents=True, exist_ok=True)
     looks = looks_of([row for rows in columns for row in rows])
     yield partial(_pass_at_k, figure_data.pass_at_k(columns), looks, directory, about)
-    points = figure_data.plane(columns, passes[0], passes[-1])
-    if len(passes) > 1 and len(points):  # a split that no figure shows may be the only one with the last
-        yield partial(_plane, points, passes, looks, directory, about)
+    last = passes[-1]
+    points = figure_data.plane(columns, last, compared)
+    if last != "pass@1" and len(points):  # a split that no figure shows may be the only one with the last
+        here = {(rows[0].task, rows[0].split) for rows in columns}
+        words = " ".join(sentences([each for each in compared if (each.row.task, each.row.split) in here]))
+        yield partial(_plane, points, last, looks, directory, about, words)
     for metric, name, label in (("entropy", "entropy", "token entropy (nats)"), ("pass@1", "pass_at_1", "Pass@1")):
         data = figure_data.over_steps(columns, metric)
         if len(data):
@@ -104,14 +113,15 @@ def _pass_at_k(data: pd.DataFrame, looks: Looks, directory: Path, about: str) ->
     )
 
 
-def _plane(data: pd.DataFrame, passes: Sequence[str], looks: Looks, directory: Path, about: str) -> Drawn:
-    first, last = passes[0], passes[-1]
+def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: str, words: str) -> Drawn:
+    first = "pass@1"
     panels = list(data.groupby(["task", "split"], sort=False))
     path = directory / "plane.png"
-    with figure(path, panels=len(panels), legend=len(looks) + 1) as (_, all_axes):
+    with figure(path, panels=len(panels), legend=len(looks) + 2) as (_, all_axes):
         for axes, (_, panel) in zip(all_axes, panels, strict=True):
             for row in panel.to_dict("records"):
-                colour, _, marker = looks[row["method"]]
+                other = row["method"] not in looks  # the base at a temperature that nothing trained was evaluated at
+                colour, _, marker = ("black", "", "x") if other else looks[row["method"]]
                 axes.errorbar(
                     row[first],
                     row[last],
@@ -121,19 +131,25 @@ def _plane(data: pd.DataFrame, passes: Sequence[str], looks: Looks, directory: P
                     color=colour,
                     ms=4,
                     lw=0.8,
-                    label=shown_name(row["method"]),
+                    label=None if other else shown_name(row["method"]),
                 )
-            front = panel[panel["on_front"]].sort_values(first)
-            axes.plot(front[first], front[last], "-", color="grey", lw=0.8, zorder=0, label="Pareto front")
+                if other or isinstance(row["line"], str):
+                    at = f" {row['temperature']:g}"
+                    axes.annotate(at, (row[first], row[last]), fontsize=6, ha="left", va="bottom")
+            for name, corners in panel.dropna(subset=["line"]).groupby("line", sort=False):
+                corners = corners.sort_values(first)
+                label = shown_name(f"line of {name}")
+                axes.plot(corners[first], corners[last], "-", color="grey", lw=0.8, zorder=0, label=label)
             axes.set(xlabel=first.replace("p", "P", 1), ylabel=last.replace("p", "P", 1))
             finish(axes, _measured(panel))
-    on_front = ", ".join(dict.fromkeys(str(name) for name in data[data["on_front"]]["method"]))
+    no_line = "There is no line of temperatures: the base was evaluated at one temperature at most, or not alike."
+    line = f"Numbers at crosses: temperatures of the base. {words}" if words else no_line
     return _written(
         path,
         data,
         f"{first} against {last}",
-        f"Bars: 95 % bootstrap. The front goes by the means: it has no interval.{about}",
-        f"One point a method, {first} to the right and {last} upwards. On the Pareto front: {on_front}.",
+        f"Bars: 95 % bootstrap. {line}{about}",
+        f"One point a method, {first} to the right and {last} upwards; a line through the base's temperatures, if any.",
     )
 
 

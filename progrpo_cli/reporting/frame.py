@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from progrpo_cli.reporting.conditions import choose, describe, varied
+from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES, ComparableKey
+from progrpo_cli.reporting.conditions import Alike, choose
 from progrpo_cli.reporting.evaluations import Evaluation, evaluations_of
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.identity import ReportedRun, differing_settings, identify, note_versions, shown
@@ -18,6 +19,10 @@ from progrpo_cli.reporting.record import CURVES, Floats
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+SPLIT_ORDER = {"test": 0, "validation": 1}
+"""Then all others: what was trained on says least about new problems."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,29 @@ class Row:
     split: str
     evaluations: tuple[Evaluation, ...]
     """One a seed, ascending, all measured alike."""
+    key: ComparableKey
+    """Rows with the same one may be subtracted from each other, no others."""
     footnote: str = ""
     """In what it was measured otherwise than other rows of its task and split, which somebody asked for."""
+    sampled: str = ""
+    """In what it was sampled otherwise, e.g. ``temperature 0.7``; of trained rows only where they differ among
+    themselves, and not where the base alone has several temperatures."""
+
+    @property
+    def brackets(self) -> str:
+        """What stands behind the label: `` [back end vllm, temperature 0.7]``, or nothing."""
+        said = ", ".join(part for part in (self.footnote, self.sampled) if part)
+        return f" [{said}]" if said else ""
 
     @property
     def name(self) -> str:
         """Unique within a task and split."""
-        return f"{self.label} [{self.footnote}]" if self.footnote else self.label
+        return f"{self.label}{self.brackets}"
+
+    @property
+    def n(self) -> int:
+        """Samples a problem; where seeds have different numbers, the least."""
+        return min(e.n for e in self.evaluations)
 
     @property
     def run(self) -> ReportedRun:
@@ -48,7 +69,9 @@ class Row:
         return self.run.is_model and self.label.startswith(BASE)
 
     def values(self, metric: str) -> Floats | None:
-        """(S, P); None unless every seed has the metric."""
+        """(S, P); None unless every seed has the metric, and one that grows with n has it of as many samples."""
+        if metric in OF_ALL_SAMPLES and len({e.n for e in self.evaluations}) > 1:
+            return None
         per_seed = [values for e in self.evaluations if (values := e.values(metric)) is not None]
         return np.stack(per_seed) if len(per_seed) == len(self.evaluations) else None
 
@@ -58,7 +81,7 @@ class Frame:
     """Everything a report is made from."""
 
     rows: list[Row]
-    """By task, split (test first), and within: base, other models, methods."""
+    """By task, split (test, validation, what was trained on), and within: base, other models, methods."""
     runs: list[ReportedRun]
     """All runs of ours that were found, those without evaluations too."""
     used: dict[str, list[str]]
@@ -69,7 +92,7 @@ def build(found: Found, *, mixed: bool = False) -> Frame:
     """Make the frame; what is left out goes to ``found.notes``.
 
     Raises:
-        WorkError: evaluations that would stand in one column were measured differently, and ``mixed`` is false.
+        WorkError: evaluations were measured in several ways that as many policies have, and ``mixed`` is false.
     """
     runs = [run for record in found.runs if (run := identify(record, found)) is not None]
     evaluations: list[Evaluation] = []
@@ -86,8 +109,9 @@ def build(found: Found, *, mixed: bool = False) -> Frame:
         evaluations.extend(of_run)
     note_versions(runs, found)
     _note_not_finite(runs, found)
-    evaluations = choose(evaluations, found, mixed=mixed)
-    rows = _rows(evaluations, labels([e.run for e in evaluations]))
+    alike = choose(evaluations, found, mixed=mixed)
+    evaluations = [e for group in alike for e in group.evaluations]
+    rows = _rows(alike, labels([e.run for e in evaluations]))
     used: dict[str, list[str]] = {run.record.id: [] for run in runs}
     for evaluation in evaluations:
         used[evaluation.run.record.id].append(f"{evaluation.key} ({evaluation.split})")
@@ -112,7 +136,7 @@ def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
             "n": e.n,
             "samples": int(e.drawn.sum()),
             "correct": int(e.correct.sum()),
-            "temperature": e.temperature,
+            "temperature": e.sampling.temperature,
             "config_hash": e.run.identity.config_hash,
             "commit": e.run.identity.commit,
             "run": e.run.identity.directory,
@@ -139,19 +163,19 @@ def _note_not_finite(runs: Sequence[ReportedRun], found: Found) -> None:
             )
 
 
-def _rows(evaluations: Sequence[Evaluation], names: Mapping[tuple[str, str], str]) -> list[Row]:
-    columns: dict[tuple[str, str], list[Evaluation]] = {}
-    for e in evaluations:
-        columns.setdefault((e.task, e.split), []).append(e)
+def _rows(alike: Sequence[Alike], names: Mapping[tuple[str, str], str]) -> list[Row]:
     rows = []
-    for (task, split), column in columns.items():
-        grouped: dict[tuple[object, ...], list[Evaluation]] = {}
-        for e in column:
-            grouped.setdefault((names[e.run.row], e.conditions), []).append(e)
-        differing = varied(column)
-        for (label, _), seeds in grouped.items():
-            ordered = tuple(sorted(seeds, key=lambda e: e.run.identity.seed))
-            rows.append(Row(str(label), task, split, ordered, describe(seeds[0], differing)))
+    sampled = {(e.task, e.split, e.sampling) for group in alike for e in group.evaluations if not e.run.is_model}
+    for group in alike:
+        seeds: dict[str, list[Evaluation]] = {}
+        for e in group.evaluations:
+            seeds.setdefault(names[e.run.row], []).append(e)
+        measure = group.key.measure
+        for label, of_label in seeds.items():
+            ordered = tuple(sorted(of_label, key=lambda e: e.run.identity.seed))
+            of_trained = [each for each in sampled if each[:2] == (measure.task, measure.split)]
+            told = group.sampled if ordered[0].run.is_model or len(of_trained) > 1 else ""
+            rows.append(Row(label, measure.task, measure.split, ordered, group.key, group.footnote, told))
     return sorted(rows, key=_order)
 
 
@@ -162,4 +186,6 @@ def _order(row: Row) -> tuple[object, ...]:
         (key, 0, float(value), "") if isinstance(value, int | float) else (key, 1, 0.0, shown(value))
         for key, value in sorted(row.run.settings.items())
     )
-    return (row.task, row.split != "test", row.split, rank, row.run.method, settings, row.label, row.footnote)
+    split = (SPLIT_ORDER.get(row.split, len(SPLIT_ORDER)), row.split)
+    measured = (row.footnote, row.key.sampling.temperature, row.key.sampling.top_p)
+    return (row.task, *split, rank, row.run.method, settings, row.label, measured)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from progrpo_cli.config.hashing import is_hashed, with_defaults
+from progrpo_cli.evaluation.scores_file import first_error
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.record import RunRecord
 
@@ -24,6 +25,13 @@ class Identity(BaseModel):
     commit: str | None
     dirty: bool | None = None
     """Whether the checkout had changes that are not in the commit; None: nobody wrote it."""
+    method_source: str | None = None
+    """SHA-256 over the source of the method, several with ``+`` between if it changed on the way.
+
+    None: a version that did not write it, or no method trained it.
+    """
+    judge_source: str | None = None
+    """The same of what judged while it was trained."""
     directory: str
     model: str
     command: str | None = None
@@ -108,14 +116,6 @@ def comparable(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(float(value))
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def first_error(error: Exception) -> str:
-    """What is wrong, in a few words."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return f"{type(error).__name__}: {error}"
 
 
 def _refuse_odd(settings: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.metrics.bootstrap import Crossed, p_method
 from progrpo_cli.metrics.holm import holm
+from progrpo_cli.reporting import budgets
 from progrpo_cli.reporting.caption import caption
-from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS, baseline_of, clearly_best, columns_of, compare
+from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS, alike, baseline_of, clearly_best, columns_of, compare
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame, Row
 from progrpo_cli.reporting.labels import BASE
@@ -25,7 +26,7 @@ def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, found: Found) ->
     """The k of Pass@k to report, ascending: those asked for, else those that the evaluations were scored with, else 1.
 
     Raises:
-        RequestError: a k below 1, or above the n of some evaluation.
+        RequestError: a k below 1, or above every n of some task and split.
     """
     if asked is None:
         if ks := sorted({k for row in rows for e in row.evaluations for k in e.ks}):
@@ -39,10 +40,13 @@ def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, found: Found) ->
     for k in asked:
         if k < 1:
             raise RequestError(f"--k {k}: k must be at least 1")
-        for row in rows:
-            n = row.evaluations[0].n
+        for column in columns_of(rows):
+            n, fewest = max(row.n for row in column), min(row.n for row in column)
+            where = f"{column[0].task} ({column[0].split})"
             if k > n:
-                raise RequestError(f"--k {k} needs n >= {k} samples a problem; {row.task} ({row.split}) has n = {n}")
+                raise RequestError(f"--k {k} needs n >= {k} samples a problem; {where} has n = {n}")
+            if k > fewest:
+                found.note(f"{where}: rows with fewer than {k} samples a problem have no pass@{k}")
     return sorted(set(asked))
 
 
@@ -87,8 +91,9 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
         compared = {metric: compare(rows, metric, baseline) for metric in metrics}
         adjusted = _adjusted(compared)
         for metric in metrics:
-            winner = None if metric in NEITHER_GOOD_NOR_BAD else clearly_best(rows, metric)
-            best.update((len(records) + number, metric) for number, row in enumerate(rows) if row.name == winner)
+            groups = [] if metric in NEITHER_GOOD_NOR_BAD else alike(rows, metric)
+            winners = {clearly_best(group, metric) for group in groups}
+            best.update((len(records) + number, metric) for number, row in enumerate(rows) if row.name in winners)
         for row in rows:
             base = baseline_of(row, rows, baseline)
             record = {**_described(row), "baseline": baseline if base is None else base.name}
@@ -97,17 +102,16 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
                     record.update(_cells(metric, compared[metric][row.name], adjusted.get((metric, row.name))))
             records.append(record)
     names = [f"{metric}{part}" for metric in metrics for part in (*PARTS, *DIFFERENCE_PARTS)]
-    columns = ["method", "task", "split", "seeds", "problems", "n", "temperature", "baseline", *names]
-    table = pd.DataFrame(records, columns=columns)
+    columns = ["method", "task", "split", "seeds", "problems", "n", "temperature", *budgets.COLUMNS, "baseline", *names]
+    table = budgets.kept_whole(pd.DataFrame(records, columns=columns), records)
     sentences = [*caption(frame.rows, found), *_about_base(frame.rows)]
     if best:
         sentences.append("Bold: the best of its task and split whose paired 95 % interval over the next excludes 0.")
     if baseline is not None:
-        sentences += _about_differences(baseline, metrics)
-        if any(row.footnote for row in frame.rows):
-            sentences.append(
-                f"Of several rows of {baseline} the one that was measured as the row was, if there is one."
-            )
+        tested = any(record.get(f"{metric}_diff_p") is not None for record in records for metric in metrics)
+        sentences += _about_differences(baseline, metrics, tested=tested)
+        if any(row.brackets for row in frame.rows):
+            sentences.append(f"A row is only set against the row of {baseline} that was measured and sampled alike.")
     return Table("main", "Methods and tasks", table, tuple(metrics), baseline, tuple(sentences), frozenset(best))
 
 
@@ -124,11 +128,14 @@ def _adjusted(compared: dict[str, dict[str, Crossed]]) -> dict[tuple[str, str], 
     )
 
 
-def _about_differences(baseline: str, metrics: Sequence[str]) -> list[str]:
-    tested = ", ".join(metric for metric in metrics if metric not in NEITHER_GOOD_NOR_BAD)
+def _about_differences(baseline: str, metrics: Sequence[str], *, tested: bool) -> list[str]:
+    paired = f"Differences: row minus {baseline}, paired over problems."
+    if not tested:
+        return [paired]
+    names = ", ".join(metric for metric in metrics if metric not in NEITHER_GOOD_NOR_BAD)
     return [
-        f"Differences: row minus {baseline}, paired over problems.",
-        f"p: {p_method()}; corrected by Holm over the family of all rows x {tested} of a task and split. "
+        paired,
+        f"p: {p_method()}; corrected by Holm over the family of all tested rows x {names} of a task and split. "
         "Entropy is not tested: more of it is neither better nor worse.",
     ]
 
@@ -152,8 +159,9 @@ def _described(row: Row) -> dict[str, object]:
         "split": row.split,
         "seeds": len(row.evaluations),
         "problems": len(first.problem_ids),
-        "n": first.n,
-        "temperature": first.temperature,
+        "n": row.n,
+        "temperature": row.key.sampling.temperature,
+        **budgets.mean_a_run(row),
     }
 
 

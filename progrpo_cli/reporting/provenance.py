@@ -6,6 +6,7 @@ from collections import Counter
 
 import pandas as pd
 
+from progrpo_cli.reporting import budgets
 from progrpo_cli.reporting.caption import read_from
 from progrpo_cli.reporting.found import Found
 from progrpo_cli.reporting.frame import Frame
@@ -31,8 +32,11 @@ def provenance_table(frame: Frame, found: Found) -> Table:
             "config_hash": run.identity.config_hash,
             "commit": run.identity.commit,
             "dirty": run.identity.dirty,
+            "method_source": _shortened(run.identity.method_source),
+            "judge_source": _shortened(run.identity.judge_source),
             "version": run.identity.version,
             "status": run.record.status,
+            **budgets.of_run(run),
             "source": found.origin[run.record.id],
             "path": run.record.path,
             "command": run.identity.command,
@@ -41,4 +45,10 @@ def provenance_table(frame: Frame, found: Found) -> Table:
         for run in frame.runs
     ]
     sources = (f"Sources: {read_from(list(frame.used), found)}.",)
-    return Table("provenance", "Provenance", pd.DataFrame(records), (), None, sources)
+    table = budgets.kept_whole(pd.DataFrame(records), records)
+    return Table("provenance", "Provenance", table, (), None, sources)
+
+
+def _shortened(digests: str | None) -> str | None:
+    """Twelve digits of each; several where a run went on with another source."""
+    return None if digests is None else "+".join(digest[:12] for digest in digests.split("+"))

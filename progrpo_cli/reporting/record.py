@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from progrpo_cli.records.budget import Budget, budget_of
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW, TrackedRun
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +26,15 @@ ARM = (
     "arm/sign_flips",
 )
 CURVES = ("reward", "entropy", "pass@1", *ARM)
-"""The metrics that figures draw over steps; no other is kept: a thousand runs must fit into memory."""
+"""The metrics that figures draw over steps; hardly another is kept: a thousand runs must fit into memory."""
+
+
+def curve_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """``CURVES``, and the Pass@k of whole groups under the name that a run of this configuration logs it by."""
+    train = config.get("train")
+    size = train.get("group_size") if isinstance(train, Mapping) else None
+    return (*CURVES, f"pass@{size}") if isinstance(size, int) and 1 < size < STEPS_BELOW else CURVES
+
 
 SCORES = "scores/"
 """Prefix of the summary keys under which trackers keep a whole ``scores.json`` as text."""
@@ -38,7 +47,7 @@ class Curves:
     steps: Ints
     """(T,) ascending, each once."""
     values: dict[str, Floats]
-    """For each of ``CURVES`` that was logged (T,), NaN where it was not logged or not finite."""
+    """For each of :func:`curve_names` that was logged (T,), NaN where it was not logged or not finite."""
     not_finite: dict[str, int] = field(default_factory=dict)
     """How many logged values of a metric are NaN or infinite; of ``step``, how many values cannot be one."""
 
@@ -62,6 +71,8 @@ class RunRecord:
     damaged_records: int
     path: str
     """The directory, or ``entity/project/id``, that it was read from."""
+    budget: Budget | None = None
+    """What training took until the last logged step; None where none was logged."""
 
 
 def from_tracked(run: TrackedRun) -> RunRecord:
@@ -76,15 +87,26 @@ def from_tracked(run: TrackedRun) -> RunRecord:
             for key, text in run.summary.items()
             if key.startswith(SCORES)
         },
-        curves=curves_of_rows(run.history),
+        curves=curves_of_rows(run.history, curve_names(run.config)),
         status=run.status,
         started=run.started,
         damaged_records=run.damaged_records,
         path=run.path,
+        budget=budget_of_rows(run.history),
     )
 
 
-def curves_of_rows(rows: Iterable[Mapping[str, Any]]) -> Curves:
+def budget_of_rows(rows: Iterable[Mapping[str, Any]]) -> Budget | None:
+    """What the last of the logged steps says; None where there is no step."""
+    last, at = None, -math.inf
+    for row in rows:
+        step = number(row.get("step"))
+        if step is not None and at <= step and abs(step) < STEPS_BELOW:
+            last, at = row, step
+    return None if last is None else budget_of(last)
+
+
+def curves_of_rows(rows: Iterable[Mapping[str, Any]], names: Sequence[str] = CURVES) -> Curves:
     """Curves of logged rows; rows without a step are those of evaluations; of rows of one step the later one wins."""
     of_step: dict[int, dict[str, float]] = {}
     no_steps = 0
@@ -95,11 +117,11 @@ def curves_of_rows(rows: Iterable[Mapping[str, Any]]) -> Curves:
         if not abs(step) < STEPS_BELOW:  # nor is NaN
             no_steps += 1
             continue
-        logged = {name: value for name in CURVES if (value := number(row.get(name))) is not None}
+        logged = {name: value for name in names if (value := number(row.get(name))) is not None}
         of_step.setdefault(int(step), {}).update(logged)
     steps = sorted(of_step)
     columns = {}
-    for name in CURVES:
+    for name in names:
         was_logged = np.array([name in of_step[step] for step in steps], dtype=np.bool_)
         columns[name] = (np.array([of_step[step].get(name, math.nan) for step in steps]), was_logged)
     curves = curves_of_columns(np.array(steps, dtype=np.int64), columns)

@@ -48,9 +48,9 @@ def latex(tables: Sequence[Table]) -> str:
     """booktabs tables, to be taken in with \\input; the caption says what stands under the table."""
     parts = ["% in the preamble: \\usepackage{booktabs}"]
     for table in tables:
-        for number, view in enumerate(views(table)):
+        for view in views(table):
             caption = f"{view.title}. {' '.join(table.caption)}"
-            label = f"tab:{table.name}{'-difference' if number else ''}".replace("_", "-")
+            label = f"tab:{table.name}{f'-{view.part}' if view.part else ''}".replace("_", "-")
             parts.append(
                 "\n".join(
                     [

@@ -15,13 +15,24 @@ import msgspec
 import numpy as np
 import yaml
 
+from progrpo_cli.records.budget import Budget
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.rundir import RunDirectory, identity_of
 from progrpo_cli.reporting.helper import Helper
-from progrpo_cli.reporting.record import CURVES, Curves, Floats, RunRecord, curves_of_columns, curves_of_rows
+from progrpo_cli.reporting.record import (
+    CURVES,
+    Curves,
+    Floats,
+    RunRecord,
+    budget_of_rows,
+    curve_names,
+    curves_of_columns,
+    curves_of_rows,
+)
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, where PyYAML was built with it
+_LAST_BYTES = 2**16
 _AT_ONCE = 10
 """Runs a job: so few that two processes end at about the same time."""
 
@@ -60,46 +71,60 @@ def _read(run: RunDirectory) -> RunRecord:
             scores.parent.name: scores.read_text(encoding="utf-8")
             for scores in sorted(run.path.glob("eval/*/scores.json"))
         },
-        curves=read_curves(run.metrics_path),
+        curves=read_curves(run.metrics_path, curve_names(config)),
         status=run.status() if manifest["status"] == "running" else manifest["status"],
         started=datetime.fromisoformat(manifest["started_at"]).timestamp(),
         damaged_records=0,
         path=str(run.path),
+        budget=_budget(run.metrics_path),
     )
 
 
-def read_curves(path: Path) -> Curves:
-    """The curves of a ``metrics.jsonl``.
+def _budget(path: Path) -> Budget | None:
+    """What the last complete line says; a longer file is not read for it."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+        *_, last, _ = [b"", *file.read().split(b"\n")]
+    try:
+        return budget_of_rows([json.loads(last)])
+    except (ValueError, AttributeError):  # too long, cut or no object
+        return None
+
+
+def read_curves(path: Path, names: tuple[str, ...] = CURVES) -> Curves:
+    """The curves of a ``metrics.jsonl`` that have these names.
 
     Raises:
         ValueError: a line other than the last, which a crash may have cut, is no JSON.
     """
-    numbers = _numbers(path.read_bytes()) if path.exists() else None
+    numbers = _numbers(path.read_bytes(), names) if path.exists() else None
     if numbers is None:
-        return curves_of_rows(read_lines(path))
+        return curves_of_rows(read_lines(path), names)
     steps, *columns = numbers.T
-    logged = {name: (column, ~np.isnan(column)) for name, column in zip(CURVES, columns, strict=True)}
+    logged = {name: (column, ~np.isnan(column)) for name, column in zip(names, columns, strict=True)}
     return curves_of_columns(steps.astype(np.int64), logged)
 
 
-def _numbers(lines: bytes) -> Floats | None:
-    """Each line's step and ``CURVES`` (T, 1 + C), steps ascending; None if some line must be looked at on its own.
+def _numbers(lines: bytes, names: tuple[str, ...]) -> Floats | None:
+    """Each line's step and the ``names`` (T, 1 + C), steps ascending; None if some line must be looked at on its own.
 
     That is one that was cut, has NaN or text where a number should be, or a step that is out of order or no step.
     """
     try:
-        read = _line_decoder().decode_lines(lines)
+        read = _line_decoder(names).decode_lines(lines)
         flat = np.fromiter(chain.from_iterable(map(msgspec.structs.astuple, read)), np.float64)
     except (msgspec.MsgspecError, OverflowError):
         return None
-    numbers = flat.reshape(-1, 1 + len(CURVES))
+    numbers = flat.reshape(-1, 1 + len(names))
     steps = numbers[:, 0]
     return numbers if (np.diff(steps) > 0).all() and (np.abs(steps) < STEPS_BELOW).all() else None
 
 
 @cache
-def _line_decoder() -> msgspec.json.Decoder[Any]:
-    """What reads a line's step and ``CURVES``, in this order; NaN, which JSON has not, stands for what is not there."""
-    fields = {f"curve_{number}": name for number, name in enumerate(CURVES)}
+def _line_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """What reads a line's step and the ``names``, in this order; NaN, which JSON has not, stands for none."""
+    fields = {f"curve_{number}": name for number, name in enumerate(names)}
     numbers = [(field, float, math.nan) for field in fields]
     return msgspec.json.Decoder(msgspec.defstruct("Line", [("step", int), *numbers], rename=fields, gc=False))

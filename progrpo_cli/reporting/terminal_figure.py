@@ -19,7 +19,7 @@ def pass_at_k(columns: Sequence[Sequence[Row]]) -> list[str]:
     """
     lines = []
     for rows in columns:
-        n = max(row.evaluations[0].n for row in rows)
+        n = max(row.n for row in rows)
         ks = [k for k in (4**power for power in range(20)) if k <= n]
         lines.append(escape.plain(f"Pass@k over k, {rows[0].task} ({rows[0].split} split)"))
         width = max(len(escape.plain(row.name)) for row in rows)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from progrpo_cli.metrics.tail import LEAST_P
+from progrpo_cli.reporting.budgets import COLUMNS as BUDGET
 from progrpo_cli.reporting.compare import DIFFERENCE_PARTS, PARTS
 from progrpo_cli.reporting.identity import shown
 from progrpo_cli.reporting.table import Table
@@ -34,6 +37,8 @@ class View:
     rows: list[list[Cell]]
     numeric: list[bool]
     """For each column whether it is aligned to the right."""
+    part: str = ""
+    """Of its table: ``difference``, ``budget``, or the values."""
 
     @property
     def texts(self) -> list[list[str]]:
@@ -42,11 +47,12 @@ class View:
 
 
 def views(table: Table) -> list[View]:
-    """The values, and a second view with the differences to the baseline where there is one."""
+    """The values; the differences to the baseline where there is one; what training took where it was counted."""
     frame = table.frame
     measured = {f"{metric}{part}" for metric in table.metrics for part in (*PARTS, *DIFFERENCE_PARTS)}
     about = [str(c) for c in frame.columns if c not in measured and c != "baseline"]
     if table.metrics:
+        about = [c for c in about if c not in BUDGET]
         about = [c for c in about if c not in _SAID_ONCE or frame[c].nunique(dropna=False) > 1]
     records = list(enumerate(records_of(frame)))
     numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in about] + [True] * len(table.metrics)
@@ -63,8 +69,32 @@ def views(table: Table) -> list[View]:
         rows = [[*(_about(r[name]) for name in about), *(_difference(r, m) for m in table.metrics)] for r in others]
         numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in about] + [True] * len(table.metrics)
         header = [*about, *table.metrics]
-        found.append(View(f"{table.title}: difference to {table.baseline}", header, rows, numeric))
+        found.append(View(f"{table.title}: difference to {table.baseline}", header, rows, numeric, "difference"))
+    if table.metrics and any(not missing(r.get("samples_drawn")) for _, r in records):
+        found.append(_budget_view(table, [r for _, r in records]))
     return found
+
+
+def _budget_view(table: Table, records: Sequence[dict[str, object]]) -> View:
+    """A row a method, however many tasks it was measured on."""
+    columns = [str(name) for name in table.frame.columns]
+    before = [c for c in columns[: columns.index("task")] if c != "held" or table.frame[c].nunique(dropna=False) > 1]
+    about = [*before, "seeds"]
+    rows: dict[tuple[str, ...], list[Cell]] = {}
+    for record in records:
+        cells = [_about(record[name]) for name in about]
+        if any(not missing(record[name]) for name in BUDGET):  # a model was not trained here
+            cells += [_budget_cell(record[name]) for name in BUDGET]
+            rows.setdefault(tuple(cell.text for cell in cells), cells)
+    numeric = [pd.api.types.is_numeric_dtype(table.frame[name]) for name in about] + [True] * len(BUDGET)
+    title = f"{table.title}: what training took, a mean a run"
+    return View(title, [*about, *BUDGET], list(rows.values()), numeric, "budget")
+
+
+def _budget_cell(value: object) -> Cell:
+    if missing(value):
+        return Cell("unknown", "")
+    return Cell(f"{float(str(value)):,.0f}", float(str(value)))
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, object]]:
@@ -97,8 +127,9 @@ def _value(row: dict[str, object], metric: str, *, bold: bool) -> Cell:
 
 
 def _difference(row: dict[str, object], metric: str) -> Cell:
-    value, low, high, _, p_holm = (row[f"{metric}{part}"] for part in DIFFERENCE_PARTS)
+    value, low, high, p, p_holm = (row[f"{metric}{part}"] for part in DIFFERENCE_PARTS)
     if not isinstance(value, float) or missing(value):
         return Cell("", "")
-    tested = "" if missing(p_holm) else f" p {p_holm:.2g}"
+    at_most = "<= " if isinstance(p, float) and p <= LEAST_P else ""
+    tested = "" if missing(p_holm) else f" p {at_most}{p_holm:.2g}"
     return Cell(f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{tested}", value)

@@ -14,13 +14,16 @@ from progrpo_cli.reporting import figures, frame, render, sources, terminal_figu
 from progrpo_cli.reporting.ablations import ablation_tables
 from progrpo_cli.reporting.figure_data import drawn_rows
 from progrpo_cli.reporting.found import Found
+from progrpo_cli.reporting.frontier import compare_with_temperatures, frontier_table
 from progrpo_cli.reporting.helper import helper
 from progrpo_cli.reporting.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.page import Content, page
+from progrpo_cli.reporting.power import power_table
 from progrpo_cli.reporting.provenance import commands, provenance_table
 from progrpo_cli.reporting.published import published_table
 from progrpo_cli.reporting.summary import caveats, findings
 from progrpo_cli.reporting.table import Table
+from progrpo_cli.reporting.training_table import training_table
 
 FORMATS = ("term", "md", "tex", "csv", "html")
 
@@ -34,9 +37,17 @@ class ReportResult:
     out: Path
     files: list[Path]
     main: Table
+    frontier: list[Table]
+    """Trained methods against their base's temperatures: one, or none where the base has one temperature."""
+    findings: list[str]
+    """What the numbers say, in words."""
     ablations: list[Table]
+    power: Table | None
+    """How many seeds and problems would show a difference, if that was asked for."""
     provenance: Table
     published: Table
+    training: list[Table]
+    """Of the training problems, one where it was asked for."""
     terminal_figure: list[str]
     """Pass@k over k as lines of text."""
     notes: list[str]
@@ -52,6 +63,8 @@ def build_report(
     ks: Sequence[int] | None = None,
     mixed: bool = False,
     offline: bool = False,
+    training: bool = False,
+    power: float | None = None,
 ) -> ReportResult:
     """Read the runs, compare them, and write tables and figures into ``out``.
 
@@ -63,6 +76,8 @@ def build_report(
         ks: the k of Pass@k; None: those that the evaluations were scored with.
         mixed: show evaluations of one task and split that were measured differently, with footnotes.
         offline: ask no W&B server, read what was fetched before.
+        training: put Pass@k on the training problems beside the test's.
+        power: say how many seeds and problems would show this difference to the baseline.
 
     Raises:
         RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
@@ -85,45 +100,74 @@ def build_report(
         asked, ks = ks, choose_ks(evaluated.rows, ks, found)
         passes = [f"pass@{k}" for k in ks]
         columns, about = drawn_rows(evaluated, chosen, passes)
-        over_all = both.begin(figures.planned(columns, about, passes, out / "figures"))
+        compared = compare_with_temperatures(evaluated.rows, passes)
+        over_all = both.begin(figures.planned(columns, about, passes, out / "figures", compared))
         main = main_table(evaluated, found, ks=ks, baseline=chosen)
         ablations = ablation_tables(evaluated, main, found)
         over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
         provenance = provenance_table(evaluated, found)
         published = published_table()
+        of_temperatures = [frontier_table(compared)] if compared else []
+        of_training = [training_table(evaluated, main)] if training else []
+        planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
         tidy = Table("frame", "Every number", frame.tidy(evaluated, found, main.metrics), (), None, ())
-        files = _write_tables([main, *ablations, provenance, published], out, formats, found.notes)
+        made = [main, *of_temperatures, *ablations, *of_training, *planned]
+        files = _write_tables([*made, provenance, published], out, formats, found.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
         drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], found)
+    said = findings(evaluated, main, compared)
     if "html" in formats:
+        again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training, power=power)
         content = Content(
-            findings=findings(evaluated, main),
+            findings=said,
             caveats=caveats(evaluated, main, found.notes),
-            tables=[main, *ablations, published],
+            tables=[*made, published],
             figures=drawn,
             provenance=provenance,
             commands={
                 **commands(evaluated),
-                reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed): "Made this report:",
+                again: "Made this report:",
             },
             notes=found.notes,
         )
         files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(columns)
-    return ReportResult(out, files, main, ablations, provenance, published, curves, found.notes)
+    return ReportResult(
+        out,
+        files,
+        main,
+        of_temperatures,
+        said,
+        ablations,
+        next(iter(planned), None),
+        provenance,
+        published,
+        of_training,
+        curves,
+        found.notes,
+    )
 
 
 def reproduce(
-    read_from: Sequence[str], *, out: Path, baseline: str | None, ks: Sequence[int] | None, mixed: bool
+    read_from: Sequence[str],
+    *,
+    out: Path,
+    baseline: str | None,
+    ks: Sequence[int] | None,
+    mixed: bool,
+    training: bool = False,
+    power: float | None = None,
 ) -> str:
     """The command that makes this report again."""
     options = [
         *(["--baseline", baseline] if baseline else []),
         *(["--k", ",".join(map(str, ks))] if ks else []),
         *(["--mixed"] if mixed else []),
+        *(["--training"] if training else []),
+        *(["--power", "--difference", f"{power:g}"] if power is not None else []),
     ]
     return shlex.join(["progrpo", "report", *read_from, *options, "--out", str(out)])
 

@@ -44,7 +44,10 @@ def derived_seed(name: str) -> int:
 
 
 class Sampler(Protocol):
-    """Samples at the temperature, top_p and length limit that it was made with."""
+    """Samples at the temperature, top_p and length limit that it was made with.
+
+    Temperature 0 is greedy: of each distribution the likeliest token, so that entropy and log-probability are 0.
+    """
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
         """For each batch, in order, one completion a prompt, in order; several batches may be under way at once."""

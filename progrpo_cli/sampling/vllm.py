@@ -78,6 +78,8 @@ class VllmSampler:
             gc.collect()
 
     def _draw(self, engine: Any, batch: Batch) -> list[Sample]:
+        if self._sampling["temperature"] == 0:
+            return self._draw_greedily(engine, batch)
         from vllm import SamplingParams
 
         wanted = Counter(batch.prompts)
@@ -93,6 +95,25 @@ class VllmSampler:
             for prompt, output in zip(wanted, outputs, strict=True)
         }
         return [drawn[prompt].popleft() for prompt in batch.prompts]
+
+    def _draw_greedily(self, engine: Any, batch: Batch) -> list[Sample]:
+        """One completion a prompt: vLLM draws no more, and its logprobs would be those at temperature 1."""
+        from vllm import SamplingParams
+
+        wanted = list(dict.fromkeys(batch.prompts))
+        outputs = engine.generate(self._encode(wanted), SamplingParams(n=1, **self._sampling), use_tqdm=False)
+        drawn = {
+            prompt: Sample(
+                text=self._tokenizer.decode(completion.token_ids, skip_special_tokens=True),
+                tokens=len(completion.token_ids),
+                finished=completion.finish_reason == "stop",
+                logprob=0.0,
+                entropy=0.0,
+            )
+            for prompt, output in zip(wanted, outputs, strict=True)
+            for completion in output.outputs
+        }
+        return [drawn[prompt] for prompt in batch.prompts]
 
     def _encode(self, prompts: list[str]) -> list[dict[str, list[int]]]:
         if self._chat:

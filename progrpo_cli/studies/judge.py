@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from progrpo_cli.studies.alike import otherwise
 from progrpo_cli.studies.ledger import Entry
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.record import Known, StudyRecord
@@ -31,6 +32,9 @@ def _judge(plan: Plan, record: StudyRecord, known: Known, entries: Sequence[Entr
     over = len(results) + len(exhausted) == len(entries)  # the other seeds of a trial that fails are run all the same
     pruned = [entry.pruned for entry in entries if entry.pruned is not None]
     if len(results) == len(entries):
+        if different := otherwise(results):
+            record.fail(known, f"its seeds were not measured alike: {different}")
+            return
         means = []
         for objective in plan.space.objectives:
             values = [result["values"][objective.metric] for result in results]
@@ -38,7 +42,8 @@ def _judge(plan: Plan, record: StudyRecord, known: Known, entries: Sequence[Entr
                 record.fail(known, f"the task does not measure {objective.metric}")
                 return
             means.append(sum(values) / len(values))
-            low, high = interval(objective.metric, [result["per_problem"][objective.metric] for result in results])
+            per_problem = [result["per_problem"][objective.metric] for result in results]
+            low, high = interval(objective.metric, per_problem, plan.samples)
             record.attribute(known, f"interval/{objective.metric}", [low, high])
         record.complete(known, means)
     elif pruned:
@@ -47,16 +52,11 @@ def _judge(plan: Plan, record: StudyRecord, known: Known, entries: Sequence[Entr
         record.fail(known, exhausted[0].failures[-1][1])
 
 
-def interval(metric: str, per_problem: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The 95 % interval of a metric's mean over seeds and problems: (S, P) values, crossed."""
+def interval(metric: str, per_problem: Sequence[Sequence[float]], n: int) -> tuple[float, float]:
+    """The 95 % interval of a metric's mean over seeds and problems: (S, P) values of n samples a problem, crossed."""
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import crossed
+    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
 
-    mean = crossed({"": np.array(per_problem, dtype=np.float64)}, bounds=bounds(metric))[""].mean
+    mean = crossed({"": np.array(per_problem, dtype=np.float64)}, bounds=bounds_of(metric, n))[""].mean
     return mean.low, mean.high
-
-
-def bounds(metric: str) -> tuple[float, float] | None:
-    """What a metric's values cannot leave."""
-    return (0.0, 1.0) if metric.startswith("pass@") else None

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from progrpo_cli.errors import WorkError
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.patience import patiently
@@ -105,10 +106,13 @@ class Ledger(Protocol):
         """Replace what is known of a run that we have taken. Raises LostRun."""
 
     def release(self, name: str) -> None:
-        """Let go of it."""
+        """Let go of it; nothing happens where it is not ours."""
 
     def reset_failures(self, names: Iterable[str]) -> None:
-        """Forget failures and deaths of runs that nobody holds: they may be tried again from the first."""
+        """Forget failures and deaths of runs that nobody holds: they may be tried again from the first.
+
+        A run that somebody takes meanwhile is left as its holder writes it.
+        """
 
 
 def worker_name() -> str:
@@ -123,6 +127,7 @@ class FileLedger:
         self._directory = directory
         self._runs = runs
         self._worker = worker_name()
+        self._taken: set[str] = set()
 
     def entries(self, names: Sequence[str]) -> dict[str, Entry]:
         found = {}
@@ -134,22 +139,39 @@ class FileLedger:
 
     def take(self, name: str) -> Entry | None:
         begun = self._read(name).begun(self._worker, RunDirectory(self._runs / name))
-        self.write(name, begun)
+        self._put(name, begun)
+        self._taken.add(name)
         return begun.model_copy(update={"held": True})
 
     def beat(self, name: str) -> None:
         """The kernel knows who lives."""
+        self._require_ours(name)
 
     def write(self, name: str, entry: Entry) -> None:
-        files.write_json(self._directory / f"{name}.json", entry.model_dump(mode="json", exclude={"held"}))
+        self._require_ours(name)
+        self._put(name, entry)
 
     def release(self, name: str) -> None:
         """The directory's lock is the whole claim."""
+        self._taken.discard(name)
 
     def reset_failures(self, names: Iterable[str]) -> None:
         for name in names:
-            if (self._directory / f"{name}.json").exists():
-                self.write(name, self._read(name).model_copy(update={"failures": [], "deaths": 0}))
+            run = RunDirectory(self._runs / name)
+            if not (self._directory / f"{name}.json").exists() or run.in_use():
+                continue
+            try:
+                with run.lock():  # as its holder we may write, and nobody can take it before we have
+                    self._put(name, self._read(name).model_copy(update={"failures": [], "deaths": 0}))
+            except RequestError as error:  # somebody was faster
+                log.info(f"failures not reset: {error}")
+
+    def _require_ours(self, name: str) -> None:
+        if name not in self._taken or self._read(name).worker != self._worker:
+            raise LostRun(f"{name} is not held by this worker")
+
+    def _put(self, name: str, entry: Entry) -> None:
+        files.write_json(self._directory / f"{name}.json", entry.model_dump(mode="json", exclude={"held"}))
 
     def _read(self, name: str) -> Entry:
         try:
@@ -237,14 +259,23 @@ class SqlLedger:
         )
 
     def reset_failures(self, names: Iterable[str]) -> None:
-        for name, entry in self.entries(list(names)).items():
-            if not entry.held:
-                text = entry.model_copy(update={"failures": [], "deaths": 0}).model_dump_json(exclude={"held"})
-                self._do(
-                    "UPDATE progrpo_runs SET entry = :entry WHERE study = :study AND run = :run",
-                    run=name,
-                    entry=text,
-                )
+        rows = self._do(
+            "SELECT run, entry, worker FROM progrpo_runs WHERE study = :study AND run = ANY(:names)", names=list(names)
+        )
+        now = self.entries([run for run, _, _ in rows])
+        for run, text, worker in rows:
+            if now[run].held:
+                continue
+            entry = Entry.model_validate_json(text).model_copy(update={"failures": [], "deaths": 0})
+            # Only what we have read is replaced: who takes the run meanwhile has changed the row.
+            self._do(
+                "UPDATE progrpo_runs SET entry = :entry WHERE study = :study AND run = :run AND entry = :before "
+                "AND worker IS NOT DISTINCT FROM :worker",
+                run=run,
+                entry=entry.model_dump_json(exclude={"held"}),
+                before=text,
+                worker=worker,
+            )
 
     def _ours(self, change: str, name: str, **values: Any) -> None:
         changed = self._do(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.records import files
+from progrpo_cli.studies.alike import groups, otherwise
 from progrpo_cli.studies.ledger import Entry
 from progrpo_cli.studies.plan import Plan, Run, Trial
 from progrpo_cli.studies.storage import Store
@@ -98,8 +99,7 @@ def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str,
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import crossed
-    from progrpo_cli.studies.judge import bounds
+    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
 
     complete = {k.trial.config_hash: k for k in record.trials() if k.values is not None}
     names = {each: [run.name for run in plan.runs_of(known.trial)] for each, known in complete.items()}
@@ -117,20 +117,24 @@ def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str,
         }
         for each, known in complete.items()
     }
+    alike = groups(results)
     for metric in plan.metrics:
         if not all(metric in result["per_problem"] for of_trial in results.values() for result in of_trial):
             continue
-        groups = {each: np.array([r["per_problem"][metric] for r in of_trial]) for each, of_trial in results.items()}
-        for each, crossed_ in crossed(groups, bounds=bounds(metric)).items():
-            mean = crossed_.mean
-            table[each][metric] = {"value": mean.value, "low": mean.low, "high": mean.high}
+        values = {each: np.array([r["per_problem"][metric] for r in of_trial]) for each, of_trial in results.items()}
+        limits = bounds_of(metric, plan.samples)
+        for group in alike:
+            for each, crossed_ in crossed({each: values[each] for each in group}, bounds=limits).items():
+                mean = crossed_.mean
+                table[each][metric] = {"value": mean.value, "low": mean.low, "high": mean.high}
     signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in plan.space.objectives]
     costs = {
         each: [sign * value for sign, value in zip(signs, known.values or (), strict=True)]
         for each, known in complete.items()
     }
-    for each, row in table.items():
-        row["front"] = not any(_dominates(costs[other], costs[each]) for other in costs)
+    for group in alike:
+        for each in group:
+            table[each]["front"] = not any(_dominates(costs[other], costs[each]) for other in group)
     return sorted(table.values(), key=lambda row: signs[0] * row["objective"])
 
 
@@ -139,24 +143,32 @@ def _dominates(left: Sequence[float], right: Sequence[float]) -> bool:
 
 
 def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str | None:
-    """Whether the best trial is better than the next one, or within noise of it; None with fewer than two trials."""
+    """Whether the best trial is better than the next one, or within noise of it; None with fewer than two trials.
+
+    With one seed a trial nothing is tested about settings: only the difference of the two policies is said.
+    """
     if len(table) < 2:
         return None
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import crossed
-    from progrpo_cli.studies.judge import bounds
+    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
 
     metric = plan.space.objectives[0].metric
-    groups = {}
+    results, values = {}, {}
     for row in table[:2]:
         names = [f"{row['config_hash']}-s{seed}" for seed in plan.seeds]
         entries = store.ledger.entries(names)
-        groups[row["config_hash"]] = np.array([(entries[n].result or {})["per_problem"][metric] for n in names])
+        results[row["config_hash"]] = [entries[name].result or {} for name in names]
+        values[row["config_hash"]] = np.array([r["per_problem"][metric] for r in results[row["config_hash"]]])
     best, after = table[0]["config_hash"], table[1]["config_hash"]
-    difference = crossed(groups, bounds=bounds(metric), baseline=after)[best].difference
+    if different := otherwise(results[after], results[best]):
+        return f"the best and the next were not measured alike and cannot be compared: {different}"
+    difference = crossed(values, bounds=bounds_of(metric, plan.samples), baseline=after)[best].difference
     assert difference is not None
     shown = f"{metric} {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    if len(plan.seeds) == 1:
+        told = "one seed a trial, so nothing is tested about settings; the first policy less the next"
+        return f"{told}: {shown} (95 %, paired)"
     if difference.low <= 0 <= difference.high:
         return f"the best is within noise of the next: {shown} (95 %, paired)"
     return f"the best is ahead of the next: {shown} (95 %, paired)"

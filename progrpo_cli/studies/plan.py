@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.config import plain_yaml
+from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.code_run import KEYS, code_run_by
 from progrpo_cli.config.compose import GROUPS, flatten, validate
 from progrpo_cli.config.hashing import config_hash
@@ -94,6 +94,13 @@ class Plan:
         return tuple(self.space.seeds)
 
     @property
+    def samples(self) -> int:
+        """Samples a validation problem, by which runs are judged."""
+        from progrpo_cli.evaluation.settings import samples_needed
+
+        return samples_needed(list(self.space.k), None)
+
+    @property
     def metrics(self) -> list[str]:
         """What is kept of a run's validation scores, by their names in ``scores.json``."""
         return [*(f"pass@{k}" for k in self.space.k), "entropy", "distinct_correct"]
@@ -144,6 +151,11 @@ class Plan:
         for base in self.bases:
             found.update(code_run_by(validate(base.config)))
         return found
+
+    def refuse_other_versions(self) -> None:
+        """Raise RequestError if a method or judge of the study's configurations has another version by now."""
+        for base in self.bases:
+            versions.refuse_other(validate(base.config), f"study {self.directory}")
 
     def frozen(self) -> dict[str, Any]:
         """The content of ``study.yaml``."""

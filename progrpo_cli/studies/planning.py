@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.config import versions
 from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import GROUPS, canonical_json, compose, flatten, keys
 from progrpo_cli.config.hashing import is_hashed
@@ -30,6 +31,8 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
             raise RequestError(
                 f"parameters.{key}.when: {key} is a group, which every trial has; only single keys can have a condition"
             )
+        if key in versions.KEYS:
+            raise RequestError(f"parameters.{key}: the code says what it is, nobody sets it")
         if key == "seed":
             raise RequestError("parameters.seed: a trial is run with all of `seeds`; list them there")
         if key not in GROUPS and not is_hashed(key):
@@ -89,20 +92,35 @@ def _check(plan: Plan) -> None:
 
 
 def _refuse_what_is_not_comparable(plan: Plan, trials: Sequence[Trial]) -> None:
-    """Refuse trials that would be judged on different problems or differ in nothing, and a metric they do not have."""
+    """Refuse trials that would not be measured alike or differ in nothing, and a metric they do not have.
+
+    What is measured alike is the rule of ``evaluation/scores_file.py``; back end, split and top-p are the study's.
+    """
     found: dict[str, list[Any]] = {}
     for trial in trials:
         for key, value in flatten(trial.config).items():
             section, _, name = key.partition(".")
-            if section == "task" and name.split(".")[0] not in trial.config.task.beside_the_problems:
+            is_task = section == "task" and name.split(".")[0] not in trial.config.task.unmeasured
+            is_sampling = key == "train.temperature" and plan.space.temperature is None
+            if is_task or is_sampling or key == "model.dtype":
                 found.setdefault(key, []).append(value)
     for key, values in found.items():
         different = list(dict.fromkeys(map(canonical_json, values)))
         if len(different) > 1 or len(values) < len(trials):
             shown = _listed([*different, *(["not there"] if len(values) < len(trials) else [])])
+            if key == "train.temperature":
+                raise RequestError(
+                    f"{key} is {shown}: scores at different temperatures cannot be compared; give the space a "
+                    "`temperature` at which all trials are evaluated, e.g. temperature: 1.0"
+                )
             raise RequestError(
-                f"{key} is {shown}: scores on different validation problems cannot be compared; make a study of each"
+                f"{key} is {shown}: scores that are not measured alike cannot be compared; make a study of each"
             )
+    if plan.space.pruner.name != "none" and len({trial.config.train.temperature for trial in trials}) > 1:
+        raise RequestError(
+            f"pruner {plan.space.pruner.name} looks at Pass@k while training, which is measured at train.temperature: "
+            "it cannot compare trials that differ in it; take pruner none"
+        )
     if any(objective.metric == "distinct_correct" for objective in plan.space.objectives):
         for task in {trial.config.task.label: trial.config.task for trial in trials}.values():
             if not task.canonical_forms:

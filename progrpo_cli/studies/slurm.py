@@ -22,7 +22,12 @@ from progrpo_cli.studies.worker import use_share_of_cores
 
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "RESIZING", "SIGNALING")
 POLL_SECONDS = 1.0
-
+LONGEST_PAUSE = 15.0
+"""Between two questions to the controller while its answer stays the same."""
+LONGEST_PAUSE_AWAY = 60.0
+"""While it does not answer."""
+PATIENCE_SECONDS = 30.0
+"""Without an answer for so long ``squeue`` counts as failed."""
 
 NOT_TAKEN = {"job_name", "setup", "teardown", "srun_args", "additional_parameters"}
 """Options of submitit that a space cannot set: ours, and lists."""
@@ -55,6 +60,7 @@ class SlurmLauncher:
         options: dict[str, Any] = {"time": 24 * 60, "cpus_per_task": 1, **plan.space.slurm}
         self._executor.update_parameters(job_name=f"progrpo-{plan.name}"[:60], **options)
         self._jobs: list[str] = []
+        self._queue = Queue()
 
     def start(self) -> None:
         try:
@@ -62,10 +68,11 @@ class SlurmLauncher:
         except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
             raise WorkError(f"sbatch refuses the worker: {' '.join(str(error).split())[:300]}") from error
         self._jobs.append(job.job_id)
+        self._queue.look_again()
         log.info(f"worker submitted as job {job.job_id}")
 
     def alive(self) -> int:
-        self._jobs = [job for job in self._jobs if _state(job) in ALIVE]
+        self._jobs = self._queue.alive(self._jobs)
         return len(self._jobs)
 
     def wait(self, seconds: float) -> None:
@@ -74,21 +81,71 @@ class SlurmLauncher:
     def stop(self) -> None:
         # Those that wait are cancelled; those that run are asked to save, and only then cancelled, too.
         for options in (["--state=PENDING"], ["--signal=TERM"], []):
+            self._queue.look_again()
             if self.alive():
                 subprocess.run(["scancel", *options, *self._jobs], capture_output=True, check=False)
+                self._queue.look_again()
             deadline = time.monotonic() + (0 if options == ["--state=PENDING"] else GRACE_SECONDS)
             while self.alive() and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
 
 
-def _state(job: str) -> str:
-    """The job's state; empty for one that the controller has forgotten. A controller that is away kills nobody."""
-    found = subprocess.run(
-        ["squeue", "-h", "-t", "all", "-o", "%T", "-j", job], capture_output=True, text=True, check=False
-    )
-    if found.returncode and "Invalid job id" not in found.stderr:
-        return "RUNNING"
-    return found.stdout.strip()
+class Queue:
+    """Which of our jobs the controller still has: one question for all of them, and fewer while nothing happens.
+
+    The pause between two questions doubles while the answer stays the same, and while there is none: all users of the
+    cluster ask the same controller. One that does not answer has ended no job.
+    """
+
+    def __init__(self) -> None:
+        self._pause = POLL_SECONDS
+        self._next_look = 0.0
+        self._states: dict[str, str] = {}
+        self._is_away = False
+
+    def look_again(self) -> None:
+        """Something has been done that changes the answer: the next question is asked at once."""
+        self._pause, self._next_look = POLL_SECONDS, 0.0
+
+    def alive(self, jobs: Sequence[str]) -> list[str]:
+        """Those of ``jobs`` that run or wait, by the controller's latest answer about them."""
+        if not jobs or time.monotonic() < self._next_look:
+            return list(jobs)
+        try:
+            states = _states(jobs)
+        except (OSError, subprocess.SubprocessError) as error:
+            if not self._is_away:
+                log.warning(f"squeue does not answer, the workers count as alive: {_reason(error)}")
+            self._is_away = True
+            self._pause_then_look(LONGEST_PAUSE_AWAY)
+            return list(jobs)
+        if self._is_away or states != self._states:
+            self._pause = POLL_SECONDS / 2  # doubled now
+        self._is_away, self._states = False, states
+        self._pause_then_look(LONGEST_PAUSE)
+        return [job for job in jobs if states.get(job) in ALIVE]
+
+    def _pause_then_look(self, longest: float) -> None:
+        self._pause = min(2 * self._pause, longest)
+        self._next_look = time.monotonic() + self._pause
+
+
+def _states(jobs: Sequence[str]) -> dict[str, str]:
+    """Job -> its state, without those that the controller has forgotten.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it cannot be asked, or does not answer.
+    """
+    command = ["squeue", "-h", "-t", "all", "-o", "%A %T", "-j", ",".join(jobs)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    if answer.returncode and "Invalid job id" not in answer.stderr:  # it says so where all of one job is forgotten
+        raise subprocess.CalledProcessError(answer.returncode, command, answer.stdout, answer.stderr)
+    return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if " " in line)
+
+
+def _reason(error: Exception) -> str:
+    said = getattr(error, "stderr", None) or str(error)
+    return " ".join(str(said).split())[:300]
 
 
 def serve(command: Sequence[str]) -> int:

@@ -79,6 +79,8 @@ class Space(_Part):
     objectives: Annotated[list[Objective], Field(min_length=1)]
     k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 32]
     """The k of Pass@k on the validation split."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """At which all trials are evaluated there; None: at ``train.temperature``, which the space then cannot vary."""
     budget: Budget = Budget()
     sampler: Annotated[Sampler, BeforeValidator(_named)] = Sampler()
     pruner: Annotated[Pruner, BeforeValidator(_named)] = Pruner()

@@ -39,14 +39,14 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
         with stop, view(plan) as shown:
             while True:
                 found = write_trials_csv(plan, store, record)
-                shown.update(found, launcher.alive())
+                alive = launcher.alive()
+                shown.update(found, alive)
                 if stop.requested:
                     raise Interrupted(f"interrupted; the same command continues {plan.directory}")
                 ended = sum(row["status"] in ("complete", "pruned", "failed") for row in found)
                 updates = sum(row["updates"] for row in found)  # a job's time may be up long before a run is done
                 if ended > ended_then or updates > updates_then:
                     ended_then, updates_then, starts = max(ended, ended_then), max(updates, updates_then), 0
-                alive = launcher.alive()
                 held = sum(row["status"] == "running" for row in found)
                 free = _free(plan, store, record, began)
                 if not (free or alive or held):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from progrpo_cli.console import PLAIN_LINE_SECONDS, log
+from progrpo_cli.studies.pace import Pace
 from progrpo_cli.studies.plan import Plan
 
 if TYPE_CHECKING:
@@ -52,27 +53,10 @@ def best_so_far(plan: Plan, found: Rows) -> str | None:
     return f"{objective.metric} {means[best]:.3f} with {shown}"
 
 
-class _Pace:
-    """Updates a second since we look, and so the time left."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._first: tuple[float, int] | None = None
-
-    def left(self, found: Rows) -> float | None:
-        """Seconds to the end at the pace so far; None while there is none, or a sampler may yet prune."""
-        done = sum(row["updates"] for row in found if row["status"] in ("complete", "running", "interrupted"))
-        to_do = self._plan.most_runs
-        ended = sum(row["status"] in ("pruned", "failed") for row in found)
-        steps = self._plan.bases[0].config["train"]["steps"]
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (now, done)
-        began, done_then = self._first
-        if done <= done_then:
-            return None
-        left: float = max(0.0, (now - began) / (done - done_then) * ((to_do - ended) * steps - done))
-        return left
+def _first(plan: Plan) -> str:
+    """With one seed a trial nothing is said about settings: a higher value is not a better setting."""
+    maximize = plan.space.objectives[0].direction == "maximize"
+    return "best" if len(plan.seeds) > 1 else "highest" if maximize else "lowest"
 
 
 def duration(seconds: float | None) -> str:
@@ -87,7 +71,7 @@ def duration(seconds: float | None) -> str:
 
 class _Lines:
     def __init__(self, plan: Plan) -> None:
-        self._plan, self._pace = plan, _Pace(plan)
+        self._plan, self._pace = plan, Pace(plan)
         self._last, self._last_states = time.monotonic(), ""
 
     def update(self, found: Rows, alive: int) -> None:
@@ -100,7 +84,7 @@ class _Lines:
         updates = sum(row["updates"] for row in found)
         log.info(
             f"study {self._plan.name}: {counted(found)}; {updates} updates, {alive} workers; "
-            f"about {duration(left)} left" + (f"; best {best}" if best else "")
+            f"about {duration(left)} left" + (f"; {_first(self._plan)} {best}" if best else "")
         )
 
 
@@ -109,7 +93,7 @@ class _Live:
         from rich.console import Console
         from rich.live import Live
 
-        self._plan, self._pace = plan, _Pace(plan)
+        self._plan, self._pace = plan, Pace(plan)
         self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
 
     def update(self, found: Rows, alive: int) -> None:
@@ -135,7 +119,7 @@ class _Live:
         left = duration(self._pace.left(found))
         return Group(
             f"study {self._plan.directory}: {counted(found)}; {alive} workers; about {left} left",
-            f"best so far: {best_so_far(self._plan, found) or 'no trial is complete yet'}",
+            f"{_first(self._plan)} so far: {best_so_far(self._plan, found) or 'no trial is complete yet'}",
             table,
         )
 

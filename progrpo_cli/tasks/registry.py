@@ -13,6 +13,32 @@ from progrpo_cli.tasks.sections import (
     TaskConfig,
 )
 
+_HERE = "progrpo_cli.tasks"
+JUDGES = {
+    "choice": ("choice", "maths.guard"),
+    "code": ("code.task", "code.checking", "code.driver", "code.sandbox", "code.shapes", "code.system_calls"),
+    "countdown": ("countdown.task", "countdown.expression"),
+    "maths": ("maths.task", "maths.guard", "maths.judge", "judging.pool", "judging.worker"),
+    "own": ("own",),
+    "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", "judging.pool", "judging.worker"),
+}
+"""For each kind of task the modules of this package that decide a verdict."""
+
+
+def judge_modules(config: TaskConfig) -> list[str]:
+    """The modules that decide the verdicts of a task, that of a user's own verdict function included.
+
+    Raises:
+        RequestError: the verdict function cannot be imported.
+    """
+    modules = [f"{_HERE}.{name}" for name in JUDGES[config.kind]]
+    if isinstance(config, OwnConfig) and config.verdict is not None:
+        from progrpo_cli.tasks.own import verdict_function
+
+        function = verdict_function(config.verdict)
+        modules += [config.verdict.partition(":")[0], function.__module__]  # it may be another's, taken in by name
+    return modules
+
 
 def make_task(config: TaskConfig) -> Task:
     """The task that the configuration describes.

@@ -14,11 +14,12 @@ class TaskConfig(Section):
 
     canonical_forms: ClassVar[bool] = False
     """Whether solutions have canonical forms, as the task's class says: ``distinct_correct`` is measured only then."""
-    beside_the_problems: ClassVar[frozenset[str]] = frozenset(
-        {"max_new_tokens", "rl_problems", "test_problems", "chat", "prompt", "template"}
-        | {"verdict", "sandbox", "seconds", "memory_mb"}
-    )
-    """Keys that leave the validation problems what they are, and with them what scores can be compared."""
+    unmeasured: ClassVar[frozenset[str]] = frozenset({"rl_problems", "test_problems", "sandbox"})
+    """Keys that leave validation scores what they are; trials that differ in any other cannot be compared."""
+    judged_with: ClassVar[tuple[str, ...]] = ()
+    """Keys that decide verdicts besides the problems: other values are another measurement."""
+    judge_version_of_code: ClassVar[int] = 1
+    """Of the kind; raised with every change after which the same completion may get another verdict (docs/tasks.md)."""
 
     kind: str
     """Which implementation reads the rest; several tasks (files in `experiments/task/`) share one."""
@@ -29,6 +30,8 @@ class TaskConfig(Section):
     """Problems for training; null: the whole split."""
     validation_problems: Positive | None
     test_problems: Positive | None
+    judge_version: Positive = 1
+    """Of the judge when the configuration was made; nobody sets it, see :attr:`judge_version_of_code`."""
 
     @property
     def label(self) -> str:
@@ -134,6 +137,8 @@ class CodeFieldsConfig(FieldsConfig):
 class CodeConfig(DatasetConfig):
     """Python programs by unit tests, in a sandbox."""
 
+    judged_with: ClassVar[tuple[str, ...]] = ("tests", "seconds", "memory_mb")
+
     kind: Literal["code"]
     fields: CodeFieldsConfig
     tests: Literal["check", "input_output"]
@@ -174,6 +179,8 @@ class OwnFieldsConfig(FieldsConfig):
 
 class OwnConfig(DatasetConfig):
     """A user's own problems, with exact answers or a verdict function."""
+
+    judged_with: ClassVar[tuple[str, ...]] = ("verdict",)
 
     kind: Literal["own"]
     fields: OwnFieldsConfig

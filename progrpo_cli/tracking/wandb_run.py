@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -94,12 +95,24 @@ class _Wandb:
         import wandb
 
         try:
-            action()
+            with _no_tracebacks_of_logging():
+                action()
         except (wandb.Error, OSError) as error:
             self._alive = False
             log.warning(f"W&B has failed ({' '.join(str(error).split())}); the run directory still gets everything")
             with suppress(OSError):  # it says goodbye to the dead service, too, after letting go of it
                 wandb.teardown()  # else the next run of this process would talk to the same service
+
+
+@contextmanager
+def _no_tracebacks_of_logging() -> Iterator[None]:
+    """W&B keeps a log of its own in the run directory: on a full disk `logging` prints a traceback for each line."""
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
 
 
 def _table(samples: Path) -> wandb.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -87,6 +88,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self._validation: dict[str, float] = {}
         self._began = 0.0
         self._seconds = 0.0
+        self._seconds_before = math.fsum(record.get("step_seconds", 0.0) for record in kept)
 
     def on_step_begin(
         self,
@@ -126,6 +128,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
             **{ours: logs[theirs] for theirs, ours in OF_THE_UPDATE.items() if theirs in logs},
             **_named(logs, method_classes()),
             "step_seconds": self._seconds,
+            "train_seconds": self._seconds_until_now(),
             **self._rollout_metrics(),
             **self._validation,
         }
@@ -141,6 +144,10 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         )
         if self._watch is not None:
             self._watch(record)
+
+    def _seconds_until_now(self) -> float:
+        self._seconds_before += self._seconds
+        return round(self._seconds_before, 3)
 
     def _warn(self, title: str, text: str) -> None:
         log.warning(text)

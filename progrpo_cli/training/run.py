@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,11 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.records import files
+from progrpo_cli.records.budget import budget_field, take_back
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tasks.base import Problem, Split, Task
+from progrpo_cli.tasks.contamination import count_seen, fingerprints
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_run import tracker
 from progrpo_cli.training.adapters import lora_config
@@ -42,7 +45,8 @@ WHAT_IS_KEPT = "every step logged so far is kept; make room, and the same comman
 def note_failure(run: RunDirectory, error: Exception) -> None:
     """Have the manifest say so, if the disk has room for it."""
     try:
-        run.update(status="failed", finished_at=now(), failed_at=now(), error=f"{type(error).__name__}: {error}")
+        told = {"failed_at": now(), "error": f"{type(error).__name__}: {error}", **budget_field(run)}
+        run.update(status="failed", finished_at=now(), **told)
     except OSError as unwritable:
         log.warning(f"{run.manifest_path} could not be changed: {unwritable}")
 
@@ -71,6 +75,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
         if before != world:
             log.warning(f"processes: {before} until now, {world} from here on: the samples are not what they had been")
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
+    take_back(run, resumed_at)
     device = policy.choose_device(config.device)
     run.update(status="running", device=device, processes=world, error=None, finished_at=None)
     try:
@@ -90,7 +95,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
             )
             finished, stop_requested = _train(config, run, resumed_at, writer)
     except KeyboardInterrupt:
-        run.update(status="interrupted", finished_at=now())
+        run.update(status="interrupted", finished_at=now(), **budget_field(run))
         raise
     except RequestError:  # nothing was trained: the caller takes a new directory away again
         raise
@@ -99,11 +104,25 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
         if files.is_full(error):
             raise WorkError(f"{run.path}: {error}; {WHAT_IS_KEPT}") from error
         raise
-    run.update(status="finished" if finished else "interrupted", finished_at=now())
+    run.update(status="finished" if finished else "interrupted", finished_at=now(), **budget_field(run))
     if not finished:
         raise Interrupted(f"interrupted; the same command with --resume continues {run.path}")
     if stop_requested:
         raise Interrupted(f"{run.path} was just finished when the interrupt came")
+
+
+def _keep_what_is_trained_on(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
+    """Write down which questions the run trains on, and warn of held-out problems that are among them."""
+    trained_on = fingerprints(problems, config.task)
+    files.write_json(run.trained_on_path, {"task": config.task.label, "questions": sorted(set(trained_on))})
+    splits: tuple[Split, ...] = ("validation", "test")
+    for split in splits:
+        try:
+            held_out = task.problems(split)
+        except RequestError as error:  # a reference answer of the test split that cannot be read, for example
+            log.info(f"not checked against the training problems: {split} ({error})")
+            continue
+        count_seen(held_out, config.task, trained_on, split=split)
 
 
 def follow(config: Config, run: RunDirectory) -> None:
@@ -142,6 +161,8 @@ def _train(
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
+    if processes.is_main():
+        _keep_what_is_trained_on(config, run, task, problems)
     prompts = rollout_prompts(config, problems, chat=task.chat)
     longest = longest_prompt(prompts, tokenizer, chat=task.chat) if config.train.generation.backend == "vllm" else None
     options = grpo_config(config, run.checkpoints, device, longest_prompt=longest)

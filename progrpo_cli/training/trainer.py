@@ -18,8 +18,11 @@ from trl import GRPOTrainer
 from progrpo_cli.methods.base import LossTerms, Method, Rollout
 from progrpo_cli.training.arm_step import ArmStep
 from progrpo_cli.training.checkpoints import DurableCheckpoints
+from progrpo_cli.training.drawn import Drawn
 from progrpo_cli.training.finite import StopsWhereNotFinite
 from progrpo_cli.training.head import PromptHead
+from progrpo_cli.training.lean_scoring import LeanScoring
+from progrpo_cli.training.own_rollouts import DrawsOwnRollouts
 from progrpo_cli.training.reference import Reference
 from progrpo_cli.training.refill import PromptSource, Refill
 from progrpo_cli.training.rollout_metrics import pass_at_k
@@ -29,7 +32,13 @@ Batch = dict[str, Any]
 CLIP_FRACTIONS = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 
 
-class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
+class LabTrainer(
+    StopsWhereNotFinite,
+    DurableCheckpoints,
+    DrawsOwnRollouts,
+    LeanScoring,
+    GRPOTrainer,  # type: ignore[misc]  # TRL is not typed
+):
     """GRPO in the shared recipe, changed where ``method`` says so.
 
     Args:
@@ -58,7 +67,9 @@ class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type:
         self._refill = Refill(method.refills(), refill_prompts) if method.refills() and refill_prompts else None
         self._reference = Reference(self) if method.needs_reference else None
         self._head = PromptHead.of(method, self)
+        self.whole_batches = self._head is not None
         self._arm: ArmStep | None = None
+        self._drawn = Drawn()
         self._rewards = torch.empty(0)
         self._loss_inputs: Batch | None = None
         self._loss_terms: LossTerms | None = None
@@ -77,15 +88,20 @@ class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type:
     def rollout_metrics(self) -> dict[str, float | None]:
         """Of the rollout that the current update is made on: an update that reuses a rollout reports them again.
 
-        A collective operation: every process asks for it at the same moment.
+        With them what has been drawn until now in all. A collective operation: every process asks at the same moment.
         """
         if self._arm is not None and self._arm.complete:
             self._of_the_rollout |= self._arm.finish()
             self._arm = None
-        return self._of_the_rollout
+        return self._of_the_rollout | self._drawn.totals
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self._rewards = super()._calculate_rewards(*args, **kwargs)  # (B_global, functions), the same on every rank
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids: list[list[int]]
+    ) -> torch.Tensor:
+        if self.model.training:  # each rollout and each refill comes through here once
+            self._drawn.count(self.accelerator, completion_ids)
+        # (B_global, functions), the same on every rank
+        self._rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
@@ -246,10 +262,14 @@ class LabTrainer(StopsWhereNotFinite, DurableCheckpoints, GRPOTrainer):  # type:
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            self._drawn.save(Path(output_dir))
         if self._head is not None and self.args.should_save:
             safetensors.torch.save_file(self._head.module.state_dict(), Path(output_dir) / "head.safetensors")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._drawn.load(Path(checkpoint))
         if self._head is not None and checkpoint is not None:
             self._head.module.load_state_dict(safetensors.torch.load_file(Path(checkpoint) / "head.safetensors"))

@@ -23,7 +23,7 @@ def main(composed: DictConfig) -> float:
         train_locked(run, config)
         with tracker(run, config) as tracked:
             scores = evaluate_run(run, Request(ks=[1, 32], split="validation"), tracked)
-    return float(scores[0]["pass@32"]["value"])
+    return scores[0].metrics()["pass@32"].value
 
 
 if __name__ == "__main__":

@@ -147,7 +147,8 @@ def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_d
     config = compose()
     frozen = config.model_dump(mode="json")
     added = {
-        "task": ("kind",),
+        "method": ("version",),
+        "task": ("kind", "judge_version"),
         "model": ("lora", "trust_remote_code"),
         "train": (
             "gradient_checkpointing",

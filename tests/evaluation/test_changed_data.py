@@ -95,7 +95,7 @@ def test_other_problems_are_refused_and_nothing_is_touched(begun: Path, change: 
 def test_what_the_task_does_not_read_may_change(begun: Path) -> None:
     assert len(samples(begun)) in (SAMPLES, FIRST_BATCH)
     write(begun / "own.jsonl", [{**row, "note": "checked"} for row in ROWS])
-    assert evaluated(begun, 1).scores["pass@1"]["value"] == 1.0
+    assert evaluated(begun, 1).scores.metrics()["pass@1"].value == 1.0
     assert len(samples(begun)) == SAMPLES
 
 
@@ -106,6 +106,6 @@ def test_samples_of_an_earlier_version_are_known_by_their_ids(begun: Path) -> No
     with pytest.raises(RequestError, match="--fresh"):
         evaluated(begun, 1)
     write(begun / "own.jsonl", ROWS)
-    assert evaluated(begun, 1).scores["pass@1"]["value"] == 1.0
+    assert evaluated(begun, 1).scores.metrics()["pass@1"].value == 1.0
     assert len(samples(begun)) == SAMPLES
     assert not digest.exists()

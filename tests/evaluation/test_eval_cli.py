@@ -97,11 +97,69 @@ def test_again_samples_nothing_and_more_k_are_added(evaluated: tuple[CommandLine
     assert again["pass@1"] == scores["pass@1"]
 
 
+def test_training_problems_are_evaluated_on_request_and_stand_apart(
+    evaluated: tuple[CommandLine, dict],
+) -> None:
+    command, scores = evaluated
+    train = command.json("eval", "runs/only", "--k", "1,4", "--split", "train", "--limit", "5")
+    validation = command.json("eval", "runs/only", "--k", "1,4", "--split", "validation")
+    assert (train["split"], train["problems"], validation["split"]) == ("rl", 5, "validation")
+    assert len({each["eval_dir"] for each in (scores, train, validation)}) == 3
+    task = make_task(compose(TINY).task)
+    assert [row[0] for row in train["counts"]] == [problem.id for problem in task.problems("rl")[:5]]
+    reported = command.json("report", "runs/only", "--training", "--format", "csv")
+    assert {row["split"] for row in reported["main"]} == {"test", "validation", "rl"}
+    (row,) = reported["training"]
+    assert row["train_pass@4"] == pytest.approx(train["pass@4"]["value"], abs=1e-4)
+    assert row["test_pass@4"] == pytest.approx(scores["pass@4"]["value"], abs=1e-4)
+    assert 0 <= row["rollouts_pass@1"] <= row["rollouts_pass@4"] <= 1
+
+
 def test_another_temperature_is_another_directory(evaluated: tuple[CommandLine, dict]) -> None:
     command, scores = evaluated
     cooler = command.json("eval", "runs/only", "--k", "1,4", "--temperature", "0.5", "--top-p", "0.9")
     assert cooler["eval_dir"] != scores["eval_dir"]
     assert cooler["entropy"]["value"] < scores["entropy"]["value"]
+
+
+def test_several_temperatures_are_an_evaluation_each_and_greedy_has_one_sample(
+    evaluated: tuple[CommandLine, dict],
+) -> None:
+    command, scores = evaluated
+    done = command("eval", "runs/only", "--k", "1,4", "--temperature", "0,0.5,1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "pass@1 alone, without k = 4" in done.stderr
+    greedy, cooler, own = json.loads(done.stdout)["evaluations"]
+    assert own["eval_dir"] == scores["eval_dir"]  # at the run's own temperature: nothing is drawn again
+    assert own["counts"] == scores["counts"]
+    assert len({each["eval_dir"] for each in (greedy, cooler, own)}) == 3
+    assert [(each["temperature"], each["n"], each["k"]) for each in (greedy, cooler, own)] == [
+        (0.0, 1, [1]),
+        (0.5, 8, [1, 4]),
+        (1.0, 8, [1, 4]),
+    ]
+    assert "pass@4" not in greedy
+    assert greedy["entropy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert {sample["logprob"] for sample in read_samples(command.directory / greedy["eval_dir"])} == {0.0}
+    # top-p changes nothing at temperature 0, and so is not another evaluation of it
+    nucleus = command.json("eval", "runs/only", "--k", "1", "--n", "3", "--temperature", "0", "--top-p", "0.5")
+    assert (nucleus["eval_dir"], nucleus["top_p"]) == (greedy["eval_dir"], 1.0)
+
+
+def test_several_temperatures_are_one_table_with_the_base_beside(
+    trained: tuple[CommandLine, dict[str, Path]], tmp_path: Path
+) -> None:
+    command = CommandLine(tmp_path)
+    shutil.copytree(trained[1]["grpo"], tmp_path / "runs" / "only")
+    alone = command("eval", "runs/only", "--k", "1,4", "--temperature", "0.5,1")
+    assert alone.stdout.count("n = 8") == 1
+    assert "the base was not evaluated like this: progrpo eval progrpo/lab-base --temperature 0.5,1" in alone.stdout
+    same = ["--tasks", "countdown", "--set", "task.test_problems=6", "--set", "task.validation_problems=6"]
+    assert command("eval", "progrpo/lab-base", "--k", "1,4", "--temperature", "0.5", *same).returncode == 0
+    beside = command("eval", "runs/only", "--k", "1,4", "--temperature", "0.5,1")
+    rows = [line.replace("│", " ").split() for line in beside.stdout.splitlines() if "│" in line]
+    assert [row[:2] for row in rows if row[0] in ("0.5", "1")] == [["0.5", "base"], ["0.5", "grpo"], ["1", "grpo"]]
+    assert sum(row[0] == "difference" for row in rows) == 1
 
 
 def test_a_killed_evaluation_resumes_to_the_same_samples(progrpo: CommandLine) -> None:

@@ -65,9 +65,14 @@ def passk_advantages(rows: list, k: int) -> list[float]:
 
 
 def unlikeliness_advantages(rows: list, beta: float) -> list[float]:
-    """2506.02355: r (1 - beta (G - rank) / G) for right samples, rank 0 the most likely, then GRPO's."""
+    """2506.02355: r (1 - beta (G - rank) / G) for right samples, rank 0 the most likely, then GRPO's.
+
+    The authors' script trains on no group that is all right.
+    """
 
     def of_group(group: list) -> list[float]:
+        if all(row.correct for row in group):
+            return [0.0] * SIZE
         likeliest_first = sorted(group, key=lambda row: -sum(row.old))
         rank = {row.text: place for place, row in enumerate(likeliest_first)}
         rewards = [reward(row) * (1 - beta * (SIZE - rank[row.text]) / SIZE) for row in group]

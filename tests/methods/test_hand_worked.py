@@ -118,6 +118,21 @@ def test_unlikeliness() -> None:
     assert found == pytest.approx([0.53974, 0.25188, -1.47528, 0.68367], abs=1e-5)
 
 
+def test_unlikeliness_leaves_groups_that_are_all_right_out_unless_told_to_keep_them() -> None:
+    """G = 2, both right, the second likelier: rewards 1 - 0.25 * 1/2 = 0.875 and 0.75, A = +-0.0625 / (0.08839 + 1e-4).
+
+    A sample that nobody could score says nothing about its group; a group that is all wrong has nothing to learn.
+    """
+    given = rollout([[1, 1], [1, 0], [0, 0]], rewards=[[1.0, 1.0], [1.0, NAN], [0.0, 0.0]], logps=[[-3.0, -1.0]] * 3)
+    assert not method("unlikeliness").advantages(given).any()
+    kept = method("unlikeliness", keep_all_right=True).advantages(given)
+    assert kept.tolist() == [pytest.approx([0.70632, -0.70632], abs=1e-4), [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_clip_cov_runs_without_ppos_clip() -> None:
+    assert (method("clip_cov").clip_low, method("clip_cov").clip_high) == (None, None)
+
+
 def test_overlong_shaping() -> None:
     """L_max = 20, L_cache = 0.2 * 20 = 4: nothing up to 16 tokens, then a line to -0.5 at 20."""
     length = method("dapo").length_reward(20)

@@ -115,7 +115,8 @@ def test_entropy_bonus_is_grpo_less_the_mean_token_entropy(replayed) -> None:
 
 
 def test_clip_cov_takes_the_gradient_of_some_candidates_away_and_of_nothing_else(replayed) -> None:
-    plain, result = replayed("method=grpo"), replayed("method=clip_cov method.fraction=0.02")
+    plain = replayed("method=grpo method.clip_low=null method.clip_high=null")  # the authors take PPO's clip off
+    result = replayed("method=clip_cov method.fraction=0.02")
     advantages = by.grpo_advantages(result.rows)
     covariance = by.covariances(result.rows, advantages)
     candidates, removed = 0, 0

@@ -63,8 +63,12 @@ def write_run(
     study: str | None = None,
     wandb: str = "offline",
     status: str = "finished",
+    drawn: int | None = None,
 ) -> RunDirectory:
-    """One run, or (kind "model") the evaluations of a policy that is no run, made as the commands make them."""
+    """One run, or (kind "model") the evaluations of a policy that is no run, made as the commands make them.
+
+    ``drawn``: samples an update, of 10 tokens and a millisecond each; None: as runs of before the counting.
+    """
     config = compose([*overrides, f"tracking.wandb.mode={wandb}"])
     run = RunDirectory(directory)
     identity = config_hash(config) if kind == "run" else digest(BASE)
@@ -72,6 +76,9 @@ def write_run(
     with tracker(run, config, study=study) as tracked:
         for step in range(1, steps + 1) if kind == "run" else ():
             record = {"step": step, "reward": step / 100, "entropy": 1 / step + config.seed / 10, "pass@1": step / 50}
+            if drawn is not None:
+                samples = step * drawn
+                record |= {"samples_drawn": samples, "tokens_drawn": 10 * samples, "train_seconds": samples / 1000}
             record["arm/shift_std"] = math.nan if step == 1 else step / 20
             with run.metrics_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

@@ -95,6 +95,22 @@ def test_a_cold_policy_is_certain(make):
     assert all((sample.entropy_topk if sample.entropy is None else sample.entropy) < 0.01 for sample in cold)
 
 
+def test_temperature_0_takes_the_likeliest_token_each_time(make, reference):
+    """The same problem twice in a batch, too; what is certain has no entropy, and log-probability 0."""
+    model, tokenizer = reference
+    (greedy,) = make(temperature=0.0).sample([Batch([*PROMPTS, PROMPTS[0]], seed=1)])
+    assert greedy[0] == greedy[3]
+    for prompt, sample in zip(PROMPTS, greedy, strict=False):
+        ids = tokenizer(prompt).input_ids
+        start = len(ids)
+        while len(ids) - start < 20 and (len(ids) == start or ids[-1] != tokenizer.eos_token_id):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        assert (sample.tokens, sample.finished) == (len(ids) - start, ids[-1] == tokenizer.eos_token_id)
+        assert sample.text == tokenizer.decode(ids[start:], skip_special_tokens=True)
+        assert (sample.logprob, sample.entropy, sample.entropy_topk) == (0.0, 0.0, None)
+
+
 def test_a_small_nucleus_narrows(make):
     (narrow,) = make(top_p=0.05).sample([Batch(PROMPTS[:1] * 6, seed=1)])
     assert len({sample.text for sample in narrow}) == 1

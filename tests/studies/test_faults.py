@@ -116,7 +116,8 @@ def test_two_people_start_the_same_study_at_once(sweep: tuple[CommandLine, Path]
 def test_runs_that_break_leave_their_reasons_and_the_others(progrpo: CommandLine) -> None:
     """One gets numbers that are none, one raises; and a third is too slow, in a study of its own."""
     space = SPACE.replace("{method.arm.alpha: [0.5, 1.0]}", "{train.learning_rate: [1.0e-3, 1.0e+30]}")
-    (progrpo.directory / "small.yaml").write_text(f"{space}retries: 1\n")
+    many = space.replace("rollout=2", "rollout=8").replace("group_size=4", "group_size=8")  # a group is surely mixed
+    (progrpo.directory / "small.yaml").write_text(f"{many}retries: 1\n")
     study = progrpo.directory / "runs" / "small"
     planned = progrpo.json(*SWEEP, "--dry-run")["runs"]
     blocked = progrpo.directory / planned[1]["run_dir"] / "checkpoints"

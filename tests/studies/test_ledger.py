@@ -1,11 +1,12 @@
 """The contract of a ledger, in files and in PostgreSQL; and what a lease is for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from studies.postgresql import PostgreSQL
 
+from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.ledger import Entry, FileLedger, Ledger, LostRun, SqlLedger
 
@@ -52,6 +53,102 @@ def test_what_one_writes_all_read(opened: Callable[[], Ledger], tmp_path: Path) 
     assert (found.attempts, found.held, found.failures) == (1, False, [("2026-01-01", "no reason")])
     other.reset_failures([RUN, "unknown"])
     assert mine.entries([RUN])[RUN].failures == []
+
+
+FAILED = {"failures": [("2026-01-01", "no reason")], "deaths": 2}
+
+
+@pytest.fixture
+def held(opened: Callable[[], Ledger], tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
+    """The ledgers of a worker that is at a run which has failed before, and of somebody else."""
+    holder, other = opened(), opened()
+    with RunDirectory(tmp_path / "runs" / RUN).lock():
+        entry = holder.take(RUN)
+        assert entry is not None
+        holder.write(RUN, entry.model_copy(update=FAILED))
+        yield holder, other
+        holder.beat(RUN)  # whatever others did, it is still the holder's
+        entry = holder.entries([RUN])[RUN]
+        assert (entry.held, entry.attempts, entry.failures, entry.deaths) == (True, 1, FAILED["failures"], 2)
+        holder.write(RUN, entry.model_copy(update={"result": {"values": {"pass@1": 0.25}}}))
+        holder.release(RUN)
+    assert other.entries([RUN])[RUN].result == {"values": {"pass@1": 0.25}}
+
+
+def test_a_holder_is_seen(held: tuple[Ledger, Ledger]) -> None:
+    assert held[1].entries([RUN])[RUN].held
+
+
+def test_a_held_run_is_not_taken(held: tuple[Ledger, Ledger], tmp_path: Path) -> None:
+    with pytest.raises(RequestError), RunDirectory(tmp_path / "runs" / RUN).lock():
+        held[1].take(RUN)
+
+
+def test_nobody_else_beats_for_a_holder(held: tuple[Ledger, Ledger]) -> None:
+    with pytest.raises(LostRun):
+        held[1].beat(RUN)
+
+
+def test_nobody_else_writes_what_is_held(held: tuple[Ledger, Ledger]) -> None:
+    with pytest.raises(LostRun):
+        held[1].write(RUN, Entry())
+
+
+def test_nobody_else_releases_what_is_held(held: tuple[Ledger, Ledger]) -> None:
+    held[1].release(RUN)
+
+
+def test_failures_of_a_held_run_are_not_reset(held: tuple[Ledger, Ledger]) -> None:
+    held[1].reset_failures([RUN])
+
+
+def test_what_was_released_is_no_longer_ours_to_write(opened: Callable[[], Ledger], tmp_path: Path) -> None:
+    mine = opened()
+    with RunDirectory(tmp_path / "runs" / RUN).lock():
+        entry = mine.take(RUN)
+        assert entry is not None
+        mine.release(RUN)
+        for action in (lambda: mine.beat(RUN), lambda: mine.write(RUN, entry)):
+            with pytest.raises(LostRun):
+                action()
+
+
+def test_a_run_that_is_done_while_failures_are_reset_keeps_its_result(
+    opened: Callable[[], Ledger], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the writing somebody else takes the run and completes it, if nothing keeps it out."""
+    directory = RunDirectory(tmp_path / "runs" / RUN)
+    first, worker, resetting = opened(), opened(), opened()
+    with directory.lock():
+        entry = first.take(RUN)
+        assert entry is not None
+        first.write(RUN, entry.model_copy(update=FAILED))
+        first.release(RUN)
+    copied, tries = Entry.model_copy, []
+
+    def in_between(entry: Entry, *, update: dict) -> Entry:
+        if update == {"failures": [], "deaths": 0}:
+            tries.append(complete())
+        return copied(entry, update=update)
+
+    def complete() -> bool:
+        try:
+            with directory.lock():
+                taken = worker.take(RUN)
+                assert taken is not None
+                worker.write(RUN, copied(taken, update={"result": {"values": {}}}))
+                worker.release(RUN)
+        except RequestError:  # it has to wait until the failures are reset
+            return False
+        return True
+
+    monkeypatch.setattr(Entry, "model_copy", in_between)
+    resetting.reset_failures([RUN])
+    monkeypatch.undo()
+    assert len(tries) == 1
+    now = first.entries([RUN])[RUN]
+    completed = (now.result, now.failures) == ({"values": {}}, FAILED["failures"])
+    assert completed if tries[0] else (now.result, now.failures, now.deaths) == (None, [], 0)
 
 
 def test_a_dead_holders_run_is_taken_over_at_once(opened: Callable[[], Ledger], tmp_path: Path) -> None:

@@ -82,8 +82,7 @@ def test_conditional_parameters_and_every_type() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"parameters": {"task.max_new_tokens": [16, 24]}},
-        {"parameters": {"task": ["countdown", "countdown_chat"]}},
+        {"parameters": {"train.temperature": [0.7, 1.0]}, "temperature": 1.0},
         {"parameters": {"task.rl_problems": [100, 1000]}},
         {
             "parameters": {"train.group_size": [4, 16]},
@@ -132,11 +131,11 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
         ({"k": []}, "at least 1"),
         (
             {"parameters": {"task.validation_problems": [4, 6]}},
-            "task.validation_problems is 4 or 6: .* problems",
+            "task.validation_problems is 4 or 6: .* measured alike",
         ),
         (
             {"parameters": {"task": ["countdown", "math500"]}},
-            'task.kind is "countdown" or "maths": .* problems',
+            'task.kind is "countdown" or "maths": .* measured alike',
         ),
         (
             {
@@ -146,6 +145,23 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
             },
             "task.validation_problems is 4 or 6",
         ),
+        ({"parameters": {"task.max_new_tokens": [16, 24]}}, "task.max_new_tokens is 16 or 24: .* measured alike"),
+        (
+            {"parameters": {"task": ["countdown", "countdown_chat"]}},
+            "task.max_new_tokens is 24 or 256: .* measured alike",
+        ),
+        ({"parameters": {"model.dtype": ["float32", "bfloat16"]}}, "model.dtype is .*: .* measured alike"),
+        ({"parameters": {"train.temperature": [0.7, 1.0]}}, "train.temperature is 0.7 or 1.0: .*temperature: 1.0"),
+        (
+            {
+                "parameters": {"train.temperature": [0.7, 1.0]},
+                "temperature": 1.0,
+                "overrides": ["train.eval_every=2"],
+                "pruner": "median",
+            },
+            "pruner median .* train.temperature",
+        ),
+        ({"temperature": 0}, "temperature: .*greater than 0"),
         ({"parameters": {"seed": [0, 1]}}, "parameters.seed: .*`seeds`"),
         ({"parameters": {"train.save_every": [10, 20]}}, "parameters.train.save_every: it cannot change a score"),
         (

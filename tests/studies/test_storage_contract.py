@@ -126,6 +126,7 @@ def test_a_sampler_draws_its_budget_and_no_more(study: Study, sampler: str) -> N
     changes = {
         "overrides": [],
         "parameters": parameters,
+        "temperature": 1.0,
         "seeds": [0],
         "sampler": {"name": sampler, "startup_trials": 3},
     }

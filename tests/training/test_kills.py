@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import TINY, CommandLine, kill, read_metrics, wait_for
+from command_line import TIMES, TINY, CommandLine, kill, read_metrics, wait_for
 
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 
@@ -65,7 +65,7 @@ def test_ten_kills_change_no_number(progrpo: CommandLine, method: str) -> None:
     assert [record["step"] for record in theirs] == list(range(1, STEPS + 1))
     for one, other in zip(ours, theirs, strict=True):
         assert set(one) == set(other)
-        for key in set(one) - {"step_seconds"}:
+        for key in set(one) - TIMES:
             assert one[key] == pytest.approx(other[key], abs=1e-5), (one["step"], key)
     assert "validation/pass@8" in theirs[STEPS - 1]
     manifest = json.loads((run / "manifest.json").read_text())

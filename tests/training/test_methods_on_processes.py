@@ -69,5 +69,6 @@ def test_each_process_fills_its_part_with_mixed_groups(two: list[dict]) -> None:
     """The first process has the two mixed groups of the first rollout, the second has to sample again."""
     record = two[1]["dapo"]["records"][0]
     assert record["dapo/rollouts_sampled"] >= 2
+    assert record["samples_drawn"] == record["dapo/rollouts_sampled"] * 16  # of both processes, each sample once
     assert record["dapo/unmixed_groups_kept"] == 0
     assert record["frac_reward_zero_std"] < 1

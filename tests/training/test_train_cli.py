@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import TINY, CommandLine, kill, read_metrics, wait_for
+from command_line import TIMES, TINY, CommandLine, kill, read_metrics, wait_for
 
 from progrpo_cli.config.compose import compose, validate
 from progrpo_cli.config.hashing import config_hash
@@ -34,7 +34,6 @@ ARM_METRICS = {
     "arm/gated_fraction",
     "arm/sign_flips",
 }
-TIMES = {"step_seconds"}
 
 
 def assert_same_metrics(one: list[dict], other: list[dict], *, rel: float = 0.0) -> None:
@@ -61,6 +60,10 @@ def test_a_run_directory_has_every_file_of_the_contract(
     assert manifest["started_at"] <= manifest["finished_at"]
     assert {"commit", "dirty"} == set(manifest["git"])
     assert manifest["host"]["name"]
+    assert f"progrpo_cli.methods.{method}" in manifest["sources"]["method"]["modules"]
+    assert "progrpo_cli.tasks.countdown.task" in manifest["sources"]["judge"]["modules"]
+    assert manifest["budget"]["updates"] == 4
+    assert manifest["budget"]["samples_drawn"] == 2 * 4 * 4  # two rollouts of 4 x 4
 
     metrics = read_metrics(run)
     assert [record["step"] for record in metrics] == [1, 2, 3, 4]

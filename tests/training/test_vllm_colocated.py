@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, read_metrics
+from command_line import CommandLine, read_metrics, without_times
 from real_vllm import ENVIRONMENT, LIVE, ON_CPU, SHORT, confidences_of_the_base_policy, needs_vllm
 
 from progrpo_cli.records.rundir import RunDirectory
@@ -17,10 +17,6 @@ from progrpo_cli.records.rundir import RunDirectory
 pytestmark = [pytest.mark.long, needs_vllm]
 
 COLOCATED = [*SHORT, "train.generation.backend=vllm"]
-
-
-def without_times(metrics: list[dict]) -> list[dict]:
-    return [{key: value for key, value in line.items() if key != "step_seconds"} for line in metrics]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,50 @@
+"""Results of a study that were not measured alike are never set against each other."""
+
+from pathlib import Path
+from typing import Any
+
+from studies.simulated import Study, result
+
+from progrpo_cli.evaluation.scores_file import ComparableKey, Measure, Sampling
+from progrpo_cli.studies.alike import groups, otherwise
+from progrpo_cli.studies.overview import trial_table, verdict
+from progrpo_cli.studies.plan import Plan, Run
+from progrpo_cli.studies.worker import Watch
+
+
+def measured(*, temperature: float = 1.0, **changes: Any) -> dict[str, Any]:
+    about = {"task": "countdown", "split": "validation", "problem_ids": "a", "max_new_tokens": 24, **changes}
+    key = ComparableKey(measure=Measure.model_validate(about), sampling=Sampling(temperature=temperature, top_p=1.0))
+    return {**result({"pass@32": 0.5}), "comparable_key": key.model_dump(mode="json")}
+
+
+def test_results_are_compared_by_the_one_rule() -> None:
+    same, old = measured(backend="hf"), result({"pass@32": 0.5})
+    assert otherwise([same, measured(backend="hf"), measured(), old]) == ""
+    assert otherwise([same], [measured(backend="vllm")]) == "back end vllm against hf"
+    assert otherwise([same], [measured(temperature=0.7)]) == "temperature 0.7 against 1"
+    assert otherwise([same, measured(judge_version=2)]) == "judge version 2 against 1"
+    assert groups({"a": [same], "b": [measured(temperature=0.7)], "c": [same]}) == [["a", "c"], ["b"]]
+
+
+def test_data_that_change_under_a_study_are_noticed(tmp_path: Path) -> None:
+    """The task's file is edited while the sweep runs."""
+    study = Study(tmp_path / "study", None, 1)
+    plan = study.plan(parameters={"method.arm.alpha": [0.0, 1.0, 2.0]}, seeds=[0, 1])
+
+    def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
+        alpha = run.trial.parameters["method.arm.alpha"]
+        edited = alpha == 2.0 or (alpha == 1.0 and run.seed == 1)
+        return {**measured(problems="new" if edited else "old"), **result({"pass@32": 0.5 + float(alpha) / 10})}
+
+    study.work(plan, execute)
+    store, record = study.open(plan)
+    states = {known.trial.parameters["method.arm.alpha"]: known for known in record.trials()}
+    assert [known.state.name for known in states.values()] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert states[1.0].attributes["failed"] == "its seeds were not measured alike: other prompts of the problems"
+    table = trial_table(plan, store, record)
+    assert [row["parameters"]["method.arm.alpha"] for row in table] == [2.0, 0.0]
+    assert [row["front"] for row in table] == [True, True]
+    said = verdict(plan, store, table)
+    assert said is not None
+    assert said.startswith("the best and the next were not measured alike and cannot be compared: other prompts")
