@@ -21,7 +21,9 @@ from progrpo_cli.tasks.countdown.ways import way_of
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_policy, "ROWS", {"direct": 6, "sum": 4, "product": 4})
+    monkeypatch.setattr(
+        base_policy, "ROWS", {0: {"direct": 6, "sum": 4, "product": 4}, 3: {"direct": 2, "sum": 4, "product": 6}}
+    )
     monkeypatch.setattr(base_policy, "SAVE_EVERY", 2)
     monkeypatch.setattr(base_policy, "KEEP_EVERY", 4)
     monkeypatch.setattr(base_policy, "WARMUP", 2)
@@ -90,7 +92,8 @@ def test_the_rate_rises_stays_and_falls() -> None:
 def test_the_shipped_policy_is_as_its_record_says_and_knows_its_prompts() -> None:
     directory = ASSETS / "lab-base"
     record = json.loads((directory / "record.json").read_text())
-    assert (record["seed"], record["rows_of_a_batch"]) == (base_policy.SEED, sum(base_policy.ROWS.values()))
+    assert record["rows_of_a_batch"] == {str(first): counts for first, counts in base_policy.ROWS.items()}
+    assert record["seed"] == base_policy.SEED
     assert (record["steady_batches"], record["decay_batches"]) == (base_policy.STEADY, base_policy.DECAY)
     assert record["learning_rates"] == base_policy.LEARNING_RATES
     assert (directory / "model.safetensors").stat().st_size < 2.5e6
@@ -127,5 +130,5 @@ def test_the_shipped_policy_seldom_takes_steps_and_is_right_more_often_when_it_d
             right[temperature, steps] = sum(found) / len(found)
     assert 0.05 < share[1.0] < 0.12
     assert share[0.3] < 0.02
-    assert right[1.0, True] > right[1.0, False] + 0.1
-    assert right[1.0, True] > right[0.3, False]
+    assert right[1.0, True] > right[1.0, False] + 0.2
+    assert right[1.0, True] > right[0.3, False] + 0.08

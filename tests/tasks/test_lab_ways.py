@@ -117,9 +117,10 @@ def test_every_text_of_the_base_policy_goes_through_its_tokenizer_unchanged() ->
     assert tokenizer.decode(tokenizer("product:11*12=132").input_ids, skip_special_tokens=True) == "product:11*12=132"
 
 
-def test_the_share_of_each_way_is_set_by_the_weights_of_the_choice() -> None:
+@pytest.mark.parametrize("batch", base_policy.ROWS)
+def test_the_share_of_each_way_is_set_by_the_weights_of_the_choice(batch: int) -> None:
     weights = dict.fromkeys(ways.WAYS, 0.0)
-    for part in base_policy.batch_of(np.random.default_rng(4)):
+    for part in base_policy.batch_of(np.random.default_rng(4), batch):
         for ids, row in zip(part.ids.tolist(), part.weights.tolist(), strict=True):
             place = ids.index(base_pairs.VOCABULARY[":"]) + 1
             named = TOKENS[ids[place]].removesuffix(":")

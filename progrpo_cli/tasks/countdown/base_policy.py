@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 0
-STEADY = 1000
-DECAY = 200
+STEADY = 3000
+DECAY = 400
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
 """Muon is for the matrices of the layers; it learns this in two thirds of the batches that AdamW takes."""
 WARMUP = 100
-ROWS: dict[Way, int] = {"direct": 80, "sum": 36, "product": 80}
-"""Of a batch. Half of those with steps are right at the first try, half at the second."""
+ROWS: dict[int, dict[Way, int]] = {
+    0: {"direct": 80, "sum": 36, "product": 80},
+    1000: {"direct": 32, "sum": 36, "product": 128},
+}
+"""Of a batch, from so many batches on: what is easy first. Half of those with steps are right at the second try."""
 SHARE = 0.04
 """How often the policy chooses each of the other ways."""
 SAVE_EVERY = 250
@@ -82,15 +85,16 @@ def make_model() -> LlamaForCausalLM:
     )
 
 
-def batch_of(rng: np.random.Generator) -> list[Batch]:
+def batch_of(rng: np.random.Generator, batch: int) -> list[Batch]:
     """The parts of a batch. Rows of a part have about the same length, so that little work goes to padding."""
+    counts = ROWS[max(first for first in ROWS if first <= batch)]
     odds = SHARE / (1 - SHARE * len(STEPWISE))
-    choice = {way: odds * ROWS["direct"] / ROWS[way] for way in STEPWISE}
+    choice = {way: odds * counts["direct"] / counts[way] for way in STEPWISE}
     stepwise = [
-        joined([rows(rng, way, ROWS[way] // MAX_TRIES, tries, choice[way]) for way in STEPWISE])
+        joined([rows(rng, way, counts[way] // MAX_TRIES, tries, choice[way]) for way in STEPWISE])
         for tries in range(1, MAX_TRIES + 1)
     ]
-    return [rows(rng, "direct", ROWS["direct"]), *stepwise]
+    return [rows(rng, "direct", counts["direct"]), *stepwise]
 
 
 def rate_of(batch: int, steady: int, decay: int) -> float:
@@ -127,7 +131,7 @@ class Training:
         import torch
 
         started = time.monotonic()
-        parts = batch_of(self.rng)
+        parts = batch_of(self.rng, self.batch)
         total = sum(float(part.weights[:, 1:].sum()) for part in parts)
         self.loss = 0.0
         for part in parts:
@@ -244,7 +248,7 @@ def make(out: Path, work: Path, steady: int = STEADY, decay: int = DECAY) -> dic
         "seed": SEED,
         "steady_batches": steady,
         "decay_batches": decay,
-        "rows_of_a_batch": sum(ROWS.values()),
+        "rows_of_a_batch": ROWS,
         "learning_rates": LEARNING_RATES,
         "parameters": sum(parameter.numel() for parameter in training.model.parameters()),
         "final_loss_nats_per_token": round(training.loss, 4),
