@@ -43,7 +43,7 @@ def test_scores_and_samples_have_what_the_contract_says(evaluated: tuple[Command
         [1, 4],
         6,
     )
-    expected = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24, "backend": "hf", "seed": 0}
+    expected = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 30, "backend": "hf", "seed": 0}
     assert {key: scores[key] for key in expected} == expected
     assert set(scores["verdicts"]) == set(VERDICTS)
     for metric in INTERVALS:
@@ -218,7 +218,7 @@ def test_a_chat_template_is_used_where_the_task_asks_for_it() -> None:
     from progrpo_cli.sampling.hf import HfSampler
 
     model, tokenizer = policy.load(policy.Source("base", str(ASSETS / "lab-base")), "float32", "cpu", chat=False)
-    settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24}
+    settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 30}
     prompts = ["3 5 7 12=24:", "1 2 3 4=9:"]
     batches = [Batch(prompts, seed=3)]
     plain = list(HfSampler(model, tokenizer, **settings, chat=False).sample(batches))

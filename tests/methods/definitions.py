@@ -10,7 +10,7 @@ from statistics import mean
 import arm_reference
 
 SIZE = 4
-LIMIT = 24
+LIMIT = 30
 Slopes = list[list[float]]
 
 

@@ -31,7 +31,7 @@ from progrpo_cli.training.trainer import LabTrainer
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_rollouts.json").read_text())
 GROUPS = SIZE = 4
-LIMIT = 24  # task.max_new_tokens
+LIMIT = 30  # task.max_new_tokens
 Told = Callable[[str, list[float]], list[float | None]]
 MIXED_AT_FIRST = 2  # groups of the first rollout that are right and wrong
 

@@ -82,8 +82,8 @@ def test_exhausted_refills_warn_once_and_what_is_kept_unmixed_has_no_advantage(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("progrpo"), "propagate", True)
-    # A cache of 0.7 * 24 tokens: completions of more than 7 pay for each token, so that wrong ones differ in reward.
-    options = ["method=dapo", "method.max_refills=2", "method.overlong_cache_fraction=0.7"]
+    # A cache of 0.8 * 30 tokens: completions of more than 6 pay for each token, so that wrong ones differ in reward.
+    options = ["method=dapo", "method.max_refills=2", "method.overlong_cache_fraction=0.8"]
     _, trainer = lab(tmp_path, *options, refill=[*UNIFORM, *UNIFORM])
     outputs = [sample(trainer) for _ in range(2)]
     warnings = [record.message for record in caplog.records if "groups are mixed" in record.message]

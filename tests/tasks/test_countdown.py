@@ -1,6 +1,7 @@
 import itertools
 import random
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,8 +12,19 @@ from judged import judge
 from progrpo_cli.tasks.base import Problem
 from progrpo_cli.tasks.countdown import expression, problems
 from progrpo_cli.tasks.countdown.task import Countdown, prompt_of, question_of
-from progrpo_cli.training.lab_pairs import Expression, Number, Operation, random_pair, render, value
 
+
+class Number(NamedTuple):
+    value: int
+
+
+class Operation(NamedTuple):
+    operator: str
+    left: "Expression"
+    right: "Expression"
+
+
+Expression = Number | Operation
 SPLITS = ("base", "rl", "validation", "test")
 TASK = Countdown(24, {"rl": None, "validation": 50, "test": 60})
 PROBLEM = Problem(problems.problem_id(((3, 5, 7, 12), 24)), prompt_of(((3, 5, 7, 12), 24)))
@@ -29,14 +41,6 @@ def test_the_splits_are_disjoint_by_key_and_cover_all_problems() -> None:
     assert sum(len(found) for found in keys.values()) == len(set().union(*keys.values())) == len(problems.all_keys())
     assert min(len(found) for found in keys.values()) > 5000
     assert {problems.split_of(key) for key in keys["test"]} == {"test"}
-
-
-def test_what_the_base_policy_is_trained_on_is_in_no_other_split() -> None:
-    rng = random.Random(1)
-    pairs = [random_pair(rng) for _ in range(500)]
-    assert {problems.split_of(key) for key, _ in pairs} == {"base"}
-    for key, text in pairs:
-        assert judge(TASK, Problem(problems.problem_id(key), prompt_of(key)), text) == "correct"
 
 
 def test_a_prefix_of_a_split_never_changes() -> None:
@@ -75,6 +79,26 @@ def test_the_first_problems_of_a_split_have_more_expressions() -> None:
     keys = problems.keys_of("test")
     ways = [problems.solutions()[key] for key in keys]
     assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
+
+
+def value(tree: Expression) -> int:
+    if isinstance(tree, Number):
+        return tree.value
+    left, right = value(tree.left), value(tree.right)
+    return {"+": left + right, "-": left - right, "*": left * right}[tree.operator]
+
+
+def render(tree: Expression) -> str:
+    """With as few parentheses as the tree needs."""
+    if isinstance(tree, Number):
+        return str(tree.value)
+    left, right = render(tree.left), render(tree.right)
+    is_sum = {"+": True, "-": True, "*": False}
+    if isinstance(tree.left, Operation) and tree.operator == "*" and is_sum[tree.left.operator]:
+        left = f"({left})"
+    if isinstance(tree.right, Operation) and tree.operator in "-*" and is_sum[tree.right.operator]:
+        right = f"({right})"
+    return f"{left}{tree.operator}{right}"
 
 
 def leaves(tree: Expression) -> list[int]:

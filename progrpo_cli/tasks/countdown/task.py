@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.countdown import expression, problems
+from progrpo_cli.tasks.countdown.ways import expression_of, tries_of
 
 
 def prompt_of(key: problems.Key) -> str:
@@ -70,14 +71,17 @@ class Countdown:
             found = self._read(attempt.text)
         except expression.ParseError:
             return "unparseable"
-        return "correct" if found.value == target and found.numbers == chosen else "wrong"
+        return "correct" if found and found.value == target and found.numbers == chosen else "wrong"
 
     def canonical(self, problem: Problem, text: str) -> str:
-        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`."""
-        return self._read(text).canonical
+        """See :class:`progrpo_cli.tasks.countdown.expression.Reading`; false steps are as they are written."""
+        found = self._read(text)
+        return found.canonical if found else tries_of(text)[-1]
 
-    def _read(self, text: str) -> expression.Reading:
-        return expression.read(answer_in(text) if self.chat else text)
+    def _read(self, text: str) -> expression.Reading | None:
+        """None: a step has another value than the answer says."""
+        counted = answer_in(text) if self.chat else expression_of(text)
+        return None if counted is None else expression.read(counted)
 
 
 @lru_cache(maxsize=64)  # attempts at a problem stand together

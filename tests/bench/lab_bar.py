@@ -1,0 +1,98 @@
+"""Whether RL learns on the lab what no temperature of the base gives: the bar of docs/lab.md.
+
+``python tests/bench/lab_bar.py [train.KEY=VALUE...]`` trains GRPO on seeds that no recipe was chosen with, in
+``runs/lab-bar/``, and compares it with the base on test problems that nothing else looks at. Stopped, it goes on.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from progrpo_cli import policy
+from progrpo_cli.config.paths import LAB_BASE
+from progrpo_cli.metrics.passk import pass_at_k
+from progrpo_cli.sampling.base import Batch, derived_seed
+from progrpo_cli.sampling.hf import HfSampler
+from progrpo_cli.tasks.base import Attempt, Problem
+from progrpo_cli.tasks.countdown.task import Countdown
+
+SEEDS = (101, 102, 103)
+FRESH = slice(300, 600)
+"""Of the test split; `progrpo eval` looks at the first 300."""
+TEMPERATURES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3)
+GREEDY = 1e-4
+SAMPLES = 64
+MAX_NEW_TOKENS = 30
+DRAWS = 10_000
+RUNS = Path("runs/lab-bar")
+Floats = npt.NDArray[np.float64]
+
+
+def main(overrides: Sequence[str] = ()) -> None:
+    task = Countdown(MAX_NEW_TOKENS, {"rl": 0, "validation": 0, "test": FRESH.stop})
+    problems = task.problems("test")[FRESH]
+    print(f"| policy | temperature | pass@1 | pass@32 |\n|{'---|' * 4}")
+    base = [_right(task, problems, LAB_BASE, temperature) for temperature in TEMPERATURES]
+    for temperature, right in zip(TEMPERATURES, base, strict=True):
+        print(f"| base | {temperature:g} | {right.mean():.3f} | {_pass_at(32, right)} |", flush=True)
+    rates = np.array([right.mean(1) for right in base])
+    lines = []
+    for seed in SEEDS:
+        run = RUNS / f"grpo-s{seed}"
+        command = [sys.executable, "-m", "progrpo_cli", "train", "method=grpo", f"seed={seed}", *overrides]
+        subprocess.run([*command, "--run-dir", str(run)], check=True)
+        right = _right(task, problems, str(run / "policy"), 1.0)
+        print(f"| GRPO, seed {seed} | 1 | {right.mean():.3f} | {_pass_at(32, right)} |", flush=True)
+        low, high = gain_interval(right.mean(1), rates, np.random.default_rng(seed))
+        gain = right.mean() - rates.mean(1).max()
+        updates = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rewards, fifth = [update["reward"] for update in updates], len(updates) // 5
+        lines.append(
+            f"seed {seed}: {gain:+.3f} [{low:+.3f}, {high:+.3f}] over the base's best temperature; training reward "
+            f"{np.mean(rewards[:fifth]):.3f} in the first fifth, {np.mean(rewards[-fifth:]):.3f} in the last; "
+            f"mixed groups at the start {1 - updates[0]['zero_variance_fraction']:.2f}"
+        )
+    print("\n" + "\n".join(lines))
+
+
+def gain_interval(policy_rates: Floats, base_rates: Floats, rng: np.random.Generator) -> tuple[float, float]:
+    """95 % of the gain over the base's best temperature, which is chosen anew in each draw of problems.
+
+    Args:
+        policy_rates: (P,) share of right samples of each problem.
+        base_rates: (T, P) the same for each temperature of the base.
+        rng: draws the problems.
+    """
+    drawn = rng.integers(len(policy_rates), size=(DRAWS, len(policy_rates)))
+    best = np.array([rates[drawn].mean(1) for rates in base_rates]).max(0)
+    low, high = np.percentile(policy_rates[drawn].mean(1) - best, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _right(task: Countdown, problems: Sequence[Problem], name: str, temperature: float) -> npt.NDArray[np.bool_]:
+    """(problems, samples) Which are right; greedily one sample says all."""
+    model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
+    sampler = HfSampler(
+        model, tokenizer, temperature=temperature or GREEDY, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False
+    )
+    count = SAMPLES if temperature else 1
+    batches = [Batch([problem.prompt] * count, derived_seed(problem.id)) for problem in problems]
+    verdicts = [
+        task.verdicts([Attempt(problem, sample.text, sample.finished) for sample in drawn])
+        for problem, drawn in zip(problems, sampler.sample(batches), strict=True)
+    ]
+    return np.array([[verdict == "correct" for verdict in row] for row in verdicts])
+
+
+def _pass_at(k: int, right: npt.NDArray[np.bool_]) -> str:
+    samples = right.shape[1]
+    return f"{np.mean([pass_at_k(samples, int(count), k) for count in right.sum(1)]):.3f}" if samples >= k else ""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,75 @@
+"""How often a lab's policy writes in each way and how often it is right then: as it likes, and with the way forced.
+
+``python tests/bench/lab_ways.py [POLICY...]`` with model directories, e.g. ``runs/NAME/policy``; else the shipped base.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from progrpo_cli import policy
+from progrpo_cli.config.paths import LAB_BASE
+from progrpo_cli.metrics.passk import pass_at_k
+from progrpo_cli.sampling.base import Batch, Sample, derived_seed
+from progrpo_cli.sampling.hf import HfSampler
+from progrpo_cli.tasks.base import Attempt, Problem
+from progrpo_cli.tasks.countdown.task import Countdown
+from progrpo_cli.tasks.countdown.ways import STEPWISE, WAYS, tries_of, way_of
+
+PROBLEMS = 300
+SAMPLES = 64
+GROUP = 16
+TEMPERATURES = (1.0, 0.3)
+MAX_NEW_TOKENS = 30
+KS = (1, 8, 32)
+
+
+def main(policies: Sequence[str] = (LAB_BASE,)) -> None:
+    task = Countdown(MAX_NEW_TOKENS, {"rl": 0, "validation": 0, "test": PROBLEMS})
+    problems = task.problems("test")
+    for name in policies:
+        model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
+        for temperature in TEMPERATURES:
+            sampler = HfSampler(
+                model, tokenizer, temperature=temperature, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False
+            )
+            print(f"\n{name}, temperature {temperature:g}; {PROBLEMS} test problems, n = {SAMPLES}\n")
+            print("| begins with | pass@1 | " + " | ".join(f"pass@{k}" for k in KS[1:]), end=" | ")
+            print(
+                f"mixed groups of {GROUP} | tokens | cut | " + " | ".join(f"{way}: share, right" for way in WAYS),
+                end=" |\n",
+            )
+            print("|" + "---|" * (len(KS) + 4 + len(WAYS)))
+            for beginning in ("", *(f"{way}:" for way in STEPWISE)):
+                print(_row(task, problems, sampler, beginning), flush=True)
+
+
+def _row(task: Countdown, problems: Sequence[Problem], sampler: HfSampler, beginning: str) -> str:
+    """The numbers of all samples that begin so."""
+    batches = [
+        Batch([problem.prompt + beginning] * SAMPLES, derived_seed(f"{beginning} {problem.id}")) for problem in problems
+    ]
+    samples: list[list[Sample]] = list(sampler.sample(batches))
+    attempts = [
+        [Attempt(problem, beginning + sample.text, sample.finished) for sample in drawn]
+        for problem, drawn in zip(problems, samples, strict=True)
+    ]
+    right = np.array([[verdict == "correct" for verdict in task.verdicts(row)] for row in attempts])
+    ways = np.array([[way_of(attempt.text) for attempt in row] for row in attempts])
+    tries = np.array([[len(tries_of(attempt.text)) for attempt in row] for row in attempts])
+    groups = right.reshape(len(problems), -1, GROUP).mean(2)
+    cells = [beginning or "what it likes"]
+    cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in right.sum(1)]):.3f}" for k in KS]
+    cells += [f"{((groups > 0) & (groups < 1)).mean():.2f}"]
+    cells += [f"{np.mean([sample.tokens for drawn in samples for sample in drawn]):.1f}"]
+    cells += [f"{np.mean([not sample.finished for drawn in samples for sample in drawn]):.3f}"]
+    for way in WAYS:
+        here = ways == way
+        shown = f"{here.mean():.3f}, {right[here].mean():.3f}" if here.any() else "-"
+        cells.append(shown + (f" ({tries[here].mean():.1f} tries)" if way != "direct" and here.any() else ""))
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or (LAB_BASE,))
