@@ -43,6 +43,7 @@ class CountdownConfig(TaskConfig):
     """The lab's task."""
 
     canonical_forms: ClassVar[bool] = True
+    judge_version_of_code: ClassVar[int] = 2  # 1 did not read answers in steps
 
     kind: Literal["countdown"] = "countdown"
     name: Literal["countdown"]

@@ -69,7 +69,7 @@ def test_seed_n_limit_policy_and_batches_are_in_neither_part_of_the_key() -> Non
     key = settings().key(PROBLEMS, chat=False)
     for same in ({"seed": 1}, {"n": 64}, {"policy": "x"}, {"limit": 2}):
         assert settings(**same).key(PROBLEMS, chat=False) == key
-    others = [settings(backend="vllm"), settings(dtype="bfloat16"), settings("task.max_new_tokens=30")]
+    others = [settings(backend="vllm"), settings(dtype="bfloat16"), settings("task.max_new_tokens=31")]
     others += [settings(split="validation"), settings(temperature=0.5), settings(top_p=0.9)]
     keys = [each.key(PROBLEMS, chat=False) for each in others]
     keys += [settings().key(PROBLEMS, chat=True), settings().key(PROBLEMS[:1], chat=False)]
