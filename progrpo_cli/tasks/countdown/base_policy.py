@@ -1,4 +1,4 @@
-"""Make the lab's base policy: ``python -m progrpo_cli.tasks.countdown.base_policy OUT --work DIR`` (an hour on one core).
+"""Make the lab's base policy: ``python -m progrpo_cli.tasks.countdown.base_policy OUT --work DIR``: an hour.
 
 A small Llama, trained by teacher forcing on random problems of the ``base`` split. The learning rate is constant for
 ``--steady`` batches and then falls to 0 in ``--decay`` batches, so that a policy can be cut off at any time while the
