@@ -71,6 +71,8 @@ def needed_seeds(found: Components, difference: float, problems: int) -> int | N
     Raises:
         ValueError: the seeds' part is unknown.
     """
+    if found.seed is None:
+        raise ValueError("with one seed a method nothing is known of how seeds differ")
     return _least(lambda seeds: least_difference(found, seeds, problems) <= difference, 2, MOST_SEEDS)
 
 

@@ -50,7 +50,10 @@ def test_needed_counts_are_the_least_that_are_enough():
 def test_with_one_seed_the_seeds_part_is_unknown_but_of_a_given_policy_it_is_none():
     random = np.random.default_rng(0)
     one, other = random.random((1, 50)), random.random((3, 50))
-    assert power.components(one, other).seed is None
+    unknown = power.components(one, other)
+    assert unknown.seed is None
+    with pytest.raises(ValueError, match="one seed"):
+        power.needed_seeds(unknown, 0.1, 300)
     given = power.components(one, other, policies=(True, False))
     assert given.seed is not None
     assert given.methods == 1
