@@ -145,6 +145,7 @@ def test_one_key_of_a_section_that_is_null_brings_the_section() -> None:
 
 def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_default() -> None:
     config = compose()
+    config = config.model_copy(update={"task": config.task.model_copy(update={"judge_version": 1})})  # as it was then
     frozen = config.model_dump(mode="json")
     added = {
         "method": ("version",),

@@ -133,11 +133,9 @@ def test_several_temperatures_are_an_evaluation_each_and_greedy_has_one_sample(
     assert own["eval_dir"] == scores["eval_dir"]  # at the run's own temperature: nothing is drawn again
     assert own["counts"] == scores["counts"]
     assert len({each["eval_dir"] for each in (greedy, cooler, own)}) == 3
-    assert [(each["temperature"], each["n"], each["k"]) for each in (greedy, cooler, own)] == [
-        (0.0, 1, [1]),
-        (0.5, 8, [1, 4]),
-        (1.0, 8, [1, 4]),
-    ]
+    assert [(each["temperature"], each["n"]) for each in (greedy, cooler, own)] == [(0.0, 1), (0.5, 8), (1.0, 8)]
+    assert (greedy["k"], cooler["k"]) == ([1], [1, 4])
+    assert {1, 4} <= set(own["k"])  # other tests have asked this evaluation for more k
     assert "pass@4" not in greedy
     assert greedy["entropy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert {sample["logprob"] for sample in read_samples(command.directory / greedy["eval_dir"])} == {0.0}

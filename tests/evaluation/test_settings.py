@@ -33,7 +33,7 @@ def test_other_sampling_settings_are_another_directory() -> None:
         return EvalSettings(**{**defaults, **changes})
 
     changes = [{"n": 16}, {"temperature": 0.5}, {"top_p": 0.9}, {"seed": 1}, {"limit": 3}, {"split": "validation"}]
-    changes += [{"policy": "x"}, {"task": compose(["task.max_new_tokens=30"]).task}]
+    changes += [{"policy": "x"}, {"task": compose(["task.max_new_tokens=31"]).task}]
     names = {settings(**change).directory_name() for change in changes}
     assert len(names | {settings().directory_name()}) == len(changes) + 1
     assert all(name.startswith("countdown-") for name in names)

@@ -86,7 +86,7 @@ def test_gradient_checkpointing_changes_no_number(
     checkpointed = trained(tmp_path / "run", "train.gradient_checkpointing=true", "train.eval_every=2")
     for ours, theirs in zip(checkpointed, plain[1], strict=True):
         compared = {key: value for key, value in theirs.items() if isinstance(value, float)}
-        assert {key: ours[key] for key in compared} == pytest.approx(compared, rel=1e-5, abs=1e-7)
+        assert {key: ours[key] for key in compared} == pytest.approx(compared, rel=1e-5, abs=1e-6)
         rest = theirs.keys() - compared.keys()
         assert {key: ours[key] for key in rest} == {key: theirs[key] for key in rest}
     assert again == 4 * 3, "each of 4 updates computes the activations of 3 layers again"
@@ -160,7 +160,10 @@ def test_a_colocated_vllm_is_ready_for_the_longest_prompt_and_its_answer(tmp_pat
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "lab-base")
     longest = longest_prompt(rollout_prompts(config, problems, chat=False), tokenizer, chat=False)
     assert longest == max(len(tokenizer(problem.prompt).input_ids) for problem in problems)
-    assert grpo_config(config, tmp_path, "cpu", longest_prompt=longest).vllm_max_model_length == longest + 24
+    assert (
+        grpo_config(config, tmp_path, "cpu", longest_prompt=longest).vllm_max_model_length
+        == longest + config.task.max_new_tokens
+    )
     tokenizer.chat_template = "{{ messages[0].content }}{% if add_generation_prompt %}=={% endif %}"
     in_chat = rollout_prompts(compose(["task.rl_problems=50"]), problems, chat=True)
     assert (

@@ -235,7 +235,8 @@ def test_each_metric_is_that_of_the_dumped_batch_of_all_processes(
         "grad_norm": gradient.norm().item(),
     }
     for name, value in expected.items():
-        assert logged[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+        # Much cancels in the gradient of a rollout: single precision leaves fewer digits of its norm.
+        assert logged[name] == pytest.approx(value, rel=5e-4 if name == "grad_norm" else 1e-4, abs=1e-5), name
 
     # What a mean over micro-batches, or over completions, would have been is another number.
     assert mean(entropy.mean().item() for entropy in entropies) != pytest.approx(logged["entropy"], abs=1e-4)
