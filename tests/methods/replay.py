@@ -7,6 +7,7 @@ log-probabilities are the old ones; and the current one, which the loss is taken
 import copy
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -252,7 +253,19 @@ def scores(model: torch.nn.Module, prompt: torch.Tensor, completion: torch.Tenso
 
 
 def is_right(prompt: str, text: str) -> bool:
+    """By Python's own arithmetic: an expression, or after ``sum:`` and ``product:`` the steps of the last try."""
     numbers, target = prompt.removesuffix(":").split("=")
+    name, _, work = text.partition(":")
+    if work and name in ("sum", "product"):
+        *steps, _ = last = work.rpartition(";")[2].split("=")
+        parts = [re.fullmatch(r"(-?\d+)([-+*])(\d+)", step) for step in steps]
+        if not steps or not all(parts) or any("*" in step for step in steps) != (name == "product"):
+            return False
+        reached = [re.match(r"-?\d*", step)[0] for step in last[1:]]
+        if [str(eval(step)) for step in steps] != reached:
+            return False
+        used = sorted([int(parts[0][1]), *(int(part[3]) for part in parts)])
+        return used == sorted(map(int, numbers.split())) and reached[-1] == last[-1] == target
     used = sorted(int(part) for part in "".join(c if c.isdigit() else " " for c in text).split())
     try:
         return used == sorted(map(int, numbers.split())) and eval(text) == int(target)
