@@ -27,6 +27,8 @@ SHAPES = {0.05: "nearly all or none", 1.0: "1", 4.0: "4", 20.0: "20", 1000.0: "n
 PROBLEMS = (30, 100, 300)
 SAMPLES = (64, 256)
 SEEDS = (2, 3, 5, 10)
+BATCHES = 10
+"""Data sets of a batch share their resamples: in one batch the error of so few resamples would be that of the cell."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,8 @@ def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measu
     """Draw data sets of a cell and make an interval of each."""
     stream = [seed, cell.problems, cell.n, cell.k, round(1000 * cell.shape), round(1000 * cell.truth)]
     values = _values(np.random.default_rng(stream), cell, studies)
-    metrics = {str(number): of_one for number, of_one in enumerate(values)}
-    bounds = dict.fromkeys(metrics, PROBABILITY)
-    intervals = each_over_problems(metrics, bounds=bounds, resamples=resamples, seed=seed).values()
-    low, high = (np.array([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
+    ends = [_ends(some, resamples, seed + batch) for batch, some in enumerate(np.array_split(values, BATCHES))]
+    low, high = np.concatenate(ends, axis=1)
     below, above = (low > cell.truth + 1e-12).mean(), (high < cell.truth - 1e-12).mean()
     return Measured(
         coverage=float(1 - below - above),
@@ -90,6 +90,13 @@ def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measu
         carriers=float(np.median(carriers(values, PROBABILITY)[0])),
         deviation=float(values.std(axis=1).mean()),
     )
+
+
+def _ends(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Low and high ends of the data sets of a batch, (2, batch)."""
+    metrics = {str(number): of_one for number, of_one in enumerate(values)}
+    intervals = each_over_problems(metrics, bounds=dict.fromkeys(metrics, PROBABILITY), resamples=resamples, seed=seed)
+    return np.array([[interval.low, interval.high] for interval in intervals.values()]).T
 
 
 def _values(random: np.random.Generator, cell: Cell, studies: int) -> np.ndarray:
