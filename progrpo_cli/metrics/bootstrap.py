@@ -209,15 +209,26 @@ def _check(groups: Mapping[str, Floats], baseline: str | None, bounds: Bounds | 
         raise ValueError(f"baseline {baseline!r} is not among the groups")
 
 
-def _of_seeds(values: Floats) -> tuple[float, float]:
-    """The seeds' part of the error of the mean of ``values`` (S, P): standard error, 0 with one seed, and freedom."""
+def seed_variances(values: Floats) -> tuple[float, float]:
+    """Of (S, P) values, S at least 2: the variance between the seeds' means, and that of seeds x problems.
+
+    The second is the residual mean square of the crossed layout (Searle, Casella & McCulloch 1992, section 4.3); a P-th
+    of it is in the first.
+    """
     seeds, problems = values.shape
-    if seeds == 1:
-        return 0.0, 1.0
     of_seeds = values.mean(axis=1)
     residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
-    interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1)) / values.size
-    variance = float(of_seeds.var(ddof=1)) / seeds - interaction
+    interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1))
+    return float(of_seeds.var(ddof=1)), interaction
+
+
+def _of_seeds(values: Floats) -> tuple[float, float]:
+    """The seeds' part of the error of the mean of ``values`` (S, P): standard error, 0 with one seed, and freedom."""
+    seeds = len(values)
+    if seeds == 1:
+        return 0.0, 1.0
+    between_seeds, interaction = seed_variances(values)
+    variance = between_seeds / seeds - interaction / values.size
     return math.sqrt(max(0.0, variance)), seeds - 1.0
 
 

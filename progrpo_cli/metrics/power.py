@@ -26,6 +26,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from progrpo_cli.metrics.bootstrap import seed_variances
 from progrpo_cli.metrics.student import quantile
 
 Floats = npt.NDArray[np.float64]
@@ -140,10 +141,8 @@ def _of_method(values: Floats) -> tuple[float, float]:
     seeds, problems = values.shape
     if seeds == 1:
         return 0.0, 0.0
-    of_seeds = values.mean(axis=1)
-    residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
-    both = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1))
-    return max(0.0, float(of_seeds.var(ddof=1)) - both / problems), both
+    between_seeds, both = seed_variances(values)
+    return max(0.0, between_seeds - both / problems), both
 
 
 def _least(shows: Callable[[int], bool], low: int, high: int) -> int | None:

@@ -152,8 +152,8 @@ class SharedPrompts:
             compute_entropy: else there are no entropies.
         """
         cache = DynamicCache(config=model.config)
+        which = self._rows[rows]
         for index, layer in enumerate(self._cache.layers):
-            which = self._rows[rows]
             cache.update(layer.keys[which], layer.values[which], index)
         ids = input_ids[:, -kept - 1 :]
         labels = ids.masked_fill(attention_mask[:, -kept - 1 :] == 0, -100)
