@@ -117,6 +117,8 @@ class Plan:
                 for key, value in parameters.items():
                     if key not in GROUPS:
                         _set(config, key.split("."), value)
+                if self.space.samples_per_run is not None:
+                    config["train"]["steps"] = steps_for(self.space.samples_per_run, config["train"])
                 return Trial(dict(parameters), validate(config))
         raise RequestError(f"no configuration was frozen for {dict(parameters)}")
 
@@ -133,11 +135,25 @@ class Plan:
     @cached_property
     def most_updates(self) -> int:
         """No run of the study makes more."""
+        if self.space.samples_per_run is not None:
+            return max(self._most_steps(base.config["train"]) for base in self.bases)
         steps = [int(base.config["train"]["steps"]) for base in self.bases]
         varied = self.space.parameters.get("train.steps")
         if varied is None:
             return max(steps)
         return max(int(value) for value in [*ends_of(varied), *(steps if varied.when else [])])
+
+    def _most_steps(self, train: dict[str, Any]) -> int:
+        """For the space's samples: with the smallest rollouts and the most updates on each."""
+
+        def values(key: str) -> list[int]:
+            varied = self.space.parameters.get(f"train.{key}")
+            own = [] if varied is not None and not varied.when else [train[key]]
+            return [int(value) for value in [*own, *(ends_of(varied) if varied is not None else [])]]
+
+        smallest = {key: min(values(key)) for key in ("prompts_per_rollout", "group_size")}
+        most_updates = max(values("updates_per_rollout"))
+        return steps_for(self.space.samples_per_run or 1, {**smallest, "updates_per_rollout": most_updates})
 
     def runs_of(self, trial: Trial) -> list[Run]:
         """The runs of one trial, a seed each."""
@@ -216,6 +232,12 @@ class Plan:
             label = ",".join(f"{key}={value}" for key, value in base.choices.items())
             bases += [f"{label or 'base'}: {key}={value}" for key, value in flatten(validate(base.config)).items()]
         return [*space, f"storage: {self.storage or 'journal'}", *bases]
+
+
+def steps_for(samples: int, train: Mapping[str, Any]) -> int:
+    """Updates in which a run samples so many completions: the nearest number of whole rollouts, at least one."""
+    rollouts = max(1, round(samples / (train["prompts_per_rollout"] * train["group_size"])))
+    return int(rollouts * train["updates_per_rollout"])
 
 
 def load_plan(directory: Path) -> Plan:

@@ -33,6 +33,8 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
             )
         if key in versions.KEYS:
             raise RequestError(f"parameters.{key}: the code says what it is, nobody sets it")
+        if key == "train.steps" and space.samples_per_run is not None:
+            raise RequestError("parameters.train.steps: samples_per_run says how many; leave one of the two out")
         if key == "seed":
             raise RequestError("parameters.seed: a trial is run with all of `seeds`; list them there")
         if key not in GROUPS and not is_hashed(key):
@@ -41,6 +43,8 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         key = _key_of(override)
         if key in space.parameters:
             raise RequestError(f"{override!r} sets a parameter that the space varies: its trials would be the same")
+        if key == "train.steps" and space.samples_per_run is not None:
+            raise RequestError(f"{override!r}: samples_per_run says how many updates a run makes; leave it out")
         if key == "seed":
             raise RequestError("a sweep runs every trial over its seeds: use --seeds instead of the override seed=")
     if len(set(space.seeds)) < len(space.seeds) or min(space.seeds) < 0 or max(space.seeds) >= 2**32:

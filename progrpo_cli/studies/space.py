@@ -81,6 +81,9 @@ class Space(_Part):
     """The k of Pass@k on the validation split."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """At which all trials are evaluated there; None: at ``train.temperature``, which the space then cannot vary."""
+    samples_per_run: Annotated[int, Field(ge=1)] | None = None
+    """Completions that every run samples to learn from, in whole rollouts: `train.steps` follows from the trial's
+    `train.prompts_per_rollout`, `train.group_size` and `train.updates_per_rollout`. None: `train.steps` says."""
     budget: Budget = Budget()
     sampler: Annotated[Sampler, BeforeValidator(_named)] = Sampler()
     pruner: Annotated[Pruner, BeforeValidator(_named)] = Pruner()

@@ -20,6 +20,7 @@ SHIPPED = {
     "clip_high": 6,
     "demo": 2,
     "group_size": 4,
+    "lab_recipe": 0,
     "methods": 13,
     "pareto": 0,
     "temperature": 6,
@@ -94,6 +95,26 @@ def test_conditional_parameters_and_every_type() -> None:
 def test_what_leaves_scores_comparable_may_be_varied(changes: dict[str, Any], tmp_path) -> None:
     plan = make_plan(parse_space({**SMALL, **changes}, "mine"), [], tmp_path)
     assert len({trial.config_hash for trial in plan.grid}) == 2
+
+
+def test_every_run_may_sample_the_same_number_of_completions(tmp_path) -> None:
+    space: dict[str, Any] = {
+        **SMALL,
+        "samples_per_run": 4096,
+        "parameters": {"train.prompts_per_rollout": [8, 30], "train.updates_per_rollout": [1, 4]},
+        "overrides": ["train.group_size=16"],
+    }
+    plan = make_plan(parse_space(space, "x"), ["train.micro_batch_size=16"], tmp_path)
+    assert [trial.config.train.steps for trial in plan.grid] == [32, 128, 9, 36]
+    assert [plan.runs_of(trial)[0].completions for trial in plan.grid] == [4096, 4096, 4320, 4320]
+    assert plan.most_updates == 128
+    plan.freeze()
+    assert load_plan(tmp_path).grid == plan.grid
+    with pytest.raises(RequestError, match=r"'train.steps=9': samples_per_run says how many updates a run makes"):
+        make_plan(parse_space(space, "x"), ["train.steps=9"], tmp_path)
+    both = {**space, "parameters": {"train.steps": [1, 2]}}
+    with pytest.raises(RequestError, match=r"parameters.train.steps: samples_per_run says how many"):
+        make_plan(parse_space(both, "x"), [], tmp_path)
 
 
 def test_the_most_updates_that_a_run_makes(tmp_path) -> None:

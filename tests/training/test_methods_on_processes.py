@@ -52,11 +52,13 @@ def test_two_processes_train_as_one(two: list[dict], method: str) -> None:
             if "clip_ratio" in name and name.endswith(("_min", "_max")):
                 continue  # over completions, but nothing of ours
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
-    apart = {name: (value - both["weights"][name]).abs().max().item() for name, value in one["weights"].items()}
-    assert max(apart.values()) < 2e-5, max(apart, key=apart.get)
     base, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
-    moved = max((one["weights"][name] - value).abs().max().item() for name, value in base.named_parameters())
-    assert moved > 2e-4  # two steps of Adam at a rate of 2e-4
+    moved = {name: one["weights"][name] - value for name, value in base.named_parameters()}
+    assert max(change.abs().max().item() for change in moved.values()) > 2e-4  # two steps of Adam at a rate of 2e-4
+    # Norms, not the largest element: where a gradient is about 0, Adam's first step is the sign of its rounding error.
+    for name, change in moved.items():
+        apart = one["weights"][name] - both["weights"][name]
+        assert apart.norm() < 5e-3 * change.norm(), name
 
 
 def test_flowrls_head_is_compared_too_and_is_trained(two: list[dict]) -> None:
