@@ -12,8 +12,9 @@ from progrpo_cli.config import paths, versions
 from progrpo_cli.config.plain_yaml import refuse_what_is_not_data
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import method_classes
-from progrpo_cli.tasks.sections import KINDS
+from progrpo_cli.tasks.sections import KINDS, TaskConfig
 
 GROUPS = ("experiment", "method", "model", "task")
 
@@ -67,11 +68,7 @@ def validate(resolved: Any) -> Config:
         return Config.model_validate(resolved)
     except ValidationError as error:
         first = error.errors()[0]
-        where = list(first["loc"])
-        tags = {"method": [*method_classes()], "task": [*KINDS]}
-        if where[1:2] != [] and where[1] in tags.get(str(where[0]), []):
-            del where[1]  # which class of methods or tasks pydantic took is not part of the key
-        key = ".".join(str(part) for part in where) or "configuration"
+        key = ".".join(str(part) for part in first["loc"]) or "configuration"
         given = first["input"]
         expected = first.get("ctx", {}).get("expected", "")
         if first["type"] == "literal_error" and isinstance(given, str):
@@ -87,7 +84,7 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Every configuration key that holds a value in some configuration, e.g. ``method.arm.alpha``."""
     found: dict[str, None] = {}
     for name, field in model.model_fields.items():
-        sections = _sections(field.annotation)
+        sections = sections_of(field.annotation)
         if not sections or (not field.is_required() and field.default is None):  # a section left out unless asked for
             found[prefix + name] = None
         for section in sections:
@@ -117,11 +114,15 @@ def _flat(section: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
             yield prefix + name, value
 
 
-def _sections(annotation: object) -> list[type[BaseModel]]:
-    """The sections that an annotation allows: itself, or the parts of a union, tagged or not."""
+def sections_of(annotation: object) -> list[type[BaseModel]]:
+    """The sections that the type of a field allows: itself, the parts of a union, every method or kind that we ship."""
+    if annotation is Method:
+        return [*method_classes().values()]
+    if annotation is TaskConfig:
+        return [*KINDS.values()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [section for part in get_args(annotation) for section in _sections(part)]
+    return [section for part in get_args(annotation) for section in sections_of(part)]
 
 
 def _checked(override: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Finding a method by its name: the file of this package that is called so."""
+"""Finding a method by its name: a file of this package that is called so, or another installed package's class."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
+from progrpo_cli.catalogue import Catalogue
 from progrpo_cli.methods.base import Method
 
 _HERE = Path(__file__).parent
@@ -14,7 +15,7 @@ _HERE = Path(__file__).parent
 
 @cache
 def method_classes() -> dict[str, type[Method]]:
-    """Name -> class, of every method there is. The files import torch only where they compute."""
+    """Name -> class, of every method that this package ships. The files import torch only where they compute."""
     found = {}
     for info in pkgutil.iter_modules([str(_HERE)]):
         module = importlib.import_module(f"progrpo_cli.methods.{info.name}")
@@ -23,6 +24,10 @@ def method_classes() -> dict[str, type[Method]]:
             if defined_here and issubclass(member, Method) and member is not Method:
                 found[info.name] = member
     return found
+
+
+METHODS = Catalogue("method", "progrpo.methods", Method, "name", method_classes)
+"""All methods by the name in ``method.name``."""
 
 
 def method_modules(method: Method) -> list[str]:

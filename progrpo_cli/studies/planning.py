@@ -12,6 +12,7 @@ from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import GROUPS, canonical_json, compose, flatten, keys
 from progrpo_cli.config.hashing import is_hashed
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.section import Mark
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.plan import Base, Plan, Trial
 from progrpo_cli.studies.space import Space
@@ -104,7 +105,7 @@ def _refuse_what_is_not_comparable(plan: Plan, trials: Sequence[Trial]) -> None:
     for trial in trials:
         for key, value in flatten(trial.config).items():
             section, _, name = key.partition(".")
-            is_task = section == "task" and name.split(".")[0] not in trial.config.task.unmeasured
+            is_task = section == "task" and name.split(".")[0] not in trial.config.task.marked(Mark.UNMEASURED)
             is_sampling = key == "train.temperature" and plan.space.temperature is None
             if is_task or is_sampling or key == "model.dtype":
                 found.setdefault(key, []).append(value)

@@ -1,35 +1,42 @@
-"""The section ``task`` of a configuration: one class a kind of task. What a kind does is in its own package."""
+"""The section ``task`` of a configuration: one class a kind of task. What a kind does is in its own package.
+
+What a kind needs is imported only when a task of that kind is made.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from progrpo_cli.section import Natural, Positive, PositiveFloat, Section
+from progrpo_cli.section import Mark, Natural, Positive, PositiveFloat, Section
+
+if TYPE_CHECKING:
+    from progrpo_cli.tasks.base import Task
 
 
 class TaskConfig(Section):
-    """What every task has: a name, a limit on completions, and how many problems of each split are used."""
+    """What every task has: a name, a limit on completions, and how many problems of each split are used.
+
+    A kind of task is a subclass that says ``kind: Literal["..."]`` and :meth:`make_task`.
+    """
 
     canonical_forms: ClassVar[bool] = False
     """Whether solutions have canonical forms, as the task's class says: ``distinct_correct`` is measured only then."""
-    unmeasured: ClassVar[frozenset[str]] = frozenset({"rl_problems", "test_problems", "sandbox"})
-    """Keys that leave validation scores what they are; trials that differ in any other cannot be compared."""
-    judged_with: ClassVar[tuple[str, ...]] = ()
-    """Keys that decide verdicts besides the problems: other values are another measurement."""
     judge_version_of_code: ClassVar[int] = 1
     """Of the kind; raised with every change after which the same completion may get another verdict (docs/tasks.md)."""
+    judged_in: ClassVar[tuple[str, ...]] = ()
+    """The modules that decide a verdict, by import path: a run's manifest has the digests of their sources."""
 
     kind: str
     """Which implementation reads the rest; several tasks (files in `experiments/task/`) share one."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     max_new_tokens: Positive
     """Completion limit in tokens, the end-of-sequence token included; a longer completion is `truncated`."""
-    rl_problems: Positive | None
+    rl_problems: Annotated[Positive | None, Mark.UNMEASURED]
     """Problems for training; null: the whole split."""
     validation_problems: Positive | None
-    test_problems: Positive | None
+    test_problems: Annotated[Positive | None, Mark.UNMEASURED]
     judge_version: Positive = 1
     """Of the judge when the configuration was made; nobody sets it, see :attr:`judge_version_of_code`."""
 
@@ -38,21 +45,53 @@ class TaskConfig(Section):
         """How results name the task: directories, scores, tables."""
         return self.name
 
+    def make_task(self) -> Task:
+        """The task that the configuration describes.
+
+        Raises:
+            RequestError: what the task needs (an extra, a tool) is missing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to say how its task is made")
+
+    def judge_modules(self) -> list[str]:
+        """The modules that decide the verdicts of this task: those of the kind, or the one that defines it."""
+        return list(self.judged_in or (type(self).__module__,))
+
 
 class CountdownConfig(TaskConfig):
     """The lab's task."""
 
     canonical_forms: ClassVar[bool] = True
     judge_version_of_code: ClassVar[int] = 2  # 1 did not read answers in steps
+    judged_in: ClassVar[tuple[str, ...]] = (
+        "progrpo_cli.tasks.countdown.task",
+        "progrpo_cli.tasks.countdown.expression",
+    )
 
     kind: Literal["countdown"] = "countdown"
     name: Literal["countdown"]
     prompt: Literal["plain", "chat"]
     """`plain` text that the policy continues, or a question through the tokenizer's `chat` template."""
 
+    def make_task(self) -> Task:
+        from progrpo_cli.tasks.countdown.task import Countdown
+
+        return Countdown(
+            chat=self.prompt == "chat",
+            max_new_tokens=self.max_new_tokens,
+            limits={"rl": self.rl_problems, "validation": self.validation_problems, "test": self.test_problems},
+        )
+
 
 class ReasoningGymConfig(TaskConfig):
     """Any generator of reasoning-gym (the extra `tasks`)."""
+
+    judged_in: ClassVar[tuple[str, ...]] = (
+        "progrpo_cli.tasks.reasoning_gym.task",
+        "progrpo_cli.tasks.reasoning_gym.judge",
+        "progrpo_cli.tasks.judging.pool",
+        "progrpo_cli.tasks.judging.worker",
+    )
 
     kind: Literal["reasoning_gym"]
     name: Literal["reasoning_gym"]
@@ -63,13 +102,18 @@ class ReasoningGymConfig(TaskConfig):
     """Ask through the tokenizer's chat template."""
     template: str
     """The prompt; `{question}` is the problem."""
-    rl_problems: Positive
+    rl_problems: Annotated[Positive, Mark.UNMEASURED]
     validation_problems: Positive
-    test_problems: Positive
+    test_problems: Annotated[Positive, Mark.UNMEASURED]
 
     @property
     def label(self) -> str:
         return f"{self.name}-{self.generator}"
+
+    def make_task(self) -> Task:
+        from progrpo_cli.tasks.reasoning_gym.task import ReasoningGym
+
+        return ReasoningGym(self)
 
 
 class SharesConfig(Section):
@@ -121,8 +165,21 @@ class DatasetConfig(TaskConfig):
 class MathsConfig(DatasetConfig):
     """Mathematics by exact answer (the extra `tasks`)."""
 
+    judged_in: ClassVar[tuple[str, ...]] = (
+        "progrpo_cli.tasks.maths.task",
+        "progrpo_cli.tasks.maths.guard",
+        "progrpo_cli.tasks.maths.judge",
+        "progrpo_cli.tasks.judging.pool",
+        "progrpo_cli.tasks.judging.worker",
+    )
+
     kind: Literal["maths"]
     fields: AnswerFieldsConfig
+
+    def make_task(self) -> Task:
+        from progrpo_cli.tasks.maths.task import Maths
+
+        return Maths(self)
 
 
 class CodeFieldsConfig(FieldsConfig):
@@ -138,17 +195,29 @@ class CodeFieldsConfig(FieldsConfig):
 class CodeConfig(DatasetConfig):
     """Python programs by unit tests, in a sandbox."""
 
-    judged_with: ClassVar[tuple[str, ...]] = ("tests", "seconds", "memory_mb")
+    judged_in: ClassVar[tuple[str, ...]] = (
+        "progrpo_cli.tasks.code.task",
+        "progrpo_cli.tasks.code.checking",
+        "progrpo_cli.tasks.code.driver",
+        "progrpo_cli.tasks.code.sandbox",
+        "progrpo_cli.tasks.code.shapes",
+        "progrpo_cli.tasks.code.system_calls",
+    )
 
     kind: Literal["code"]
     fields: CodeFieldsConfig
-    tests: Literal["check", "input_output"]
+    tests: Annotated[Literal["check", "input_output"], Mark.DECIDES_VERDICTS]
     """HumanEval's manner, a function `check(candidate)`; or lists of inputs and outputs, of programs or functions."""
-    sandbox: Literal["bubblewrap", "none"]
+    sandbox: Annotated[Literal["bubblewrap", "none"], Mark.UNHASHED, Mark.UNMEASURED]
     """none: code that a policy wrote runs unprotected, with limits on time and memory only."""
-    seconds: PositiveFloat
+    seconds: Annotated[PositiveFloat, Mark.DECIDES_VERDICTS]
     """Wall-clock limit: of all tests by calls together, of each run of a program."""
-    memory_mb: Positive
+    memory_mb: Annotated[Positive, Mark.DECIDES_VERDICTS]
+
+    def make_task(self) -> Task:
+        from progrpo_cli.tasks.code.task import Code
+
+        return Code(self)
 
 
 class ChoiceFieldsConfig(AnswerFieldsConfig):
@@ -167,8 +236,15 @@ class ChoiceFieldsConfig(AnswerFieldsConfig):
 class ChoiceConfig(DatasetConfig):
     """Multiple choice."""
 
+    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.choice", "progrpo_cli.tasks.maths.guard")
+
     kind: Literal["choice"]
     fields: ChoiceFieldsConfig
+
+    def make_task(self) -> Task:
+        from progrpo_cli.tasks.choice import Choice
+
+        return Choice(self)
 
 
 class OwnFieldsConfig(FieldsConfig):
@@ -181,11 +257,11 @@ class OwnFieldsConfig(FieldsConfig):
 class OwnConfig(DatasetConfig):
     """A user's own problems, with exact answers or a verdict function."""
 
-    judged_with: ClassVar[tuple[str, ...]] = ("verdict",)
+    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.own",)
 
     kind: Literal["own"]
     fields: OwnFieldsConfig
-    verdict: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None
+    verdict: Annotated[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None, Mark.DECIDES_VERDICTS]
     """`module:function`, found from the working directory; null: answers are compared as text."""
 
     @model_validator(mode="after")
@@ -193,6 +269,25 @@ class OwnConfig(DatasetConfig):
         if self.verdict is None and self.fields.answer is None:
             raise ValueError("either fields.answer or verdict has to be given")
         return self
+
+    def make_task(self) -> Task:
+        from progrpo_cli.tasks.own import Own
+
+        return Own(self)
+
+    def judge_modules(self) -> list[str]:
+        """With those of the verdict function, which is imported.
+
+        Raises:
+            RequestError: the verdict function cannot be imported.
+        """
+        modules = super().judge_modules()
+        if self.verdict is not None:
+            from progrpo_cli.tasks.own import verdict_function
+
+            function = verdict_function(self.verdict)
+            modules += [self.verdict.partition(":")[0], function.__module__]  # it may be another's, taken in by name
+        return modules
 
 
 KINDS: dict[str, type[TaskConfig]] = {
@@ -203,6 +298,8 @@ KINDS: dict[str, type[TaskConfig]] = {
     "own": OwnConfig,
     "reasoning_gym": ReasoningGymConfig,
 }
+
+"""The kinds that this package ships."""
 
 
 def kind_of(section: Any) -> str | None:
