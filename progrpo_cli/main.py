@@ -38,6 +38,11 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides, e.g. method=grpo train.steps=50.")
 ]
 
+ConfigDir = Annotated[
+    Path | None,
+    typer.Option(help="A folder of your own with experiment/, method/, model/, task/ or sweeps/, beside the shipped."),
+]
+
 
 # The class of every complaint of the parser. Typer carries a copy of Click whose names are private; this one is public.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -79,6 +84,7 @@ def _print(result: Mapping[str, Any], as_json: bool, text: str) -> None:
 def train(
     overrides: Overrides = None,
     experiment: Annotated[str | None, typer.Option(help="An experiment of experiments/experiment/.")] = None,
+    config_dir: ConfigDir = None,
     run_dir: Annotated[Path | None, typer.Option(help="Default: runs/ and a name made of the configuration.")] = None,
     fresh: Fresh = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its hash.")] = False,
@@ -93,13 +99,15 @@ def train(
         if dry_run:
             if not processes.is_main():
                 return
-            resolved = command.dry_run(overrides or [], experiment)
+            resolved = command.dry_run(overrides or [], experiment, config_dir)
             import yaml
 
             shown = yaml.safe_dump(resolved["config"], sort_keys=False)
             _print(resolved, as_json, f"{shown}# config_hash: {resolved['config_hash']}")
             return
-        result = command.train(overrides or [], experiment=experiment, run_dir=run_dir, fresh=fresh)
+        result = command.train(
+            overrides or [], experiment=experiment, config_dir=config_dir, run_dir=run_dir, fresh=fresh
+        )
         if result is None:  # the main process says how it went
             return
         last = result["last"]
@@ -122,6 +130,7 @@ def evaluate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="task.KEY=VALUE for the tasks of --tasks; may be repeated.")
     ] = None,
+    config_dir: ConfigDir = None,
     backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (the extra `vllm`).")] = "hf",
     temperature: Annotated[
         str | None, typer.Option(help="Of sampling, several separated by commas; 0 is greedy. Default: the run's own.")
@@ -133,7 +142,7 @@ def evaluate(
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
     trust_config: Annotated[
-        bool, typer.Option("--trust-config", help="Take a verdict function, or no sandbox, from the run's own files.")
+        bool, typer.Option("--trust-config", help="Run the code that the run's own files ask for.")
     ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -157,6 +166,7 @@ def evaluate(
             fresh=fresh,
             trust_remote_code=trust_remote_code,
             trust_config=trust_config,
+            config_dir=config_dir,
         )
         found = command.targets(target)
         scores = [score for each in found for score in command.evaluate_target(each, request)]
@@ -171,6 +181,7 @@ def evaluate(
 def sweep(
     space: Annotated[str | None, typer.Option(help="A space of sweeps/, e.g. arm_alpha, or a YAML file.")] = None,
     overrides: Overrides = None,
+    config_dir: ConfigDir = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the space's.")] = None,
     trials: Annotated[int | None, typer.Option(help="Sets of parameters to try; default: the space's budget.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: the space's.")] = None,
@@ -188,7 +199,7 @@ def sweep(
     worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
     trust_config: Annotated[
         bool,
-        typer.Option("--trust-config", help="Of --worker: take a verdict function, no sandbox from study.yaml."),
+        typer.Option("--trust-config", help="Of --worker: run the code that study.yaml asks for."),
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -215,6 +226,7 @@ def sweep(
                 sampler=sampler,
                 storage=storage,
                 launcher=launcher,
+                config_dir=config_dir,
             )
             result = command.sweep(
                 space, overrides or [], settings, study=study, dry_run=dry_run, retry_failed=retry_failed

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli import policy
-from progrpo_cli.config import paths, versions
-from progrpo_cli.config.code_run import in_words
+from progrpo_cli.config import folder, paths, versions
+from progrpo_cli.config.code_run import IMPORTED, in_words
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, results
@@ -96,7 +96,9 @@ class Request:
     trust_remote_code: bool = False
     """Asked for here, not read from the run: a run directory may come from somebody else."""
     trust_config: bool = False
-    """For the same reason: a verdict function or `task.sandbox=none` of the run's configuration is taken from it."""
+    """For the same reason: a verdict function, no sandbox, another package's method or task is taken from it."""
+    config_dir: Path | None = None
+    """Where ``tasks`` are looked for, too."""
 
     def __post_init__(self) -> None:
         """Refuse what no target could satisfy, before anything is loaded or written."""
@@ -117,10 +119,8 @@ class Request:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
             raise RequestError(f"--limit {self.limit}: must be at least 1")
-        known = paths.names(paths.EXPERIMENTS / "task")
         for name in self.tasks or []:
-            if name not in known:
-                raise RequestError(f"unknown task {name!r}{nearest(name, known)}")
+            folder.path_of("task", name, folder.checked(self.config_dir))
         for setting in self.settings:
             if not setting.startswith("task.") or not self.tasks:
                 raise RequestError(f"--set {setting}: takes task.KEY=VALUE, for the tasks that --tasks names")
@@ -129,7 +129,7 @@ class Request:
 
     def task_configs(self) -> list[TaskConfig]:
         """The tasks asked for; none: the target's own is meant."""
-        return [compose([f"task={name}", *self.settings]).task for name in self.tasks or []]
+        return [compose([f"task={name}", *self.settings], config_dir=self.config_dir).task for name in self.tasks or []]
 
 
 def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[Scores]:
@@ -164,10 +164,12 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
 
 
 def _refuse_code_of(run: RunDirectory, request: Request) -> None:
-    """Raise RequestError if the run's own task would run code and nobody here asked for it."""
+    """Raise RequestError if the run's own task, or another package's method, would run code that nobody asked for."""
     found = run.code_run()
     found.pop("model.trust_remote_code", None)  # never read from a directory
-    if found and not request.tasks and not request.trust_config:
+    if request.tasks:  # the run's own task judges nothing, but whose it is has to be known to read the configuration
+        found = {key: value for key, value in found.items() if key in IMPORTED}
+    if found and not request.trust_config:
         raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
 
 

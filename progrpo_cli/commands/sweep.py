@@ -32,6 +32,7 @@ class Settings:
     sampler: str | None = None
     storage: str | None = None
     launcher: str = "local"
+    config_dir: Path | None = None
 
 
 def sweep(
@@ -139,11 +140,12 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
         plan = _fetched(study, storage)
     if storage not in (None, plan.storage):
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
-    plan.refuse_other_versions()
-    if plan.code_run and not trust_config:
+    code = {**plan.code_run, **plan.code_imported}
+    if code and not trust_config:
         raise RequestError(
-            f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"
+            f"study {plan.directory} {in_words(code)}; if you trust whoever started it, add --trust-config"
         )
+    plan.refuse_other_versions()
     with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
         import progrpo_cli.sampling.hf
         import progrpo_cli.training.run  # noqa: F401
@@ -162,7 +164,7 @@ def _plan(space: str | None, overrides: list[str], settings: Settings, study: st
         raise RequestError(f"--trials {settings.trials}: at least 1 is needed")
     if settings.workers is not None and settings.workers < 1:
         raise RequestError(f"--workers {settings.workers}: at least 1 is needed")
-    loaded = _with_settings(load_space(space), str(space), settings)
+    loaded = _with_settings(load_space(space, settings.config_dir), str(space), settings)
     name = Path(str(space)).stem if study is None else study
     if Path(name).name != name or name in ("", ".", ".."):
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory of {RUNS}/")
@@ -170,7 +172,7 @@ def _plan(space: str | None, overrides: list[str], settings: Settings, study: st
     if storage is None and (RUNS / name / "study.yaml").is_file():
         storage = load_plan(RUNS / name).storage
     check_url(storage, workers=loaded.workers)
-    plan = make_plan(loaded, overrides, RUNS / name, storage=storage)
+    plan = make_plan(loaded, overrides, RUNS / name, storage=storage, config_dir=settings.config_dir)
     for base in plan.bases:
         wandb_mode(base.config["tracking"]["wandb"]["mode"])
     return plan

@@ -30,13 +30,20 @@ def default_run_name(config: Config) -> str:
     return f"{experiment}-{config.method.name}-{config_hash(config)[:8]}-s{config.seed}"
 
 
-def dry_run(overrides: list[str], experiment: str | None) -> dict[str, Any]:
+def dry_run(overrides: list[str], experiment: str | None, config_dir: Path | None = None) -> dict[str, Any]:
     """The resolved configuration and its hash."""
-    config = compose(overrides, experiment)
+    config = compose(overrides, experiment, config_dir=config_dir)
     return {"config_hash": config_hash(config), "config": config.model_dump(mode="json")}
 
 
-def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None, fresh: bool) -> dict[str, Any] | None:
+def train(
+    overrides: list[str],
+    *,
+    experiment: str | None,
+    run_dir: Path | None,
+    fresh: bool,
+    config_dir: Path | None = None,
+) -> dict[str, Any] | None:
     """Train in a new run directory, or go on in one; a finished run is left as it is.
 
     Returns:
@@ -45,7 +52,7 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     Raises:
         RequestError: the configuration is wrong, or the directory is in use or holds another configuration.
     """
-    config = compose(overrides, experiment)
+    config = compose(overrides, experiment, config_dir=config_dir)
     wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
     require_division(config)

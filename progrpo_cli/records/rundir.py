@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.code_run import code_run_by
+from progrpo_cli.config.code_run import code_imported_by, code_run_by
 from progrpo_cli.config.compose import flatten, to_yaml, validate
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
@@ -109,15 +109,18 @@ class RunDirectory:
         """Change fields of the manifest."""
         files.write_json(self.manifest_path, {**self.manifest(), **changes})
 
-    def config(self) -> Config:
+    def config(self, *, import_others: bool = True) -> Config:
         """The frozen configuration.
+
+        Args:
+            import_others: see :func:`progrpo_cli.config.compose.validate`.
 
         Raises:
             RequestError: there is none, or it is not valid.
         """
         frozen = plain_yaml.read(self.config_path)
         try:
-            return validate(frozen)
+            return validate(frozen, import_others=import_others)
         except RequestError as error:
             raise RequestError(f"{self.config_path}: {error}") from error
 
@@ -207,7 +210,7 @@ class RunDirectory:
         """Freeze the configuration and write the manifest of a new run."""
         text = to_yaml(config)
         files.write_text(self.config_path, text)
-        signed = {"config_signature": sign(text.encode())} if code_run_by(config) else {}
+        signed = {"config_signature": sign(text.encode())} if _code_of(config) else {}
         files.write_json(
             self.manifest_path,
             {
@@ -229,8 +232,8 @@ class RunDirectory:
         )
 
     def code_run(self) -> dict[str, str]:
-        """Settings that run code without protection, unless a command of this user wrote them, which was asking."""
-        found = code_run_by(self.config())
+        """Settings that run code that is not ours, unless a command of this user wrote them, which was asking."""
+        found = _code_of(self.config(import_others=False))
         if found and is_ours(self.config_path.read_bytes(), self.manifest().get("config_signature")):
             return {}
         return found
@@ -248,6 +251,10 @@ class RunDirectory:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 entry.rename(kept)
         return aside
+
+
+def _code_of(config: Config) -> dict[str, str]:
+    return {**code_run_by(config), **code_imported_by(config)}
 
 
 def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
