@@ -17,13 +17,15 @@ from progrpo_cli.reporting.ablations import swept_key
 from progrpo_cli.reporting.drawing import COLOURS, MARKERS, STYLES, Looks, figure, finish, looks_of, shown_name
 from progrpo_cli.reporting.frame import Row
 from progrpo_cli.reporting.frontier import Compared, sentences
-from progrpo_cli.reporting.record import ARM, Floats
+from progrpo_cli.reporting.record import Floats
 from progrpo_cli.reporting.render import csv_text
 from progrpo_cli.reporting.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FIGURES = ("pass_at_k", "plane", "entropy", "pass_at_1")
+"""The names of the figures that every report has, or may have."""
 MODULES = (__name__, "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
 """What drawing needs, some of it not before the first figure."""
 
@@ -54,7 +56,7 @@ def planned(
 ) -> Iterator[Callable[[], Drawn]]:
     """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
-    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps.
+    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and what the methods declared over steps.
 
     Args:
         columns, about: see :func:`progrpo_cli.reporting.figure_data.drawn_rows`.
@@ -75,9 +77,8 @@ def planned(
         data = figure_data.over_steps(columns, metric)
         if len(data):
             yield partial(_over_steps, data, name, label, looks, directory, about)
-    diagnostics = [data for name in ARM if len(data := figure_data.over_steps(columns, name))]
-    if diagnostics:
-        yield partial(_diagnostics, pd.concat(diagnostics, ignore_index=True), looks, directory, about)
+    for method, data in figure_data.of_methods(columns).items():
+        yield partial(_of_a_method, data, method, looks, directory, about)
 
 
 def planned_ablations(ablations: Sequence[Table], main: Table, directory: Path) -> Iterator[Callable[[], Drawn]]:
@@ -170,20 +171,20 @@ def _over_steps(data: pd.DataFrame, name: str, label: str, looks: Looks, directo
     )
 
 
-def _diagnostics(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> Drawn:
+def _of_a_method(data: pd.DataFrame, method: str, looks: Looks, directory: Path, about: str) -> Drawn:
     panels = list(data.groupby("metric", sort=False))
-    path = directory / "arm.png"
+    path = directory / (f"{method}-curves.png" if method in FIGURES else f"{method}.png")
     with figure(path, panels=len(panels), columns=2, legend=data["method"].nunique()) as (_, all_axes):
         for axes, (metric, panel) in zip(all_axes, panels, strict=True):
             _lines(axes, panel, looks)
             axes.set_xlabel("training step", fontsize=7)
-            finish(axes, str(metric).removeprefix("arm/").replace("_", " "))
+            finish(axes, str(metric).removeprefix(f"{method}/").replace("_", " "))
     return _written(
         path,
         data,
-        "ARM's diagnostics over training steps",
+        f"{method}: what it measures, over training steps",
         f"Line: mean over seeds, band: their range.{about}",
-        f"Small panels over training steps, one a diagnostic: {', '.join(str(metric) for metric, _ in panels)}.",
+        f"Small panels over training steps, one a metric: {', '.join(str(metric) for metric, _ in panels)}.",
     )
 
 
