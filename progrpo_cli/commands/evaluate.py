@@ -11,25 +11,25 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli import policy
 from progrpo_cli.config import paths, versions
 from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
+from progrpo_cli.config.paths import RUNS
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.evaluation.scores_file import Scores
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.heavy import heavy_imports
+from progrpo_cli.policies import policy
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory, find_runs
 from progrpo_cli.sampling.base import Sampler
 from progrpo_cli.sampling.vllm_setup import require_vllm
 from progrpo_cli.tasks.base import Split, Task
-from progrpo_cli.tasks.sections import TaskConfig
+from progrpo_cli.tasks.config import TaskConfig
 from progrpo_cli.tracking.wandb_run import Tracker, tracker, wandb_mode
 
-RUNS = Path("runs")
 BACKENDS = ("hf", "vllm")
 PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
 """The policies that packages carry, and how they are asked unless the request says otherwise."""
