@@ -65,8 +65,8 @@ def how_to_read(metrics: Sequence[str]) -> list[str]:
     if "pass@1" not in metrics or larger == 1:
         return []
     return [
-        f"How to read it: pass@1 is how often one answer is right, pass@{larger} how often a right one is among {larger}; "
-        "a method that only sharpens what the base can do gains the first and loses the second."
+        f"How to read it: pass@1 is how often one answer is right, pass@{larger} how often a right one is among "
+        f"{larger}; a method that only sharpens what the base can do gains the first and loses the second."
     ]
 
 
