@@ -24,7 +24,7 @@ def test_grpo_on_the_recipe_is_beyond_every_temperature_of_the_base(progrpo: Com
     progrpo.json("eval", "progrpo/lab-base", "--temperature", "0,0.1,0.3,0.5,0.7,1,1.3")
     progrpo.json("eval", "grpo")
     base, trained = (
-        [json.loads(path.read_text())["metrics"]["pass@1"]["value"] for path in directory.glob("eval/*/scores.json")]
+        [json.loads(path.read_text())["pass@1"]["value"] for path in directory.glob("eval/*/scores.json")]
         for directory in (progrpo.directory / "runs" / "eval-progrpo--lab-base", progrpo.directory / "grpo")
     )
     assert len(base) == 7
