@@ -56,7 +56,18 @@ def findings(frame: Frame, main: Table, compared: Sequence[Compared] = ()) -> li
         sentences += _differences(where, [records[index] for index in indices], main, as_well)
     shown = {(row.task, row.split) for column in preferred(frame.rows) for row in column}
     sentences += of_temperatures([each for each in compared if (each.row.task, each.row.split) in shown])
-    return sentences + without_control(frame.rows)
+    return sentences + without_control(frame.rows) + how_to_read(main.metrics)
+
+
+def how_to_read(metrics: Sequence[str]) -> list[str]:
+    """The sentence on Pass@1 against the largest Pass@k of a table, where it has both."""
+    larger = max((int(name.removeprefix("pass@")) for name in metrics if name.startswith("pass@")), default=1)
+    if "pass@1" not in metrics or larger == 1:
+        return []
+    return [
+        f"How to read it: pass@1 is how often one answer is right, pass@{larger} how often a right one is among {larger}; "
+        "a method that only sharpens what the base can do gains the first and loses the second."
+    ]
 
 
 def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from progrpo_cli.reporting.compare import alike, compare
 from progrpo_cli.reporting.figure_data import plane
 from progrpo_cli.reporting.main_table import choose_ks, main_table
 from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.summary import findings
+from progrpo_cli.reporting.summary import findings, how_to_read
 
 HF = {"backend": "hf", "dtype": "float32"}
 VLLM = {"backend": "vllm", "dtype": "bfloat16"}
@@ -122,6 +122,8 @@ def test_temperatures_are_rows_of_one_table_whatever_their_order(tmp_path, order
     assert "NOT measured alike" not in said
     told = [s for s in findings(made, main) if "pass@4" in s and "nothing is tested about methods" in s]
     assert len(told) == 3, "a sentence each temperature"
+    assert findings(made, main)[-1].startswith("How to read it: pass@1 is how often one answer is right, pass@4 how often")
+    assert how_to_read(["pass@1", "entropy"]) == []
 
 
 def test_ablations_are_within_one_sampling_and_the_plane_has_every_row(tmp_path):
