@@ -13,9 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from progrpo_cli import __version__, processes
+from progrpo_cli import __version__, escape, processes
 from progrpo_cli.errors import Interrupted, ProgrpoError, RequestError
-from progrpo_cli.reporting import escape
 
 app = typer.Typer(
     name="progrpo",

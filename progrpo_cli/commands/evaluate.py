@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli import policy
 from progrpo_cli.config import folder, paths, versions
 from progrpo_cli.config.code_run import IMPORTED, in_words
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
+from progrpo_cli.config.paths import RUNS
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.evaluation.scores_file import Scores
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.heavy import heavy_imports
+from progrpo_cli.policies import policy
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory, find_runs
 from progrpo_cli.sampling.base import Sampler
 from progrpo_cli.sampling.vllm_setup import require_vllm
 from progrpo_cli.tasks.base import Split, Task
-from progrpo_cli.tasks.sections import TaskConfig
+from progrpo_cli.tasks.config import TaskConfig
 from progrpo_cli.tracking.wandb_run import Tracker, tracker, wandb_mode
 
-RUNS = Path("runs")
 BACKENDS = ("hf", "vllm")
 PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
 """The policies that packages carry, and how they are asked unless the request says otherwise."""
@@ -189,6 +189,11 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
         device = policy.choose_device(config.device)
         return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
 
+    with heavy_imports():
+        from progrpo_cli.sampling.ends import end_tokens, texts_of
+    plain = policy.load_tokenizer(source, chat=False, trust_remote_code=request.trust_remote_code)
+    generation = policy.load_generation_config(source, trust_remote_code=request.trust_remote_code)
+    ends = end_tokens(plain, generation, config.model.stop_tokens)
     temperatures = request.temperatures or (config.train.temperature,)
     for task, temperature in product(configs, temperatures):
         greedy = temperature == 0
@@ -207,6 +212,8 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             dtype=config.model.dtype,
             limit=request.limit,
             policy="" if is_run else source.fingerprint(),
+            stop_tokens=tuple(config.model.stop_tokens),
+            other_ends=() if set(ends) == {plain.eos_token_id} else texts_of(plain, ends),
         )
         root = run.path / "eval"
         if request.fresh and (root / settings.directory_name()).is_dir():
@@ -215,13 +222,14 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             root,
             settings,
             [1] if greedy else request.ks,
-            make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load),
+            make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load, ends),
             described={
                 "method": config.method.name if is_run else None,
                 "method_version": config.method.version if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
+                "end_tokens": list(texts_of(plain, ends)),
                 "eval_dir": str(root / settings.directory_name()),
             },
             title=f"{run.name} on {task.label} ({request.split})"
@@ -239,6 +247,7 @@ def _sampler_maker(
     settings: EvalSettings,
     trust_remote_code: bool,
     load: Callable[[str, bool], tuple[Any, Any]],
+    ends: Sequence[int],
 ) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
         asked: dict[str, Any] = {
@@ -256,6 +265,7 @@ def _sampler_maker(
                 source.location,
                 tokenizer,
                 dtype=settings.dtype,
+                ends=ends,
                 trust_remote_code=trust_remote_code,
                 **asked,
             )
@@ -263,7 +273,7 @@ def _sampler_maker(
             from progrpo_cli.sampling.hf import HfSampler
 
         model, tokenizer = load(settings.dtype, task.chat)
-        return HfSampler(model, tokenizer, **asked)
+        return HfSampler(model, tokenizer, stop_tokens=settings.stop_tokens, **asked)
 
     return make
 

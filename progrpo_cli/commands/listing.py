@@ -8,8 +8,6 @@ from typing import Any
 from progrpo_cli.config import paths
 from progrpo_cli.errors import RequestError, nearest
 
-RUNS = Path("runs")
-
 
 def rows(what: str) -> list[dict[str, Any]]:
     """What there is of runs, methods, tasks, spaces or experiments: a row each.
@@ -36,7 +34,7 @@ def _runs() -> list[dict[str, Any]]:
     from progrpo_cli.records.rundir import find_runs
 
     listed = []
-    for run in find_runs(RUNS) if RUNS.is_dir() else []:
+    for run in find_runs(paths.RUNS) if paths.RUNS.is_dir() else []:
         manifest = run.manifest()
         listed.append(
             {

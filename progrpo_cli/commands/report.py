@@ -33,14 +33,14 @@ def report(
     """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
 
     Raises:
-        RequestError, WorkError: see :func:`progrpo_cli.reporting.write.build_report`; a difference that is not above 0.
+        RequestError, WorkError: see :func:`progrpo_cli.reporting.build.build_report`; a difference that is not above 0.
     """
     if not 0 < difference < math.inf:
         raise RequestError(f"--difference {difference:g}: a number above 0 is needed, e.g. {DIFFERENCE}")
     if difference != DIFFERENCE and not power:
         raise RequestError(f"--difference {difference:g} is what --power plans for: give --power too")
-    from progrpo_cli.reporting import render
-    from progrpo_cli.reporting.write import FORMATS, build_report
+    from progrpo_cli.reporting.build import FORMATS, build_report
+    from progrpo_cli.reporting.rendering import render
 
     wanted = FORMATS if formats is None else formats
     result = build_report(

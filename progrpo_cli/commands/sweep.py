@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config.code_run import in_words
+from progrpo_cli.config.paths import RUNS
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError, nearest
 from progrpo_cli.heavy import heavy_imports
@@ -18,7 +19,6 @@ from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space
 from progrpo_cli.studies.storage import Store, check_url, open_store
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
-RUNS = Path("runs")
 LAUNCHERS = ("local", "slurm")
 
 
@@ -58,7 +58,7 @@ def sweep(
         plan.refuse_other(begun)
     if dry_run:
         from progrpo_cli.studies.estimate import estimate
-        from progrpo_cli.studies.overview import rows
+        from progrpo_cli.studies.trial_tables import rows
 
         found = rows(plan, *(_opened(plan) if held.exists() else (None, None)))
         open_runs = plan.most_runs - sum(row["status"] in ("complete", "pruned") for row in found)
@@ -71,19 +71,19 @@ def sweep(
         }
     _require_generation(plan)
     if settings.launcher == "slurm":
-        from progrpo_cli.studies.slurm import require_slurm
+        from progrpo_cli.studies.launchers.slurm import require_slurm
 
         require_slurm(plan.space.slurm)
     is_new = _freeze(plan)
-    from progrpo_cli.studies.launcher import launched
+    from progrpo_cli.studies.launchers.make import launched
 
     # All of a new study is to do, and its workers import for seconds: they begin before we have opened its journal.
     # A database may know the study from another machine, so there we look first.
     at_once = min(plan.space.workers, plan.most_runs) if is_new and plan.storage is None else 0
     with launched(settings.launcher, plan, at_once=at_once) as launcher:
-        from progrpo_cli.studies.judge import reconcile
-        from progrpo_cli.studies.overview import rows, write_trials_csv
+        from progrpo_cli.studies.reconcile import reconcile
         from progrpo_cli.studies.supervise import supervise
+        from progrpo_cli.studies.trial_tables import rows, write_trials_csv
 
         store, record = _opened(plan)
         if retry_failed:
@@ -112,7 +112,7 @@ def status(study: str | None, space: str | None) -> dict[str, Any]:
         RequestError: there is no such study.
     """
     plan = _existing(study or (Path(space).stem if space else None))
-    from progrpo_cli.studies.overview import rows
+    from progrpo_cli.studies.trial_tables import rows
 
     store, record = _opened(plan)
     return {**_described(plan), "runs": rows(plan, store, record), **_judged(plan, store, record)}
@@ -149,7 +149,7 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
     with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
         import progrpo_cli.sampling.hf
         import progrpo_cli.training.run  # noqa: F401
-        from progrpo_cli.studies.execute import train_and_evaluate
+        from progrpo_cli.studies.run_one import train_and_evaluate
         from progrpo_cli.studies.worker import work as work_here
 
     work_here(plan, open_store(plan.directory, plan.storage), train_and_evaluate)
@@ -225,7 +225,7 @@ def _existing(study: str | None) -> Plan:
 
 def _fetched(study: str, storage: str) -> Plan:
     """The plan of a study that another machine has started: it is kept in the storage, and from now on here too."""
-    from progrpo_cli.studies.record import plan_kept_in
+    from progrpo_cli.studies.optuna_trials import plan_kept_in
 
     directory = RUNS / Path(study).name
     plan = plan_kept_in(open_store(directory, storage), directory)
@@ -236,7 +236,7 @@ def _fetched(study: str, storage: str) -> Plan:
 
 
 def _opened(plan: Plan) -> tuple[Store, Any]:
-    from progrpo_cli.studies.record import StudyRecord
+    from progrpo_cli.studies.optuna_trials import StudyRecord
 
     store = open_store(plan.directory, plan.storage)
     return store, StudyRecord(plan, store)
@@ -253,7 +253,7 @@ def _described(plan: Plan) -> dict[str, Any]:
 
 
 def _judged(plan: Plan, store: Store, record: Any) -> dict[str, Any]:
-    from progrpo_cli.studies.overview import trial_table, verdict
+    from progrpo_cli.studies.trial_tables import trial_table, verdict
 
     table = trial_table(plan, store, record)
     return {"trials": table, "verdict": verdict(plan, store, table)}

@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli import policy, processes
+from progrpo_cli import processes
 from progrpo_cli.config import versions
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.config.paths import RUNS
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.methods.registry import method_modules
+from progrpo_cli.policies import policy
 from progrpo_cli.records.provenance import now, source_digests
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.tracking.wandb_run import wandb_mode
 from progrpo_cli.training.batches import micro_batches
-
-RUNS = Path("runs")
 
 
 def default_run_name(config: Config) -> str:

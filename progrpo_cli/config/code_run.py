@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from progrpo_cli.config.schema import Config
 from progrpo_cli.methods.registry import METHODS
+from progrpo_cli.tasks.config import CodeConfig, OwnConfig
 from progrpo_cli.tasks.registry import KINDS_OF_TASKS
-from progrpo_cli.tasks.sections import CodeConfig, OwnConfig
 
 KEYS = ("task.verdict", "task.sandbox", "model.trust_remote_code")
 IMPORTED = ("method.name", "task.kind")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,8 +16,8 @@ from progrpo_cli.config.schema import SHIPPED_CODE_ONLY, Config
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import METHODS, method_classes
+from progrpo_cli.tasks.config import KINDS, TaskConfig, kind_of
 from progrpo_cli.tasks.registry import KINDS_OF_TASKS
-from progrpo_cli.tasks.sections import KINDS, TaskConfig, kind_of
 
 
 def compose(overrides: Sequence[str] = (), experiment: str | None = None, *, config_dir: Path | None = None) -> Config:
@@ -127,19 +126,6 @@ def keys_of(resolved: Mapping[str, Any]) -> list[str]:
     return [*keys(method, "method."), *keys(kind, "task.")]
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """The configuration as ``{"method.arm.alpha": 1.0, ...}``; a section that is null is one key with None."""
-    return dict(_flat(config.model_dump(mode="json"), ""))
-
-
-def _flat(section: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def sections_of(annotation: object) -> list[type[BaseModel]]:
     """The sections that the type of a field allows: itself, the parts of a union, every method or kind that we ship."""
     if annotation is Method:
@@ -190,15 +176,3 @@ def _quoted(text: str) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def to_yaml(config: Config) -> str:
-    """The configuration as YAML, keys in the order of the schema."""
-    import yaml
-
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def canonical_json(value: object) -> str:
-    """One text for one value: sorted keys, no spaces, and no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

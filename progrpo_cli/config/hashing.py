@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from progrpo_cli.config.compose import canonical_json, sections_of
+from progrpo_cli.config.compose import sections_of
 from progrpo_cli.config.schema import SHIPPED_CODE_ONLY, Config
+from progrpo_cli.config.values import canonical_json
 from progrpo_cli.section import Mark, Section
 
 

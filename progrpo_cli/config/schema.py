@@ -19,8 +19,8 @@ from progrpo_cli.catalogue import Catalogue
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import METHODS
 from progrpo_cli.section import Fraction, Mark, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+from progrpo_cli.tasks.config import TaskConfig, kind_of
 from progrpo_cli.tasks.registry import KINDS_OF_TASKS
-from progrpo_cli.tasks.sections import TaskConfig, kind_of
 
 SHIPPED_CODE_ONLY = {"shipped_code_only": True}
 """Context of a validation that imports no method and no kind of task of another installed package."""
@@ -81,6 +81,9 @@ class ModelConfig(Section):
     """null: all weights are trained."""
     trust_remote_code: bool = False
     """Run the Python files that come with the model; they can do whatever you can."""
+    stop_tokens: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Texts of tokens that end a completion besides the policy's own: those of its `generation_config`, its tokenizer's
+    and its chat template's, e.g. `["<|im_end|>"]`."""
 
 
 class GenerationConfig(Section):
@@ -130,6 +133,8 @@ class HealthConfig(Section):
     """Updates on rollouts of which no group has variance in its rewards."""
     truncated_updates: Positive = 1
     """Updates on rollouts whose completions are all truncated."""
+    truncated_share: Fraction = 0.5
+    """Share of truncated completions above which it is said that there are many."""
 
 
 class TrainConfig(Section):

@@ -9,9 +9,10 @@ from typing import Any
 
 from progrpo_cli.config import versions
 from progrpo_cli.config.code_run import in_words
-from progrpo_cli.config.compose import canonical_json, compose, flatten, keys
+from progrpo_cli.config.compose import compose, keys
 from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import is_hashed
+from progrpo_cli.config.values import canonical_json, flatten
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.section import Mark
 from progrpo_cli.studies.parameters import Value, ends_of

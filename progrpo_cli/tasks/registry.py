@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from progrpo_cli.catalogue import Catalogue
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.sections import KINDS, TaskConfig
+from progrpo_cli.tasks.config import KINDS, TaskConfig
 
 KINDS_OF_TASKS = Catalogue("kind of task", "progrpo.tasks", TaskConfig, "kind", lambda: KINDS)
 """All kinds by the name in ``task.kind``."""

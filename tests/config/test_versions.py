@@ -18,7 +18,7 @@ from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
-from progrpo_cli.tasks.sections import CountdownConfig
+from progrpo_cli.tasks.config import CountdownConfig
 
 BEFORE = {
     "experiment=lab": "90767e99ba4e",

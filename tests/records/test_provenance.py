@@ -13,8 +13,8 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.methods.registry import method_classes, method_modules
 from progrpo_cli.records import provenance
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tasks.config import KINDS
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import KINDS
 
 
 @pytest.fixture

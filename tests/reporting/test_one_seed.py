@@ -8,9 +8,9 @@ import pytest
 from made_up_runs import make_scores, write_run
 
 from progrpo_cli.metrics.tail import LEAST_P
-from progrpo_cli.reporting.views import views
-from progrpo_cli.reporting.write import build_report
-from progrpo_cli.studies.judge import interval
+from progrpo_cli.reporting.analysis.views import views
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.studies.reconcile import interval
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

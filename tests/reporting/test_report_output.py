@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
 
+from progrpo_cli import escape
 from progrpo_cli.commands.report import report
 from progrpo_cli.errors import RequestError
-from progrpo_cli.reporting import drawing, escape, render
-from progrpo_cli.reporting.found import Found
-from progrpo_cli.reporting.table import Table
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis.table import Table
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.rendering import figure_style, render
 
 HOSTILE = "=cmd|'/c calc'!A1 \x1b[31m[bold]$x_1$ & 100% | <b>\u202e\n#{}~^\\"
 
@@ -222,7 +223,7 @@ def test_the_legend_has_the_lines_of_all_panels():
     first.plot([0], [0], label="base")
     for panel, name in ((second, "base"), (second, "grpo"), (third, "grpo"), (third, "dapo"), (third, "dapo")):
         panel.plot([0], [0], label=name)
-    handles, names = drawing.legend_of([first, second, third])
+    handles, names = figure_style.legend_of([first, second, third])
     assert names == ["base", "grpo", "dapo", "dapo"]  # two lines of one panel stay two
     assert handles == [first.lines[0], second.lines[1], *third.lines[1:]]
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from command_line import TINY
 
-from progrpo_cli import policy
 from progrpo_cli.commands.evaluate import Request, evaluate_target, targets
 from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
+from progrpo_cli.policies import policy
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.training.checkpoints import FILES
 
