@@ -38,7 +38,7 @@ def rollout() -> pd.DataFrame:
             method=config.method,
             model=model,
             processing_class=tokenizer,
-            reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+            reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
             args=grpo_config(config, Path(directory), "cpu"),
             train_dataset=prompts,
         )

@@ -26,6 +26,9 @@ from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.contamination import count_seen
 from progrpo_cli.tasks.registry import make_task
 
+TRUNCATED_SHARE = 0.5
+"""Share of truncated samples above which an evaluation says so."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -99,7 +102,18 @@ def evaluate(
         scored_at=now(),
     )
     files.write_json(scores_path, scores.as_json())
+    _warn_of_truncation(scores, settings, title)
     return Evaluation(directory, scores)
+
+
+def _warn_of_truncation(scores: Scores, settings: EvalSettings, title: str) -> None:
+    share = scores.verdicts.get("truncated", 0) / max(1, sum(scores.verdicts.values()))
+    if share > TRUNCATED_SHARE:
+        log.warning(
+            f"{title}: {share:.0%} of the samples are truncated, and none of them counts as right: if they are "
+            f"too long, raise task.max_new_tokens ({settings.task.max_new_tokens}); if text goes on behind the answer, "
+            "the policy ends with a token that neither its files nor model.stop_tokens name"
+        )
 
 
 def _ks_of_before(path: Path) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -113,6 +113,11 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
         device = policy.choose_device(config.device)
         return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
 
+    with heavy_imports():
+        from progrpo_cli.sampling.ends import end_tokens, texts_of
+    plain = policy.load_tokenizer(source, chat=False, trust_remote_code=request.trust_remote_code)
+    generation = policy.load_generation_config(source, trust_remote_code=request.trust_remote_code)
+    ends = end_tokens(plain, generation, config.model.stop_tokens)
     temperatures = request.temperatures or (config.train.temperature,)
     for task, temperature in product(configs, temperatures):
         greedy = temperature == 0
@@ -131,6 +136,8 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             dtype=config.model.dtype,
             limit=request.limit,
             policy="" if is_run else source.fingerprint(),
+            stop_tokens=tuple(config.model.stop_tokens),
+            other_ends=() if set(ends) == {plain.eos_token_id} else texts_of(plain, ends),
         )
         root = run.path / "eval"
         if request.fresh and (root / settings.directory_name()).is_dir():
@@ -139,13 +146,14 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             root,
             settings,
             [1] if greedy else request.ks,
-            make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load),
+            make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load, ends),
             described={
                 "method": config.method.name if is_run else None,
                 "method_version": config.method.version if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
+                "end_tokens": list(texts_of(plain, ends)),
                 "eval_dir": str(root / settings.directory_name()),
             },
             title=f"{run.name} on {task.label} ({request.split})"
@@ -163,6 +171,7 @@ def _sampler_maker(
     settings: EvalSettings,
     trust_remote_code: bool,
     load: Callable[[str, bool], tuple[Any, Any]],
+    ends: Sequence[int],
 ) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
         asked: dict[str, Any] = {
@@ -180,6 +189,7 @@ def _sampler_maker(
                 source.location,
                 tokenizer,
                 dtype=settings.dtype,
+                ends=ends,
                 trust_remote_code=trust_remote_code,
                 **asked,
             )
@@ -187,7 +197,7 @@ def _sampler_maker(
             from progrpo_cli.sampling.hf import HfSampler
 
         model, tokenizer = load(settings.dtype, task.chat)
-        return HfSampler(model, tokenizer, **asked)
+        return HfSampler(model, tokenizer, stop_tokens=settings.stop_tokens, **asked)
 
     return make
 

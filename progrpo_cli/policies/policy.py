@@ -164,6 +164,22 @@ def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = Fals
     return tokenizer
 
 
+def load_generation_config(source: Source, *, trust_remote_code: bool = False) -> Any:
+    """What the model's files say of generation, as the loaded model has it; no weights are read.
+
+    Raises:
+        RequestError: as :func:`load`.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(source.location)
+    except OSError:  # there is no such file: then the model's configuration says it
+        with _one_line(source):
+            config = AutoConfig.from_pretrained(source.location, trust_remote_code=trust_remote_code)
+            return GenerationConfig.from_model_config(config)
+
+
 @contextmanager
 def _one_line(source: Source) -> Iterator[None]:
     """Within: transformers loads something; why it cannot becomes one line."""

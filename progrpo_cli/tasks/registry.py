@@ -16,7 +16,10 @@ from progrpo_cli.tasks.config import (
 _HERE = "progrpo_cli.tasks"
 JUDGES = {
     "choice": ("choice", "maths.guard"),
-    "code": ("code.task", "code.checking", "code.driver", "code.sandbox", "code.shapes", "code.system_calls"),
+    "code": (
+        *("code.task", "code.checking", "code.driver", "code.shapes"),
+        *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls"),
+    ),
     "countdown": ("countdown.task", "countdown.expression"),
     "maths": ("maths.task", "maths.guard", "maths.judge", "judging.pool", "judging.worker"),
     "own": ("own",),

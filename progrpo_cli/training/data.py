@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -69,16 +69,19 @@ def reward_weights(config: Config) -> dict[str, float]:
 
 
 def reward_functions(
-    config: Config, task: Task, problems: Sequence[Problem], eos_token_id: int
+    config: Config, task: Task, problems: Sequence[Problem], ends: Collection[int]
 ) -> list[Callable[..., list[float]]]:
-    """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run."""
+    """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run.
+
+    ``ends`` are the tokens that end a completion, see :func:`progrpo_cli.sampling.ends.end_tokens`.
+    """
     judged: list[tuple[list[list[int]], list[Verdict]]] = []
 
     def verdicts(completions: list[Any], completion_ids: list[list[int]], problem: list[int]) -> list[Verdict]:
         """Each completion is judged once, whatever the number of functions that ask."""
         if not judged or judged[0][0] is not completion_ids:
             texts = [completion[0]["content"] if task.chat else completion for completion in completions]
-            finished = [bool(ids) and ids[-1] == eos_token_id for ids in completion_ids]
+            finished = [bool(ids) and ids[-1] in ends for ids in completion_ids]
             attempts = [
                 Attempt(problems[i], text, ended) for i, text, ended in zip(problem, texts, finished, strict=True)
             ]

@@ -27,6 +27,7 @@ def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callabl
         top_p=1.0,
         max_new_tokens=config.task.max_new_tokens,
         chat=task.chat,
+        stop_tokens=config.model.stop_tokens,
     )
     problems = task.problems("validation")
 

@@ -59,7 +59,7 @@ def train(kind: type[GRPOTrainer], overrides: list[str], spent: dict[str, float]
         trainer = kind(
             model=model,
             processing_class=tokenizer,
-            reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+            reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
             args=grpo_config(config, Path(directory), "cpu"),
             train_dataset=rollout_prompts(config, problems, chat=task.chat),
             **own,

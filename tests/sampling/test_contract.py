@@ -32,7 +32,9 @@ def make(request, reference):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        yield lambda **changes: VllmSampler(location, tokenizer, dtype="float32", **{**settings, **changes})
+        yield lambda **changes: VllmSampler(
+            location, tokenizer, dtype="float32", ends=[tokenizer.eos_token_id], **{**settings, **changes}
+        )
 
 
 @pytest.fixture(scope="module")

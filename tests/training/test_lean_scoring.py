@@ -29,7 +29,7 @@ def trainer_of(directory: Path, *overrides: str) -> LabTrainer:
         method=config.method,
         model=model,
         processing_class=tokenizer,
-        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=rollout_prompts(config, problems, chat=False),
         peft_config=lora_config(config.model.lora, model),

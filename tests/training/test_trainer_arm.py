@@ -32,7 +32,7 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
         method=config.method,
         model=model,
         processing_class=tokenizer,
-        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=data,
     )

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.code.checking import CheckCode, Tests, code_in, judge
-from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
+from progrpo_cli.tasks.code.program import Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
