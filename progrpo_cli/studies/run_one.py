@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from progrpo_cli.commands.evaluate import Request, evaluate_run
-from progrpo_cli.commands.train import train_locked
+from progrpo_cli.evaluation.request import Request
 from progrpo_cli.evaluation.scores_file import Scores
+from progrpo_cli.evaluation.targets import evaluate_run
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.worker import Watch
 from progrpo_cli.tracking.wandb_run import tracker
+from progrpo_cli.training.launch import train_locked
 
 
 def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Watched(LabTrainer):
     def _between_forward_and_loss(self, inputs, logps):
         logps.retain_grad()
         self.seen.append(logps)
-        super()._between_forward_and_loss(inputs, logps)
+        return super()._between_forward_and_loss(inputs, logps)
 
 
 @dataclass

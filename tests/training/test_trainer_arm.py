@@ -40,7 +40,7 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
     trainer.current_gradient_accumulation_steps = 1
     inputs = [data[row] for row in range(GROUPS) for _ in range(SIZE)]
     output = trainer._generate_and_score_completions(inputs)
-    return trainer, output, trainer._rewards[:, 0].tolist()
+    return trainer, output, trainer._rollout.rewards[:, 0].tolist()
 
 
 def confidences(model: torch.nn.Module, output: dict, row: int, rho: float) -> tuple[float, float]:

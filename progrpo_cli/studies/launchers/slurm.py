@@ -31,7 +31,17 @@ PATIENCE_SECONDS = 30.0
 
 OPTIONS = (
     *("partition", "time", "nodes", "ntasks_per_node", "cpus_per_task", "cpus_per_gpu", "num_gpus", "gpus_per_node"),
-    *("gpus_per_task", "qos", "mem", "mem_per_gpu", "mem_per_cpu", "signal_delay_s", "comment", "constraint", "exclude"),
+    *(
+        "gpus_per_task",
+        "qos",
+        "mem",
+        "mem_per_gpu",
+        "mem_per_cpu",
+        "signal_delay_s",
+        "comment",
+        "constraint",
+        "exclude",
+    ),
     *("account", "gres", "mail_type", "mail_user", "nodelist", "dependency", "exclusive", "array_parallelism", "wckey"),
     *("stderr_to_stdout", "use_srun"),
 )
