@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.code_run import code_imported_by, code_run_by
@@ -137,15 +135,7 @@ class RunDirectory:
 
     def in_use(self) -> bool:
         """Whether a process holds the directory."""
-        lock = self.path / ".lock"
-        if not lock.exists():
-            return False
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return files.is_locked(self.path / ".lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -154,19 +144,16 @@ class RunDirectory:
         Raises:
             RequestError: another process holds it, or the path cannot be a directory of ours.
         """
-        file: IO[str]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
-        with file:
-            deadline = time.monotonic() + _PROBES_SECONDS
-            while not _try_lock(file):
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise RequestError(f"{self.path} is in use by process {file.read().strip() or 'unknown'}")
-                time.sleep(0.02)
+        path = self.path / ".lock"
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(files.locked(path, seconds=_PROBES_SECONDS))
+            except BlockingIOError:
+                holder = path.read_text(encoding="utf-8").strip() or "unknown"
+                raise RequestError(f"{self.path} is in use by process {holder}") from None
+            except OSError as error:
+                raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -285,14 +272,6 @@ def _sources(manifest: Mapping[str, Any]) -> dict[str, str]:
     first = manifest.get("sources", {})
     held = [first, *manifest.get("sources_since", [])]
     return {f"{what}_source": "+".join(dict.fromkeys(each[what]["sha256"] for each in held)) for what in first}
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def find_runs(root: Path) -> list[RunDirectory]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.config.paths import RUNS
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.records import files
 from progrpo_cli.studies.plan import Plan, load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space
@@ -80,15 +82,12 @@ def freeze(plan: Plan) -> bool:
 
     A database is opened first: what cannot be reached is not written down, where it would keep the right one out.
     """
-    import fcntl
-
-    try:
-        plan.directory.mkdir(parents=True, exist_ok=True)
-        lock = (plan.directory / ".freeze.lock").open("ab")
-    except OSError as error:
-        raise RequestError(f"{plan.directory} cannot be written: {error.strerror}") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            plan.directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.locked(plan.directory / ".freeze.lock"))
+        except OSError as error:
+            raise RequestError(f"{plan.directory} cannot be written: {error.strerror}") from error
         is_new = not plan.is_frozen
         if is_new:
             plan.refuse_foreign()

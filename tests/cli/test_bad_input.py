@@ -9,6 +9,7 @@ import pytest
 from command_line import TINY, CommandLine
 
 from progrpo_cli import main
+from progrpo_cli.records import files
 
 CASES = [
     (["train", "method.arm.alhpa=1"], "method.arm.alpha"),
@@ -176,11 +177,8 @@ def test_a_run_directory_of_another_configuration_or_seed_is_refused(
 
 
 def test_a_run_directory_in_use_is_refused(progrpo: CommandLine) -> None:
-    import fcntl
-
     (progrpo.directory / "run").mkdir()
-    with (progrpo.directory / "run" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(progrpo.directory / "run" / ".lock"):
         done = progrpo("train", *TINY, "--run-dir", "run")
     assert done.returncode == 2
     assert "in use" in done.stderr
