@@ -15,11 +15,22 @@ from progrpo_cli.tasks.sections import (
 
 _HERE = "progrpo_cli.tasks"
 JUDGES = {
-    "choice": ("choice", "maths.guard"),
-    "code": ("code.task", "code.checking", "code.driver", "code.sandbox", "code.shapes", "code.system_calls"),
+    "choice": ("choice", "answers"),
+    "code": (
+        "code.task",
+        "code.extraction",
+        "code.checking",
+        "code.driver",
+        "code.sandbox",
+        "code.shapes",
+        "code.system_calls",
+    ),
     "countdown": ("countdown.task", "countdown.expression"),
-    "maths": ("maths.task", "maths.guard", "maths.judge", "judging.pool", "judging.worker"),
-    "own": ("own",),
+    "maths": (
+        *("answers", "maths.task", "maths.guard", "maths.normal", "maths.known", "maths.numbers", "maths.judge"),
+        *("judging.pool", "judging.worker"),
+    ),
+    "own": ("own", "answers"),
     "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", "judging.pool", "judging.worker"),
 }
 """For each kind of task the modules of this package that decide a verdict."""

@@ -42,7 +42,9 @@ class Limits:
     """What one program may use."""
 
     seconds: float = 6.0
-    """Wall-clock and processor time."""
+    """Wall-clock and processor time: of each call, each run of a program, and a benchmark's own test code as a whole."""
+    seconds_in_all: float = 120.0
+    """Wall-clock time of all tests of one program."""
     memory: int = 512 * _MEGABYTE
     """Bytes, of each process (address space) and of all together (resident)."""
     processes: int = 24
@@ -209,14 +211,16 @@ class Sandbox:
                 f"task.sandbox=none runs it unprotected, at your risk"
             )
 
-    def start(self, task: Mapping[str, Any], limits: Limits, packages: tuple[str, ...] = ()) -> Program:
+    def start(
+        self, task: Mapping[str, Any], limits: Limits, packages: tuple[str, ...] = (), seconds: float | None = None
+    ) -> Program:
         """Start what ``task`` says (see the driver), with the standard library and, if asked for, some packages.
 
         Raises:
             WorkError: the sandbox itself does not start: no verdict on any program.
         """
         values = {
-            "RLIMIT_CPU": math.ceil(limits.seconds) + 1,
+            "RLIMIT_CPU": math.ceil(seconds or limits.seconds) + 1,
             "RLIMIT_AS": limits.memory,
             "RLIMIT_FSIZE": limits.file_size,
             "RLIMIT_NOFILE": limits.files,
