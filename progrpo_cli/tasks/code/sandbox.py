@@ -42,7 +42,7 @@ class Limits:
     """What one program may use."""
 
     seconds: float = 6.0
-    """Wall-clock and processor time: of each call, each run of a program, and a benchmark's own test code as a whole."""
+    """Wall-clock and processor time: of each call, each run of a program, and of a benchmark's own test code."""
     seconds_in_all: float = 120.0
     """Wall-clock time of all tests of one program."""
     memory: int = 512 * _MEGABYTE
