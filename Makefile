@@ -49,8 +49,8 @@ $(VENV)/.installed-bench: $(VENV)/.installed-smollm
 demo: $(VENV)/.installed
 	@echo "1/3 training GRPO and ProGRPO side by side on the embedded lab"
 	@$(RUN) progrpo sweep --space demo
-	@echo "2/3 evaluating the base and both policies on 300 test problems, 64 samples each"
-	@$(RUN) progrpo eval progrpo/lab-base
+	@echo "2/3 evaluating the base at three temperatures and both policies on 300 test problems, 64 samples each"
+	@$(RUN) progrpo eval progrpo/lab-base --temperature 0,0.3,1
 	@$(RUN) progrpo eval $(DEMO)
 	@echo "3/3 the comparison"
 	@$(RUN) progrpo report $(DEMO) runs/eval-progrpo--lab-base --out $(DEMO)/report

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from progrpo_cli.tasks.code import sandbox
+from progrpo_cli.tasks.code import bubblewrap
 
 
 def require_bubblewrap() -> None:
-    problem = sandbox._what_is_wrong()
+    problem = bubblewrap.what_is_wrong()
     if problem and not os.environ.get("PROGRPO_TEST_SANDBOX"):
         pytest.skip(problem)

@@ -7,7 +7,7 @@ configuration in a run or study directory nor a sweep's space.
 from __future__ import annotations
 
 from progrpo_cli.config.schema import Config
-from progrpo_cli.tasks.sections import CodeConfig, OwnConfig
+from progrpo_cli.tasks.config import CodeConfig, OwnConfig
 
 KEYS = ("task.verdict", "task.sandbox", "model.trust_remote_code")
 

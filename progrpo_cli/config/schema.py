@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.section import Fraction, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
-from progrpo_cli.tasks.sections import KINDS, TaskConfig, kind_of
+from progrpo_cli.tasks.config import KINDS, TaskConfig, kind_of
 
 if TYPE_CHECKING:
     AnyMethod = Method

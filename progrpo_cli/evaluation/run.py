@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from progrpo_cli import garbage
+from progrpo_cli import heavy
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import RequestError
@@ -43,7 +43,7 @@ class Evaluation:
         return self.directory / "samples.jsonl"
 
 
-@garbage.seldom_looked_for()
+@heavy.seldom_collected()
 def evaluate(
     root: Path,
     settings: EvalSettings,

@@ -9,7 +9,7 @@ from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores_file import OWN_END, ComparableKey, Measure, Sampling, digest_of_ids
 from progrpo_cli.tasks.base import Problem, Split
-from progrpo_cli.tasks.sections import TaskConfig
+from progrpo_cli.tasks.config import TaskConfig
 
 SCHEME = 2
 """Counts how samples were drawn: another scheme draws others from the same seed, so it is another directory."""

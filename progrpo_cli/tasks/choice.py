@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.answers import answer_in, marked_answer, said, statements
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.config import ChoiceConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
-from progrpo_cli.tasks.sections import ChoiceConfig
 
 _WRAPPED = re.compile(r"\\(?!sqrt|frac)[A-Za-z]+\s*\{([^{}]*)\}")
 _LETTER = re.compile(

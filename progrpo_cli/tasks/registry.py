@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.sections import (
+from progrpo_cli.tasks.config import (
     ChoiceConfig,
     CodeConfig,
     CountdownConfig,
@@ -17,13 +17,8 @@ _HERE = "progrpo_cli.tasks"
 JUDGES = {
     "choice": ("choice", "answers"),
     "code": (
-        "code.task",
-        "code.extraction",
-        "code.checking",
-        "code.driver",
-        "code.sandbox",
-        "code.shapes",
-        "code.system_calls",
+        *("code.task", "code.extraction", "code.checking", "code.driver", "code.shapes"),
+        *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls"),
     ),
     "countdown": ("countdown.task", "countdown.expression"),
     "maths": (

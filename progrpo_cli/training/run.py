@@ -9,10 +9,11 @@ from typing import Any
 from accelerate.utils import set_seed
 from transformers import PrinterCallback
 
-from progrpo_cli import policy, processes
+from progrpo_cli import processes
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
+from progrpo_cli.policies import policy
 from progrpo_cli.records import files
 from progrpo_cli.records.budget import budget_field, take_back
 from progrpo_cli.records.provenance import now

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli import policy
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.metrics.passk import pass_at_k
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem
@@ -34,30 +34,48 @@ Floats = npt.NDArray[np.float64]
 
 
 def main(overrides: Sequence[str] = ()) -> None:
-    task = Countdown(MAX_NEW_TOKENS, {"rl": 0, "validation": 0, "test": FRESH.stop})
-    problems = task.problems("test")[FRESH]
+    task, problems = fresh_problems()
     print(f"| policy | temperature | pass@1 | pass@32 |\n|{'---|' * 4}")
-    base = [_right(task, problems, LAB_BASE, temperature) for temperature in TEMPERATURES]
+    base = [right_samples(task, problems, LAB_BASE, temperature) for temperature in TEMPERATURES]
     for temperature, right in zip(TEMPERATURES, base, strict=True):
-        print(f"| base | {temperature:g} | {right.mean():.3f} | {_pass_at(32, right)} |", flush=True)
+        print(f"| base | {temperature:g} | {right.mean():.3f} | {pass_at(32, right)} |", flush=True)
     rates = np.array([right.mean(1) for right in base])
     lines = []
     for seed in SEEDS:
         run = RUNS / f"grpo-s{seed}"
-        command = [sys.executable, "-m", "progrpo_cli", "train", "method=grpo", f"seed={seed}", *overrides]
-        subprocess.run([*command, "--run-dir", str(run)], check=True)
-        right = _right(task, problems, str(run / "policy"), 1.0)
-        print(f"| GRPO, seed {seed} | 1 | {right.mean():.3f} | {_pass_at(32, right)} |", flush=True)
+        train(run, seed, overrides)
+        right = right_samples(task, problems, str(run / "policy"), 1.0)
+        print(f"| GRPO, seed {seed} | 1 | {right.mean():.3f} | {pass_at(32, right)} |", flush=True)
         low, high = gain_interval(right.mean(1), rates, np.random.default_rng(seed))
         gain = right.mean() - rates.mean(1).max()
         updates = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        rewards, fifth = [update["reward"] for update in updates], len(updates) // 5
+        rewards, fifth = [update["reward"] for update in updates], max(1, len(updates) // 5)
         lines.append(
             f"seed {seed}: {gain:+.3f} [{low:+.3f}, {high:+.3f}] over the base's best temperature; training reward "
             f"{np.mean(rewards[:fifth]):.3f} in the first fifth, {np.mean(rewards[-fifth:]):.3f} in the last; "
             f"mixed groups at the start {1 - updates[0]['zero_variance_fraction']:.2f}"
         )
     print("\n" + "\n".join(lines))
+
+
+def fresh_problems() -> tuple[Countdown, Sequence[Problem]]:
+    """The task, and the test problems that nothing else looks at."""
+    task = Countdown(MAX_NEW_TOKENS, {"rl": 0, "validation": 0, "test": FRESH.stop})
+    return task, task.problems("test")[FRESH]
+
+
+def train(run: Path, seed: int, overrides: Sequence[str], program: Sequence[str] = ("-m", "progrpo_cli")) -> None:
+    """Train GRPO in a directory, or go on there. All completions are kept, for the controls."""
+    command = [
+        sys.executable,
+        *program,
+        "train",
+        "method=grpo",
+        f"seed={seed}",
+        "train.keep_completions=1000",
+        *overrides,
+    ]
+    subprocess.run([*command, "--run-dir", str(run)], check=True)
 
 
 def gain_interval(policy_rates: Floats, base_rates: Floats, rng: np.random.Generator) -> tuple[float, float]:
@@ -74,22 +92,35 @@ def gain_interval(policy_rates: Floats, base_rates: Floats, rng: np.random.Gener
     return float(low), float(high)
 
 
-def _right(task: Countdown, problems: Sequence[Problem], name: str, temperature: float) -> npt.NDArray[np.bool_]:
-    """(problems, samples) Which are right; greedily one sample says all."""
+def right_samples(
+    task: Countdown,
+    problems: Sequence[Problem],
+    name: str,
+    temperature: float,
+    samples: int = SAMPLES,
+    beginning: str = "",
+) -> npt.NDArray[np.bool_]:
+    """(problems, samples) Which are right; greedily one sample says all.
+
+    Args:
+        name: of the policy.
+        beginning: is put after each prompt, and belongs to the answer.
+    """
     model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
     sampler = HfSampler(
         model, tokenizer, temperature=temperature or GREEDY, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False
     )
-    count = SAMPLES if temperature else 1
-    batches = [Batch([problem.prompt] * count, derived_seed(problem.id)) for problem in problems]
+    count = samples if temperature else 1
+    batches = [Batch([problem.prompt + beginning] * count, derived_seed(problem.id)) for problem in problems]
     verdicts = [
-        task.verdicts([Attempt(problem, sample.text, sample.finished) for sample in drawn])
+        task.verdicts([Attempt(problem, beginning + sample.text, sample.finished) for sample in drawn])
         for problem, drawn in zip(problems, sampler.sample(batches), strict=True)
     ]
     return np.array([[verdict == "correct" for verdict in row] for row in verdicts])
 
 
-def _pass_at(k: int, right: npt.NDArray[np.bool_]) -> str:
+def pass_at(k: int, right: npt.NDArray[np.bool_]) -> str:
+    """Mean Pass@k, as it is printed; empty with fewer than k samples."""
     samples = right.shape[1]
     return f"{np.mean([pass_at_k(samples, int(count), k) for count in right.sum(1)]):.3f}" if samples >= k else ""
 

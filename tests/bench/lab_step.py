@@ -15,8 +15,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config

@@ -7,14 +7,14 @@ import pytest
 from made_up_runs import make_scores, write_run
 
 from progrpo_cli.errors import WorkError
-from progrpo_cli.reporting import frame
-from progrpo_cli.reporting.ablations import ablation_tables
-from progrpo_cli.reporting.caption import caption
-from progrpo_cli.reporting.compare import alike, compare
-from progrpo_cli.reporting.figure_data import plane
-from progrpo_cli.reporting.main_table import choose_ks, main_table
-from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.summary import findings
+from progrpo_cli.reporting.analysis import dataset
+from progrpo_cli.reporting.analysis.ablations import ablation_tables
+from progrpo_cli.reporting.analysis.caption import caption
+from progrpo_cli.reporting.analysis.compare import alike, compare
+from progrpo_cli.reporting.analysis.figure_data import plane
+from progrpo_cli.reporting.analysis.main_table import choose_ks, main_table
+from progrpo_cli.reporting.analysis.summary import findings, how_to_read
+from progrpo_cli.reporting.reading.sources import read
 
 HF = {"backend": "hf", "dtype": "float32"}
 VLLM = {"backend": "vllm", "dtype": "bfloat16"}
@@ -31,7 +31,7 @@ def scored(seed=1, **changes):
 def built(runs, *, mixed=False, baseline="grpo"):
     """The frame, what was found and the main table: what a report says before anything is drawn."""
     found = read([str(runs)])
-    made = frame.build(found, mixed=mixed)
+    made = dataset.build(found, mixed=mixed)
     return made, found, main_table(made, found, ks=[1, 4], baseline=baseline)
 
 
@@ -122,6 +122,10 @@ def test_temperatures_are_rows_of_one_table_whatever_their_order(tmp_path, order
     assert "NOT measured alike" not in said
     told = [s for s in findings(made, main) if "pass@4" in s and "nothing is tested about methods" in s]
     assert len(told) == 3, "a sentence each temperature"
+    assert findings(made, main)[-1].startswith(
+        "How to read it: pass@1 is how often one answer is right, pass@4 how often"
+    )
+    assert how_to_read(["pass@1", "entropy"]) == []
 
 
 def test_ablations_are_within_one_sampling_and_the_plane_has_every_row(tmp_path):

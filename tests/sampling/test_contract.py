@@ -4,7 +4,7 @@ import pytest
 import torch
 from real_vllm import ENVIRONMENT, needs_vllm
 
-from progrpo_cli import policy
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch
 
 PROMPTS = ["3 5 7 12=24:", "1 2 3 4=9:", "10 11 12 12=99:"]

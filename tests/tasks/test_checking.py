@@ -7,7 +7,8 @@ from bubblewrap import require_bubblewrap
 
 from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge
-from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
+from progrpo_cli.tasks.code.program import Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.shapes import read_tests
 
 LIMITS = Limits(seconds=10.0, memory=256 << 20)

@@ -17,8 +17,8 @@ from progrpo_cli.tasks.code.checking import same_output
 from progrpo_cli.tasks.code.extraction import code_in
 from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.code.task import Code
+from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import CodeConfig
 
 
 @pytest.fixture(autouse=True, scope="module")

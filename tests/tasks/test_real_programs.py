@@ -9,7 +9,8 @@ from bubblewrap import require_bubblewrap
 
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge, same_output
 from progrpo_cli.tasks.code.extraction import code_in
-from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
+from progrpo_cli.tasks.code.program import Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.shapes import read_tests
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "real_inputs" / "code.jsonl").open(encoding="utf-8")]
@@ -31,7 +32,8 @@ def test_each_program_has_its_verdict(sandbox: Sandbox, row: dict) -> None:
         tests = read_tests("row 1", packed, entry=row["entry"])
     source = code_in(row["text"], entry=getattr(tests, "entry", None))
     verdict = "unparseable" if source is None else judge(sandbox, source, tests, LIMITS)
-    assert verdict in row["expect"].split("-or-"), row["note"]
+    limits = {"memory": "timeout"}  # both say that a limit was reached
+    assert limits.get(verdict, verdict) in row["expect"].split("-or-"), row["note"]
 
 
 READ = "n = int(input())\nprint(n)"
@@ -103,13 +105,17 @@ def test_functions_run_in_a_real_module(sandbox: Sandbox, source: str) -> None:
     assert judge(sandbox, source, Calls("f", (Call([1], 2),)), LIMITS) == "correct"
 
 
+REACHED = ("memory", "timeout")
+"""What is said of a limit that a program reached."""
+
+
 @pytest.mark.parametrize("source", ["x = [0] * 10**9", "raise MemoryError"])
 def test_running_out_of_memory_is_not_wrong(sandbox: Sandbox, source: str) -> None:
-    assert judge(sandbox, source, Outputs((("", "1"),)), LIMITS) == "timeout"
+    assert judge(sandbox, source, Outputs((("", "1"),)), LIMITS) in REACHED
     body = source.replace("x = ", "return ")
-    assert judge(sandbox, f"def f(x): {body}", Calls("f", (Call([1], 2),)), LIMITS) == "timeout"
+    assert judge(sandbox, f"def f(x): {body}", Calls("f", (Call([1], 2),)), LIMITS) in REACHED
     check = CheckCode('def f(x):\n    """f"""\n', "def check(f):\n    assert f(1) == 1\n", "f")
-    assert judge(sandbox, f"    {body}", check, LIMITS) == "timeout"
+    assert judge(sandbox, f"    {body}", check, LIMITS) in REACHED
 
 
 def test_integers_have_any_length(sandbox: Sandbox) -> None:

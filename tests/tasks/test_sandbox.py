@@ -15,7 +15,8 @@ from command_line import CommandLine
 
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge
-from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
+from progrpo_cli.tasks.code.program import Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
 
 SECRET = "hunter2-hunter2"
 LIMITS = Limits(seconds=2.0, memory=256 << 20)
@@ -184,10 +185,10 @@ def test_another_user_has_the_same_sandbox(tmp_path: Path) -> None:
 
 
 def test_without_bubblewrap_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from progrpo_cli.tasks.code import sandbox as module
+    from progrpo_cli.tasks.code import bubblewrap as module
 
     monkeypatch.setenv("PATH", "/nowhere")
-    module._what_is_wrong.cache_clear()
+    module.what_is_wrong.cache_clear()
     try:
         with pytest.raises(RequestError, match=r"apt-get install bubblewrap.*task\.sandbox=none") as caught:
             Sandbox("bubblewrap", "humaneval")
@@ -195,7 +196,7 @@ def test_without_bubblewrap_it_is_refused_in_one_line(monkeypatch: pytest.Monkey
         assert judge(Sandbox("none", "humaneval"), RIGHT, TESTS, LIMITS) == "correct"
         assert judge(Sandbox("none", "humaneval"), ATTACKS["infinite loop"], TESTS, LIMITS) == "timeout"
     finally:
-        module._what_is_wrong.cache_clear()
+        module.what_is_wrong.cache_clear()
 
 
 def test_the_command_refuses_before_it_loads_anything(progrpo: CommandLine) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.data import reward_functions, rollout_prompts

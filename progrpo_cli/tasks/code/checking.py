@@ -12,7 +12,8 @@ from typing import Any
 
 from progrpo_cli.tasks.base import Verdict
 from progrpo_cli.tasks.code import driver
-from progrpo_cli.tasks.code.sandbox import LimitReached, Limits, Sandbox
+from progrpo_cli.tasks.code.program import LimitReached, Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
 
 TOLERANCE = Decimal("1e-6")
 """Of floats, as the graders of APPS, TACO and DeepCoder have it; integers are exact."""
@@ -68,7 +69,7 @@ def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdic
             return _by_calls(sandbox, source, tests, limits)
         return _by_test_code(sandbox, source, tests, limits)
     except LimitReached as limit:
-        return "wrong" if limit.what == "output" else "timeout"
+        return "wrong" if limit.what == "output" else "memory" if limit.what == "memory" else "timeout"
 
 
 def _message(line: bytes | None) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.code.checking import CheckCode, Outputs, Tests, judge
 from progrpo_cli.tasks.code.extraction import code_in
-from progrpo_cli.tasks.code.sandbox import Limits, Sandbox
+from progrpo_cli.tasks.code.program import Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.shapes import read_tests
+from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
-from progrpo_cli.tasks.sections import CodeConfig
 
 
 class Code:

@@ -9,11 +9,11 @@ from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.answers import MAX_ANSWER, answer_in
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.config import MathsConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
 from progrpo_cli.tasks.extras import require
 from progrpo_cli.tasks.judging.pool import shared_pool
 from progrpo_cli.tasks.maths import guard, known, normal
-from progrpo_cli.tasks.sections import MathsConfig
 
 _CANNOT_BE_READ = "the reference answer cannot be read as mathematics, a word or a few"
 _TIMES = 3

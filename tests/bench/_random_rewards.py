@@ -1,0 +1,22 @@
+"""progrpo's command line with a fair coin in the judge's place: a control of lab_controls.py."""
+
+import random
+from typing import Any
+
+from progrpo_cli.training import run
+
+
+def _coins(config: Any, *_: Any) -> list[Any]:
+    rng = random.Random(f"coins-{config.seed}")
+
+    def correctness(completions: list[Any], **_: Any) -> list[float]:
+        return [float(rng.random() < 0.5) for _ in completions]
+
+    return [correctness]
+
+
+if __name__ == "__main__":
+    from progrpo_cli import main
+
+    run.reward_functions = _coins
+    main.run()
