@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from progrpo_cli.section import Mark, Natural, Positive, PositiveFloat, Section
+from progrpo_cli.section import Mark, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
 
 if TYPE_CHECKING:
     from progrpo_cli.tasks.base import Task
@@ -166,15 +166,22 @@ class MathsConfig(DatasetConfig):
     """Mathematics by exact answer (the extra `tasks`)."""
 
     judged_in: ClassVar[tuple[str, ...]] = (
+        "progrpo_cli.tasks.answers",
         "progrpo_cli.tasks.maths.task",
         "progrpo_cli.tasks.maths.guard",
+        "progrpo_cli.tasks.maths.normal",
+        "progrpo_cli.tasks.maths.known",
+        "progrpo_cli.tasks.maths.numbers",
         "progrpo_cli.tasks.maths.judge",
         "progrpo_cli.tasks.judging.pool",
         "progrpo_cli.tasks.judging.worker",
     )
+    judge_version_of_code: ClassVar[int] = 2  # 1 compared numbers absolutely and read fewer ways of writing an answer
 
     kind: Literal["maths"]
     fields: AnswerFieldsConfig
+    relative_tolerance: Annotated[NonNegativeFloat, Mark.DECIDES_VERDICTS] = 0.0
+    """Numbers so close to the reference, relative to it, are right; for benchmarks whose authors grade so."""
 
     def make_task(self) -> Task:
         from progrpo_cli.tasks.maths.task import Maths
@@ -197,6 +204,7 @@ class CodeConfig(DatasetConfig):
 
     judged_in: ClassVar[tuple[str, ...]] = (
         "progrpo_cli.tasks.code.task",
+        "progrpo_cli.tasks.code.extraction",
         "progrpo_cli.tasks.code.checking",
         "progrpo_cli.tasks.code.driver",
         "progrpo_cli.tasks.code.shapes",
@@ -204,6 +212,9 @@ class CodeConfig(DatasetConfig):
         "progrpo_cli.tasks.code.program",
         "progrpo_cli.tasks.code.bubblewrap",
         "progrpo_cli.tasks.code.system_calls",
+    )
+    judge_version_of_code: ClassVar[int] = (
+        2  # 1 took the last block whatever it was, and ran programs outside of a module
     )
 
     kind: Literal["code"]
@@ -213,7 +224,9 @@ class CodeConfig(DatasetConfig):
     sandbox: Annotated[Literal["bubblewrap", "none"], Mark.UNHASHED, Mark.UNMEASURED]
     """none: code that a policy wrote runs unprotected, with limits on time and memory only."""
     seconds: Annotated[PositiveFloat, Mark.DECIDES_VERDICTS]
-    """Wall-clock limit: of all tests by calls together, of each run of a program."""
+    """Wall-clock limit: of each call and each run of a program; of a benchmark's own test code as a whole."""
+    seconds_in_all: Annotated[PositiveFloat, Mark.DECIDES_VERDICTS] = 120.0
+    """Wall-clock limit of all tests of one program."""
     memory_mb: Annotated[Positive, Mark.DECIDES_VERDICTS]
 
     def make_task(self) -> Task:
@@ -238,7 +251,8 @@ class ChoiceFieldsConfig(AnswerFieldsConfig):
 class ChoiceConfig(DatasetConfig):
     """Multiple choice."""
 
-    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.choice", "progrpo_cli.tasks.maths.guard")
+    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.choice", "progrpo_cli.tasks.answers")
+    judge_version_of_code: ClassVar[int] = 2  # 1 took `B because ...` for no answer
 
     kind: Literal["choice"]
     fields: ChoiceFieldsConfig
@@ -259,7 +273,8 @@ class OwnFieldsConfig(FieldsConfig):
 class OwnConfig(DatasetConfig):
     """A user's own problems, with exact answers or a verdict function."""
 
-    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.own",)
+    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.own", "progrpo_cli.tasks.answers")
+    judge_version_of_code: ClassVar[int] = 2  # 1 read no braces within a box, no tags and no statements
 
     kind: Literal["own"]
     fields: OwnFieldsConfig

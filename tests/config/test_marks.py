@@ -43,7 +43,8 @@ def test_what_leaves_validation_scores_what_they_are(kind: str) -> None:
 
 def test_what_decides_verdicts() -> None:
     decides = {kind: section.marked(Mark.DECIDES_VERDICTS) for kind, section in KINDS.items()}
-    assert decides.pop("code") == ["tests", "seconds", "memory_mb"]
+    assert decides.pop("code") == ["tests", "seconds", "seconds_in_all", "memory_mb"]
+    assert decides.pop("maths") == ["relative_tolerance"]
     assert decides.pop("own") == ["verdict"]
     assert not any(decides.values())
 

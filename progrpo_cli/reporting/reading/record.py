@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from progrpo_cli.methods.registry import curves_of_earlier
 from progrpo_cli.records.budget import Budget, budget_of
-from progrpo_cli.tracking.tracked_run import STEPS_BELOW, TrackedRun
+from progrpo_cli.tracking.tracked_run import SCORES, STEPS_BELOW, TrackedRun
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -45,10 +45,6 @@ def method_of_curve(name: str) -> str | None:
     """The first part of the name of a curve that a method declared; None: every run has it."""
     match = _OF_A_METHOD.fullmatch(name)
     return None if match is None else match[1]
-
-
-SCORES = "scores/"
-"""Prefix of the summary keys under which trackers keep a whole ``scores.json`` as text."""
 
 
 @dataclass(frozen=True)
