@@ -1,7 +1,4 @@
-"""The section ``task`` of a configuration: one class a kind of task. What a kind does is in its own package.
-
-What a kind needs is imported only when a task of that kind is made.
-"""
+"""The section ``task`` of a configuration: one class a kind of task. What a kind does is in its own package."""
 
 from __future__ import annotations
 
@@ -18,15 +15,13 @@ if TYPE_CHECKING:
 class TaskConfig(Section):
     """What every task has: a name, a limit on completions, and how many problems of each split are used.
 
-    A kind of task is a subclass that says ``kind: Literal["..."]`` and :meth:`make_task`.
+    A kind of task of another package is a subclass with ``kind: Literal["..."]`` and :meth:`make_task`.
     """
 
     canonical_forms: ClassVar[bool] = False
     """Whether solutions have canonical forms, as the task's class says: ``distinct_correct`` is measured only then."""
     judge_version_of_code: ClassVar[int] = 1
     """Of the kind; raised with every change after which the same completion may get another verdict (docs/tasks.md)."""
-    judged_in: ClassVar[tuple[str, ...]] = ()
-    """The modules that decide a verdict, by import path: a run's manifest has the digests of their sources."""
 
     kind: str
     """Which implementation reads the rest; several tasks (files in `experiments/task/`) share one."""
@@ -46,16 +41,12 @@ class TaskConfig(Section):
         return self.name
 
     def make_task(self) -> Task:
-        """The task that the configuration describes.
+        """The task, of a kind that another package brings; ours are made in ``tasks/registry.py``.
 
         Raises:
             RequestError: what the task needs (an extra, a tool) is missing.
         """
         raise NotImplementedError(f"{type(self).__name__} has to say how its task is made")
-
-    def judge_modules(self) -> list[str]:
-        """The modules that decide the verdicts of this task: those of the kind, or the one that defines it."""
-        return list(self.judged_in or (type(self).__module__,))
 
 
 class CountdownConfig(TaskConfig):
@@ -63,35 +54,15 @@ class CountdownConfig(TaskConfig):
 
     canonical_forms: ClassVar[bool] = True
     judge_version_of_code: ClassVar[int] = 2  # 1 did not read answers in steps
-    judged_in: ClassVar[tuple[str, ...]] = (
-        "progrpo_cli.tasks.countdown.task",
-        "progrpo_cli.tasks.countdown.expression",
-    )
 
     kind: Literal["countdown"] = "countdown"
     name: Literal["countdown"]
     prompt: Literal["plain", "chat"]
     """`plain` text that the policy continues, or a question through the tokenizer's `chat` template."""
 
-    def make_task(self) -> Task:
-        from progrpo_cli.tasks.countdown.task import Countdown
-
-        return Countdown(
-            chat=self.prompt == "chat",
-            max_new_tokens=self.max_new_tokens,
-            limits={"rl": self.rl_problems, "validation": self.validation_problems, "test": self.test_problems},
-        )
-
 
 class ReasoningGymConfig(TaskConfig):
     """Any generator of reasoning-gym (the extra `tasks`)."""
-
-    judged_in: ClassVar[tuple[str, ...]] = (
-        "progrpo_cli.tasks.reasoning_gym.task",
-        "progrpo_cli.tasks.reasoning_gym.judge",
-        "progrpo_cli.tasks.judging.pool",
-        "progrpo_cli.tasks.judging.worker",
-    )
 
     kind: Literal["reasoning_gym"]
     name: Literal["reasoning_gym"]
@@ -109,11 +80,6 @@ class ReasoningGymConfig(TaskConfig):
     @property
     def label(self) -> str:
         return f"{self.name}-{self.generator}"
-
-    def make_task(self) -> Task:
-        from progrpo_cli.tasks.reasoning_gym.task import ReasoningGym
-
-        return ReasoningGym(self)
 
 
 class SharesConfig(Section):
@@ -165,28 +131,12 @@ class DatasetConfig(TaskConfig):
 class MathsConfig(DatasetConfig):
     """Mathematics by exact answer (the extra `tasks`)."""
 
-    judged_in: ClassVar[tuple[str, ...]] = (
-        "progrpo_cli.tasks.answers",
-        "progrpo_cli.tasks.maths.task",
-        "progrpo_cli.tasks.maths.guard",
-        "progrpo_cli.tasks.maths.normal",
-        "progrpo_cli.tasks.maths.known",
-        "progrpo_cli.tasks.maths.numbers",
-        "progrpo_cli.tasks.maths.judge",
-        "progrpo_cli.tasks.judging.pool",
-        "progrpo_cli.tasks.judging.worker",
-    )
     judge_version_of_code: ClassVar[int] = 2  # 1 compared numbers absolutely and read fewer ways of writing an answer
 
     kind: Literal["maths"]
     fields: AnswerFieldsConfig
     relative_tolerance: Annotated[NonNegativeFloat, Mark.DECIDES_VERDICTS] = 0.0
     """Numbers so close to the reference, relative to it, are right; for benchmarks whose authors grade so."""
-
-    def make_task(self) -> Task:
-        from progrpo_cli.tasks.maths.task import Maths
-
-        return Maths(self)
 
 
 class CodeFieldsConfig(FieldsConfig):
@@ -202,17 +152,6 @@ class CodeFieldsConfig(FieldsConfig):
 class CodeConfig(DatasetConfig):
     """Python programs by unit tests, in a sandbox."""
 
-    judged_in: ClassVar[tuple[str, ...]] = (
-        "progrpo_cli.tasks.code.task",
-        "progrpo_cli.tasks.code.extraction",
-        "progrpo_cli.tasks.code.checking",
-        "progrpo_cli.tasks.code.driver",
-        "progrpo_cli.tasks.code.shapes",
-        "progrpo_cli.tasks.code.sandbox",
-        "progrpo_cli.tasks.code.program",
-        "progrpo_cli.tasks.code.bubblewrap",
-        "progrpo_cli.tasks.code.system_calls",
-    )
     judge_version_of_code: ClassVar[int] = (
         2  # 1 took the last block whatever it was, and ran programs outside of a module
     )
@@ -228,11 +167,6 @@ class CodeConfig(DatasetConfig):
     seconds_in_all: Annotated[PositiveFloat, Mark.DECIDES_VERDICTS] = 120.0
     """Wall-clock limit of all tests of one program."""
     memory_mb: Annotated[Positive, Mark.DECIDES_VERDICTS]
-
-    def make_task(self) -> Task:
-        from progrpo_cli.tasks.code.task import Code
-
-        return Code(self)
 
 
 class ChoiceFieldsConfig(AnswerFieldsConfig):
@@ -251,16 +185,10 @@ class ChoiceFieldsConfig(AnswerFieldsConfig):
 class ChoiceConfig(DatasetConfig):
     """Multiple choice."""
 
-    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.choice", "progrpo_cli.tasks.answers")
     judge_version_of_code: ClassVar[int] = 2  # 1 took `B because ...` for no answer
 
     kind: Literal["choice"]
     fields: ChoiceFieldsConfig
-
-    def make_task(self) -> Task:
-        from progrpo_cli.tasks.choice import Choice
-
-        return Choice(self)
 
 
 class OwnFieldsConfig(FieldsConfig):
@@ -273,7 +201,6 @@ class OwnFieldsConfig(FieldsConfig):
 class OwnConfig(DatasetConfig):
     """A user's own problems, with exact answers or a verdict function."""
 
-    judged_in: ClassVar[tuple[str, ...]] = ("progrpo_cli.tasks.own", "progrpo_cli.tasks.answers")
     judge_version_of_code: ClassVar[int] = 2  # 1 read no braces within a box, no tags and no statements
 
     kind: Literal["own"]
@@ -287,25 +214,6 @@ class OwnConfig(DatasetConfig):
             raise ValueError("either fields.answer or verdict has to be given")
         return self
 
-    def make_task(self) -> Task:
-        from progrpo_cli.tasks.own import Own
-
-        return Own(self)
-
-    def judge_modules(self) -> list[str]:
-        """With those of the verdict function, which is imported.
-
-        Raises:
-            RequestError: the verdict function cannot be imported.
-        """
-        modules = super().judge_modules()
-        if self.verdict is not None:
-            from progrpo_cli.tasks.own import verdict_function
-
-            function = verdict_function(self.verdict)
-            modules += [self.verdict.partition(":")[0], function.__module__]  # it may be another's, taken in by name
-        return modules
-
 
 KINDS: dict[str, type[TaskConfig]] = {
     "choice": ChoiceConfig,
@@ -315,7 +223,6 @@ KINDS: dict[str, type[TaskConfig]] = {
     "own": OwnConfig,
     "reasoning_gym": ReasoningGymConfig,
 }
-
 """The kinds that this package ships."""
 
 

@@ -1,13 +1,55 @@
-"""Finding a kind of task by its name, and making a task."""
+"""From a task's configuration to the task. What a kind needs is imported only for a task of that kind."""
 
 from __future__ import annotations
 
 from progrpo_cli.catalogue import Catalogue
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.config import KINDS, TaskConfig
+from progrpo_cli.tasks.config import (
+    KINDS,
+    ChoiceConfig,
+    CodeConfig,
+    CountdownConfig,
+    MathsConfig,
+    OwnConfig,
+    ReasoningGymConfig,
+    TaskConfig,
+)
 
 KINDS_OF_TASKS = Catalogue("kind of task", "progrpo.tasks", TaskConfig, "kind", lambda: KINDS)
-"""All kinds by the name in ``task.kind``."""
+"""All kinds by the name in ``task.kind``: ours, and those that other installed packages bring."""
+_HERE = "progrpo_cli.tasks"
+JUDGES = {
+    "choice": ("choice", "answers"),
+    "code": (
+        *("code.task", "code.extraction", "code.checking", "code.driver", "code.shapes"),
+        *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls"),
+    ),
+    "countdown": ("countdown.task", "countdown.expression"),
+    "maths": (
+        *("answers", "maths.task", "maths.guard", "maths.normal", "maths.known", "maths.numbers", "maths.judge"),
+        *("judging.pool", "judging.worker"),
+    ),
+    "own": ("own", "answers"),
+    "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", "judging.pool", "judging.worker"),
+}
+"""For each kind of task the modules of this package that decide a verdict."""
+
+
+def judge_modules(config: TaskConfig) -> list[str]:
+    """The modules that decide the verdicts of a task, that of a user's own verdict function included.
+
+    Raises:
+        RequestError: the verdict function cannot be imported.
+    """
+    if config.kind not in JUDGES:
+        return [type(config).__module__]
+    modules = [f"{_HERE}.{name}" for name in JUDGES[config.kind]]
+    if isinstance(config, OwnConfig) and config.verdict is not None:
+        from progrpo_cli.tasks.own import verdict_function
+
+        function = verdict_function(config.verdict)
+        modules += [config.verdict.partition(":")[0], function.__module__]  # it may be another's, taken in by name
+    return modules
 
 
 def make_task(config: TaskConfig) -> Task:
@@ -16,4 +58,37 @@ def make_task(config: TaskConfig) -> Task:
     Raises:
         RequestError: what the task needs (an extra, a tool) is missing.
     """
+    match config:
+        case ChoiceConfig():
+            from progrpo_cli.tasks.choice import Choice
+
+            return Choice(config)
+        case CodeConfig():
+            from progrpo_cli.tasks.code.task import Code
+
+            return Code(config)
+        case CountdownConfig():
+            from progrpo_cli.tasks.countdown.task import Countdown
+
+            return Countdown(
+                chat=config.prompt == "chat",
+                max_new_tokens=config.max_new_tokens,
+                limits={
+                    "rl": config.rl_problems,
+                    "validation": config.validation_problems,
+                    "test": config.test_problems,
+                },
+            )
+        case MathsConfig():
+            from progrpo_cli.tasks.maths.task import Maths
+
+            return Maths(config)
+        case OwnConfig():
+            from progrpo_cli.tasks.own import Own
+
+            return Own(config)
+        case ReasoningGymConfig():
+            from progrpo_cli.tasks.reasoning_gym.task import ReasoningGym
+
+            return ReasoningGym(config)
     return config.make_task()

@@ -20,6 +20,7 @@ from progrpo_cli.policies import policy
 from progrpo_cli.records.provenance import now, source_digests
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.vllm_setup import require_generation
+from progrpo_cli.tasks.registry import judge_modules
 from progrpo_cli.tracking.wandb_run import wandb_mode
 from progrpo_cli.training.batches import micro_batches
 
@@ -122,7 +123,7 @@ def train_locked(
     with run.nothing_left_of_a_wrong_request():
         sources = {
             "method": source_digests(method_modules(config.method)),
-            "judge": source_digests(config.task.judge_modules()),
+            "judge": source_digests(judge_modules(config.task)),
         }
         if not run.exists:
             run.start(config, model=config.model.path, study=study, sources=sources)

@@ -13,7 +13,7 @@ from progrpo_cli.methods.registry import method_classes, method_modules
 from progrpo_cli.records import provenance
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.config import KINDS
-from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.tasks.registry import JUDGES, judge_modules, make_task
 from progrpo_cli.training.launch import _note_other_sources
 
 
@@ -71,13 +71,13 @@ def test_the_digest_of_a_method_is_of_its_own_file_and_what_it_inherits_from() -
 
 
 def test_every_kind_of_task_says_what_judges() -> None:
-    assert all(section.judged_in for section in KINDS.values())
+    assert set(JUDGES) == set(KINDS)
     for kind in KINDS:
         config = KINDS[kind].model_construct(kind=kind, verdict=None)
-        digests = provenance.source_digests(config.judge_modules())
+        digests = provenance.source_digests(judge_modules(config))
         assert all(digests["modules"].values()), digests
     task = make_task(compose().task)
-    assert type(task).__module__ in compose().task.judge_modules()
+    assert type(task).__module__ in judge_modules(compose().task)
 
 
 def test_a_users_verdict_function_is_part_of_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,14 +87,14 @@ def test_a_users_verdict_function_is_part_of_the_judge(tmp_path: Path, monkeypat
     (tmp_path / "judge_of_mine.py").write_text("from helpers_of_mine import judge\n")
     own = ["task=own", "task.dataset=x.jsonl", "model.path=progrpo/lab-base"]
     config = compose([*own, "task.verdict=judge_of_mine:judge"])
-    before = provenance.source_digests(config.task.judge_modules())
+    before = provenance.source_digests(judge_modules(config.task))
     assert set(before["modules"]) == {"progrpo_cli.tasks.own", "judge_of_mine", "helpers_of_mine"}
     source = (tmp_path / "helpers_of_mine.py").read_bytes()
     assert before["modules"]["helpers_of_mine"] == hashlib.sha256(source).hexdigest()
     (tmp_path / "helpers_of_mine.py").write_text("def judge(problem, text):\n    return False\n")
-    assert provenance.source_digests(config.task.judge_modules())["sha256"] != before["sha256"]
+    assert provenance.source_digests(judge_modules(config.task))["sha256"] != before["sha256"]
     with pytest.raises(RequestError, match="no function 'jugde'"):
-        compose([*own, "task.verdict=judge_of_mine:jugde"]).task.judge_modules()
+        judge_modules(compose([*own, "task.verdict=judge_of_mine:jugde"]).task)
 
 
 def test_a_run_that_goes_on_with_other_code_says_so(
