@@ -78,7 +78,7 @@ def resolve(target: str) -> Source:
         return Source(target.rstrip("/"), target)
     if path.exists():
         raise RequestError(f"{target} is a file; a run directory, a model directory or a hub name is needed")
-    if path.parent != Path() and (path.parent.is_dir() or path.parts[0] in LOCAL):
+    if target != path.name and (path.parent.is_dir() or path.parts[0] in LOCAL):
         beside = [str(other) for other in path.parent.glob("*") if other.is_dir()]
         raise RequestError(f"there is no directory {target}{nearest(target, beside) if beside else ''}")
     if not _HUB_NAME.fullmatch(target):

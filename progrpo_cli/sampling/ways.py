@@ -1,8 +1,8 @@
 """Which way of drawing is right for a model: our own loop, ``generate``, or none.
 
-The loop (:mod:`progrpo_cli.sampling.decoding`) keeps some rows of a cache and leaves others out. For models with a state
-of their own, recurrent and hybrid ones, that is wrong or impossible. So each model is asked once, with a few tokens: what
-was drawn must have the probabilities of a full pass over the same tokens, with padded prompts and rows that leave.
+The loop (:mod:`progrpo_cli.sampling.decoding`) keeps some rows of a cache and leaves others out. For models with a
+state of their own, that is wrong or impossible. So each model is asked once, with a few tokens:
+what was drawn must have the probabilities of a full pass over the same tokens, with padded prompts and rows that leave.
 """
 
 from __future__ import annotations
