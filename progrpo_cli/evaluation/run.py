@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -21,6 +21,8 @@ from progrpo_cli.evaluation.scores import score
 from progrpo_cli.evaluation.scores_file import Scores, first_error
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.records import files
+from progrpo_cli.records.layout import SAMPLES, SCORES
+from progrpo_cli.records.lines import SampleLine
 from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
@@ -41,7 +43,7 @@ class Evaluation:
     @property
     def samples(self) -> Path:
         """Every sample, a line each."""
-        return self.directory / "samples.jsonl"
+        return self.directory / SAMPLES
 
 
 @heavy.seldom_collected()
@@ -81,12 +83,12 @@ def evaluate(
     is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        samples = _complete(directory / "samples.jsonl", task, problems, settings, make_sampler, title)
+        samples = _complete(directory / SAMPLES, task, problems, settings, make_sampler, title)
     except RequestError:
         if is_new:  # nothing was drawn: a request that is refused leaves nothing behind
             shutil.rmtree(directory)
         raise
-    scores_path = directory / "scores.json"
+    scores_path = directory / SCORES
     if scores_path.exists():
         ks = [*ks, *_ks_of_before(scores_path)]
     key = settings.key(problems, chat=task.chat)
@@ -139,7 +141,7 @@ def _complete(
     settings: EvalSettings,
     make_sampler: Callable[[Task], Sampler],
     title: str,
-) -> list[dict[str, Any]]:
+) -> list[SampleLine]:
     """Read the samples that are there, draw those that are missing, return all.
 
     Samples come in batches of fixed composition, each with a seed of its own: a batch that a crash cut short is drawn
@@ -149,7 +151,7 @@ def _complete(
     by_length = sorted(problems, key=lambda problem: len(problem.prompt))
     wanted = [(problem, index) for problem in by_length for index in range(settings.n)]
     try:
-        present = files.read_lines(path)
+        present = cast(list[SampleLine], files.read_lines(path))
     except ValueError as error:
         raise RequestError(f"{error}; --fresh samples again") from error
     held = {
@@ -185,7 +187,7 @@ def _complete(
 
 
 def _check_that_problems_are_the_same(
-    path: Path, present: Sequence[dict[str, Any]], wanted: Sequence[tuple[Problem, int]], problems: Mapping[str, Any]
+    path: Path, present: Sequence[SampleLine], wanted: Sequence[tuple[Problem, int]], problems: Mapping[str, Any]
 ) -> None:
     """Keep beside the samples of what they are and who judged them; others are not gone on with.
 
@@ -214,7 +216,7 @@ def _check_that_problems_are_the_same(
         raise RequestError(f"{path} holds samples of other problems than the task has now; --fresh samples again")
 
 
-def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sample]) -> list[dict[str, Any]]:
+def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sample]) -> list[SampleLine]:
     """The lines of ``samples.jsonl``."""
     attempts = [
         Attempt(problem, sample.text, sample.finished) for (problem, _), sample in zip(batch, drawn, strict=True)
@@ -234,7 +236,7 @@ def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sa
     ]
 
 
-def _of_the_likeliest(sample: Sample) -> dict[str, float | None]:
+def _of_the_likeliest(sample: Sample) -> SampleLine:
     if sample.entropy_topk is None:
         return {}
     return {

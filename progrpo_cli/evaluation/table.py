@@ -18,6 +18,7 @@ from progrpo_cli.evaluation.scores_file import (
     first_error,
     unsaid_in_words,
 )
+from progrpo_cli.records.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +60,7 @@ def base_beside(scores: Scores, base_run: Path) -> tuple[Scores | None, str]:
     Returns:
         It or None, and then in words how the base was evaluated instead, the nearest; empty if it was not.
     """
-    every = [each for path in sorted(base_run.glob("eval/*/scores.json")) if (each := _read(path)) is not None]
+    every = [each for path in RunDirectory(base_run).scores_files() if (each := _read(path)) is not None]
     alike = [each for each in every if each.key.comparable(scores.key)]
     if alike:
         return max(alike, key=lambda each: (each.n == scores.n, each.n, each.scored_at)), ""

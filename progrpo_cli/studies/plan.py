@@ -23,6 +23,7 @@ from progrpo_cli.config.values import flatten
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
+from progrpo_cli.records.layout import STUDY
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.space import Space, parse_space
@@ -198,7 +199,7 @@ class Plan:
 
     @property
     def _file(self) -> Path:
-        return self.directory / "study.yaml"
+        return self.directory / STUDY
 
     @property
     def is_frozen(self) -> bool:
@@ -247,7 +248,7 @@ def load_plan(directory: Path) -> Plan:
     Raises:
         RequestError: there is no study in the directory, or its file is damaged or of an earlier version.
     """
-    path = directory / "study.yaml"
+    path = directory / STUDY
     if not path.is_file():
         raise RequestError(f"{directory} is not a study directory: no study.yaml")
     return thawed(plain_yaml.read(path), directory)
@@ -257,9 +258,9 @@ def thawed(held: Any, directory: Path) -> Plan:
     """The plan from the content of ``study.yaml``."""
     if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
         raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
-    plain_yaml.refuse_what_is_not_data(held, str(directory / "study.yaml"))
+    plain_yaml.refuse_what_is_not_data(held, str(directory / STUDY))
     bases = tuple(Base(base["choices"], base["config"]) for base in held["bases"])
-    return Plan(directory, parse_space(held["space"], str(directory / "study.yaml")), bases, held["storage"])
+    return Plan(directory, parse_space(held["space"], str(directory / STUDY)), bases, held["storage"])
 
 
 def _set(section: dict[str, Any], parts: list[str], value: Value) -> None:

@@ -17,7 +17,8 @@ import yaml
 
 from progrpo_cli.records.budget import Budget
 from progrpo_cli.records.files import read_lines
-from progrpo_cli.records.rundir import RunDirectory, identity_of
+from progrpo_cli.records.identity import identity_of
+from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.reporting.reading.parallel import Helper
 from progrpo_cli.reporting.reading.record import (
     CURVES,
@@ -67,10 +68,7 @@ def _read(run: RunDirectory) -> RunRecord:
         name=run.name,
         group=manifest["study"],
         config={**config, "progrpo": identity_of(manifest, run.name)},
-        scores={
-            scores.parent.name: scores.read_text(encoding="utf-8")
-            for scores in sorted(run.path.glob("eval/*/scores.json"))
-        },
+        scores={scores.parent.name: scores.read_text(encoding="utf-8") for scores in run.scores_files()},
         curves=read_curves(run.metrics_path, curve_names(config)),
         status=run.status() if manifest["status"] == "running" else manifest["status"],
         started=datetime.fromisoformat(manifest["started_at"]).timestamp(),
