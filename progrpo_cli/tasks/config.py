@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from progrpo_cli.section import Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+
+
+def _asks(template: str) -> str:
+    if "{question}" not in template:
+        raise ValueError("{question} is missing: every prompt would be the same text")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_asks)]
 
 
 class TaskConfig(Section):
@@ -61,7 +70,7 @@ class ReasoningGymConfig(TaskConfig):
     generator_seed: Natural
     chat: bool
     """Ask through the tokenizer's chat template."""
-    template: str
+    template: Template
     """The prompt; `{question}` is the problem."""
     rl_problems: Positive
     validation_problems: Positive
@@ -114,7 +123,7 @@ class DatasetConfig(TaskConfig):
     shares: SharesConfig
     chat: bool
     """Ask through the tokenizer's chat template."""
-    template: str
+    template: Template
     """The prompt; `{question}` is the problem."""
 
 
