@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -54,9 +55,11 @@ def compose(overrides: Sequence[str] = (), experiment: str | None = None, *, con
                     raise RequestError(f"{of_arm[0].lstrip('+')!r}: {method.name} has no ARM; these take it: {takers}")
                 everything = ["++method.arm={}", *everything]
             composed = hydra_compose("config", overrides=everything)
-        resolved = OmegaConf.to_container(composed, resolve=False)
+        resolved: Any = OmegaConf.to_container(composed, resolve=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(f"configuration: {_one_line(error)}") from error
+    if any(key == "task.template" for _, key in checked) and isinstance(resolved["task"].get("template"), str):
+        resolved["task"]["template"] = _unescaped(resolved["task"]["template"])
     refuse_what_is_not_data(resolved, "configuration")  # however an override was quoted: nothing is resolved
     config = validate(resolved)
     versions.refuse_set(resolved, config)
@@ -150,7 +153,9 @@ def _checked(override: str, config_dir: Path | None) -> tuple[str, str]:
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
-        raise RequestError(f"{override!r} is not KEY=VALUE: {_one_line(error)}") from error
+        key, _, value = override.partition("=")
+        hint = "" if value.isascii() else f"; quote what is not ASCII: '{key}=\"{value}\"'"
+        raise RequestError(f"{override!r} is not KEY=VALUE: {_one_line(error)}{hint}") from error
     key = parsed.key_or_group
     if parsed.package is not None:
         raise RequestError(f"{override!r}: packages (`@`) are not taken from the command line")
@@ -164,7 +169,15 @@ def _checked(override: str, config_dir: Path | None) -> tuple[str, str]:
         return f"{key}={value}", key
     if key in ("method.name", "task.kind"):
         raise RequestError(f"{override!r}: a {key.split('.')[0]} is chosen with {key.split('.')[0]}=NAME")
-    if key not in (valid := keys()) and not (config_dir is not None and key.startswith(("method.", "task."))):
+    valid = keys()
+    below = [name for name in valid if name.startswith(f"{key}.")]
+    given: Any = parsed.value()
+    if below and isinstance(given, dict):  # a section as a whole: `train.rewards={format: 0.1}`
+        for name in (f"{key}.{part}" for part in given):
+            if not any(known == name or known.startswith(f"{name}.") for known in below):
+                raise RequestError(f"unknown key {name!r}{nearest(name, below)}")
+        return f"++{override.lstrip('+')}", key
+    if key not in valid and not (config_dir is not None and key.startswith(("method.", "task."))):
         raise RequestError(f"unknown key {key!r}{nearest(key, [*valid, *GROUPS])}")
     return f"++{override.lstrip('+')}", key
 
@@ -172,6 +185,11 @@ def _checked(override: str, config_dir: Path | None) -> tuple[str, str]:
 def _quoted(text: str) -> str:
     """As Hydra's grammar takes any text."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _unescaped(template: str) -> str:
+    r"""What a shell hands over: ``\n`` is the end of a line, and two backslashes are one, as the docs show it."""
+    return re.sub(r"\\(\\|n)", lambda escaped: "\n" if escaped[1] == "n" else "\\", template)
 
 
 def _one_line(error: Exception) -> str:

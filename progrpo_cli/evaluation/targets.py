@@ -69,7 +69,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
         _refuse_code_of(target, request)
         with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
-    config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location)}"]))
+    config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"]))
     run = RunDirectory(directory_of(target))
     with run.lock(), run.nothing_left_of_a_wrong_request():
         if not run.exists:

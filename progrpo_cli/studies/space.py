@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -158,8 +159,22 @@ def changed(space: Space, name: str, changes: Mapping[str, Any]) -> Space:
     return parse_space({**space.model_dump(mode="json"), **changes}, name)
 
 
+def _with_numbers(value: Any) -> Any:
+    """``1e-6`` is a number: YAML 1.1 wants a point in it and takes it for a text."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(part) for part in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+_EXPONENT = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d{1,3}")
+
+
 def parse_space(content: Any, name: str) -> Space:
     """Check the content of a space's file; ``name`` is for the message."""
+    if isinstance(content, dict) and isinstance(content.get("parameters"), dict):
+        content = {**content, "parameters": _with_numbers(content["parameters"])}
     try:
         return Space.model_validate(content)
     except ValidationError as error:

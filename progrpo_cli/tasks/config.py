@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from progrpo_cli.section import Mark, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
 
 if TYPE_CHECKING:
     from progrpo_cli.tasks.base import Task
+
+
+def _asks(template: str) -> str:
+    if "{question}" not in template:
+        raise ValueError("{question} is missing: every prompt would be the same text")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_asks)]
 
 
 class TaskConfig(Section):
@@ -71,7 +80,7 @@ class ReasoningGymConfig(TaskConfig):
     generator_seed: Natural
     chat: bool
     """Ask through the tokenizer's chat template."""
-    template: str
+    template: Template
     """The prompt; `{question}` is the problem."""
     rl_problems: Annotated[Positive, Mark.UNMEASURED]
     validation_problems: Positive
@@ -124,7 +133,7 @@ class DatasetConfig(TaskConfig):
     shares: SharesConfig
     chat: bool
     """Ask through the tokenizer's chat template."""
-    template: str
+    template: Template
     """The prompt; `{question}` is the problem."""
 
 
