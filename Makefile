@@ -88,7 +88,6 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(RUN) mypy
-	$(RUN) mypy --config-file tests/mypy.ini tests
 
 # That no room imports one above it (docs/design.md).
 rooms: $(VENV)/.installed-dev
