@@ -182,14 +182,14 @@ def _checked(override: str, config_dir: Path | None) -> tuple[str, str]:
     return f"++{override.lstrip('+')}", key
 
 
-def _quoted(text: str) -> str:
-    """As Hydra's grammar takes any text."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _unescaped(template: str) -> str:
     r"""What a shell hands over: ``\n`` is the end of a line, and two backslashes are one, as the docs show it."""
     return re.sub(r"\\(\\|n)", lambda escaped: "\n" if escaped[1] == "n" else "\\", template)
+
+
+def _quoted(text: str) -> str:
+    """As Hydra's grammar takes any text."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _one_line(error: Exception) -> str:
