@@ -70,7 +70,7 @@ CASES = [
 ]
 
 
-SLOW = ("torch", "transformers", "trl", "vllm", "scipy", "matplotlib")
+SLOW = ("torch", "transformers", "trl", "vllm")
 """What takes seconds to import."""
 WITNESS = f"""
 import atexit, os, sys
