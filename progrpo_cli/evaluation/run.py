@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -79,8 +80,14 @@ def evaluate(
     if trained_on and settings.split != "rl":
         seen = count_seen(problems, settings.task, trained_on, split=settings.split)
     directory = root / settings.directory_name()
+    is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    samples = _complete(directory / SAMPLES, task, problems, settings, make_sampler, title)
+    try:
+        samples = _complete(directory / SAMPLES, task, problems, settings, make_sampler, title)
+    except RequestError:
+        if is_new:  # nothing was drawn: a request that is refused leaves nothing behind
+            shutil.rmtree(directory)
+        raise
     scores_path = directory / SCORES
     if scores_path.exists():
         ks = [*ks, *_ks_of_before(scores_path)]

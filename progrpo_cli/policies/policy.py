@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.config import paths
-from progrpo_cli.errors import RequestError
+from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.policies import smollm2
 from progrpo_cli.records.layout import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+LOCAL = ("runs", "policy", "checkpoints", ".", "..", "/")
+"""What a path of ours begins with: no owner on the hub."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -77,6 +79,9 @@ def resolve(target: str) -> Source:
         return Source(target.rstrip("/"), target)
     if path.exists():
         raise RequestError(f"{target} is a file; a run directory, a model directory or a hub name is needed")
+    if target != path.name and (path.parent.is_dir() or path.parts[0] in LOCAL):
+        beside = [str(other) for other in path.parent.glob("*") if other.is_dir()]
+        raise RequestError(f"there is no directory {target}{nearest(target, beside) if beside else ''}")
     if not _HUB_NAME.fullmatch(target):
         raise RequestError(f"{target!r} is neither an existing path nor a hub name (owner/name)")
     return Source(target, target)
@@ -137,7 +142,16 @@ def _read(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tu
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
         )
+    _refuse_what_is_not_finite(source, model)
     return tokenizer, model
+
+
+def _refuse_what_is_not_finite(source: Source, model: Any) -> None:
+    import torch
+
+    for name, weight in model.named_parameters():
+        if not weight.is_meta and not bool(torch.isfinite(weight).all()):
+            raise RequestError(f"cannot load {source.label}: {name} holds values that are not finite (NaN or infinity)")
 
 
 def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -38,6 +38,8 @@ class Manifest(Changes, total=False):
     seed: int
     versions: dict[str, int]
     started_at: str
+    curves: list[str]
+    """The metrics of its method that a report draws."""
     model: str
     study: str | None
     config_signature: str
