@@ -133,7 +133,7 @@ def evaluate(
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
     trust_config: Annotated[
-        bool, typer.Option("--trust-config", help="Take a verdict function, or no sandbox, from the run's own files.")
+        bool, typer.Option("--trust-config", help="Take code, hosts and files from the run's own files.")
     ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -188,7 +188,9 @@ def sweep(
     worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
     trust_config: Annotated[
         bool,
-        typer.Option("--trust-config", help="Of --worker: take a verdict function, no sandbox from study.yaml."),
+        typer.Option(
+            "--trust-config", help="Take code, hosts and files from study.yaml (--worker) or the --space file."
+        ),
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -198,15 +200,15 @@ def sweep(
     with _command("sweep", verbose, quiet):
         from progrpo_cli.commands import sweep as command
 
-        if trust_config and not worker:
+        if trust_config and not worker and not (space or "").endswith(".yaml"):
             raise RequestError(
-                "--trust-config is for --worker: what runs code is asked for on the command line, e.g. task.verdict=..."
+                "--trust-config is for --worker and for a space's own file: a shipped space asks for nothing"
             )
         if worker:
             command.work(study, storage, trust_config=trust_config)
             return
         if status:
-            result = command.status(study, space)
+            result = command.status(study, space, storage)
         else:
             settings = command.Settings(
                 seeds=None if seeds is None else _integers("--seeds", seeds),
@@ -215,6 +217,7 @@ def sweep(
                 sampler=sampler,
                 storage=storage,
                 launcher=launcher,
+                trust_config=trust_config,
             )
             result = command.sweep(
                 space, overrides or [], settings, study=study, dry_run=dry_run, retry_failed=retry_failed

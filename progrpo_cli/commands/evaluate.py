@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli import policy
-from progrpo_cli.config import paths, versions
-from progrpo_cli.config.code_run import in_words
+from progrpo_cli.config import demands, paths, versions
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, results
@@ -96,7 +95,7 @@ class Request:
     trust_remote_code: bool = False
     """Asked for here, not read from the run: a run directory may come from somebody else."""
     trust_config: bool = False
-    """For the same reason: a verdict function or `task.sandbox=none` of the run's configuration is taken from it."""
+    """For the same reason: what the run's configuration asks for (see `config/demands.py`) is taken from it."""
 
     def __post_init__(self) -> None:
         """Refuse what no target could satisfy, before anything is loaded or written."""
@@ -139,7 +138,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     tracked and reported like those of a run.
     """
     if isinstance(target, RunDirectory):
-        _refuse_code_of(target, request)
+        _refuse_demands_of(target, request)
         with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
     config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location)}"]))
@@ -148,7 +147,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
         if not run.exists:
             identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
             run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
-        _refuse_code_of(run, request)
+        _refuse_demands_of(run, request)
         run.update(status="running", finished_at=None, error=None)
         try:
             with tracker(run, config) as tracked:
@@ -163,12 +162,11 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     return scores
 
 
-def _refuse_code_of(run: RunDirectory, request: Request) -> None:
-    """Raise RequestError if the run's own task would run code and nobody here asked for it."""
-    found = run.code_run()
-    found.pop("model.trust_remote_code", None)  # never read from a directory
-    if found and not request.tasks and not request.trust_config:
-        raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
+def _refuse_demands_of(run: RunDirectory, request: Request) -> None:
+    """Raise RequestError if the run's own files ask for what is used of them here and nobody here asked for it."""
+    used = () if request.trust_config else ("tracking.",) if request.tasks else ("task.", "tracking.")
+    found = {key: value for key, value in run.demands().items() if key.startswith(used)}
+    demands.refuse(str(run.config_path), found, "if you trust whoever made it, add --trust-config")
 
 
 def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[Scores]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.config.code_run import in_words
 from progrpo_cli.console import log, results
 from progrpo_cli.errors import RequestError, WorkError, nearest
 from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.studies.plan import Plan, load_plan
 from progrpo_cli.studies.planning import make_plan
-from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space
+from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space, own_file
 from progrpo_cli.studies.storage import Store, check_url, open_store
+from progrpo_cli.studies.trust import refuse_demands, refuse_options_of_slurm, refuse_storage
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
 RUNS = Path("runs")
@@ -32,6 +32,8 @@ class Settings:
     sampler: str | None = None
     storage: str | None = None
     launcher: str = "local"
+    trust_config: bool = False
+    """What the space's file asks for is taken from it."""
 
 
 def sweep(
@@ -57,9 +59,10 @@ def sweep(
         plan.refuse_other(begun)
     if dry_run:
         from progrpo_cli.studies.estimate import estimate
+        from progrpo_cli.studies.look import look
         from progrpo_cli.studies.overview import rows
 
-        found = rows(plan, *(_opened(plan) if held.exists() else (None, None)))
+        found = rows(plan, *(look(plan) if held.exists() else (None, None)))
         open_runs = plan.most_runs - sum(row["status"] in ("complete", "pruned") for row in found)
         return {
             **_described(plan),
@@ -73,6 +76,8 @@ def sweep(
         from progrpo_cli.studies.slurm import require_slurm
 
         require_slurm(plan.space.slurm)
+        if not settings.trust_config:
+            refuse_options_of_slurm(plan, own_file(space))
     is_new = _freeze(plan)
     from progrpo_cli.studies.launcher import launched
 
@@ -104,16 +109,18 @@ def sweep(
     return {**_described(plan), "runs": done, **_judged(plan, store, record)}
 
 
-def status(study: str | None, space: str | None) -> dict[str, Any]:
-    """Where a study stands; nothing is started or changed.
+def status(study: str | None, space: str | None, storage: str | None = None) -> dict[str, Any]:
+    """Where a study stands; nothing is started, written or locked.
 
     Raises:
-        RequestError: there is no such study.
+        RequestError: there is no such study, or its file names a storage that nobody here has asked for.
     """
     plan = _existing(study or (Path(space).stem if space else None))
+    refuse_storage(plan, storage)
+    from progrpo_cli.studies.look import look
     from progrpo_cli.studies.overview import rows
 
-    store, record = _opened(plan)
+    store, record = look(plan)
     return {**_described(plan), "runs": rows(plan, store, record), **_judged(plan, store, record)}
 
 
@@ -138,12 +145,12 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
             raise
         plan = _fetched(study, storage)
     if storage not in (None, plan.storage):
+        check_url(plan.storage, workers=1)
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
     plan.refuse_other_versions()
-    if plan.code_run and not trust_config:
-        raise RequestError(
-            f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"
-        )
+    if not trust_config:
+        refuse_storage(plan, storage)
+        refuse_demands(plan)
     with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
         import progrpo_cli.sampling.hf
         import progrpo_cli.training.run  # noqa: F401
@@ -168,9 +175,18 @@ def _plan(space: str | None, overrides: list[str], settings: Settings, study: st
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory of {RUNS}/")
     storage = settings.storage
     if storage is None and (RUNS / name / "study.yaml").is_file():
-        storage = load_plan(RUNS / name).storage
+        held = load_plan(RUNS / name)
+        refuse_storage(held, None)
+        storage = held.storage
     check_url(storage, workers=loaded.workers)
-    plan = make_plan(loaded, overrides, RUNS / name, storage=storage)
+    plan = make_plan(
+        loaded,
+        overrides,
+        RUNS / name,
+        storage=storage,
+        space_file=own_file(space),
+        trusted=settings.trust_config,
+    )
     for base in plan.bases:
         wandb_mode(base.config["tracking"]["wandb"]["mode"])
     return plan
@@ -250,8 +266,11 @@ def _described(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _judged(plan: Plan, store: Store, record: Any) -> dict[str, Any]:
+def _judged(plan: Plan, store: Store | None, record: Any) -> dict[str, Any]:
     from progrpo_cli.studies.overview import trial_table, verdict
+
+    if store is None:
+        return {"trials": [], "verdict": None}
 
     table = trial_table(plan, store, record)
     return {"trials": table, "verdict": verdict(plan, store, table)}

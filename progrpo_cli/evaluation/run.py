@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from progrpo_cli import garbage
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
-from progrpo_cli.errors import RequestError
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.evaluation.scores import score
 from progrpo_cli.evaluation.scores_file import Scores, first_error
 from progrpo_cli.evaluation.settings import EvalSettings
@@ -24,6 +24,7 @@ from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.contamination import count_seen
+from progrpo_cli.tasks.judge_errors import LARGEST_SHARE
 from progrpo_cli.tasks.registry import make_task
 
 
@@ -76,6 +77,7 @@ def evaluate(
     directory = root / settings.directory_name()
     directory.mkdir(parents=True, exist_ok=True)
     samples = _complete(directory / "samples.jsonl", task, problems, settings, make_sampler, title)
+    _refuse_errors(samples, directory)
     scores_path = directory / "scores.json"
     if scores_path.exists():
         ks = [*ks, *_ks_of_before(scores_path)]
@@ -136,6 +138,9 @@ def _complete(
         "judge_version": settings.task.judge_version,
     }
     _check_that_problems_are_the_same(path, present, wanted, held)
+    if any(line["verdict"] == "error" for line in present):
+        _judge_again(present, task, problems)
+        files.write_text(path, files.json_lines(present))
     if len(present) == len(wanted):
         return present
     rows = settings.rows_per_batch
@@ -161,6 +166,30 @@ def _complete(
             tokens += sum(sample.tokens for sample in drawn)
             shown.update(len(present), f"samples, {tokens / (time.monotonic() - began):.0f} tokens/s")
     return present
+
+
+def _judge_again(present: Sequence[dict[str, Any]], task: Task, problems: Sequence[Problem]) -> None:
+    """Give samples on which the judge failed their verdicts; they had ended, or they would be ``truncated``."""
+    of_id = {problem.id: problem for problem in problems}
+    failed = [line for line in present if line["verdict"] == "error"]
+    attempts = [Attempt(of_id[line["problem_id"]], line["text"], True) for line in failed]
+    for line, verdict in zip(failed, task.verdicts(attempts), strict=True):
+        line["verdict"] = verdict
+
+
+def _refuse_errors(samples: Sequence[dict[str, Any]], directory: Path) -> None:
+    """Say on how many samples the judge failed.
+
+    Raises:
+        WorkError: on more than its share: no scores are made of them.
+    """
+    failed = [line["problem_id"] for line in samples if line["verdict"] == "error"]
+    if not failed:
+        return
+    told = f"{directory}: the judge failed on {len(failed)} of {len(samples)} samples (first of problem {failed[0]})"
+    if len(failed) > LARGEST_SHARE * len(samples):
+        raise WorkError(f"{told}; the samples are kept, and the same command judges these again")
+    log.warning(f"{told}, which count as not correct; `error` among the verdicts")
 
 
 def _check_that_problems_are_the_same(

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.code_run import code_run_by
 from progrpo_cli.config.compose import flatten, to_yaml, validate
+from progrpo_cli.config.demands import demanded_by
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
@@ -207,7 +207,7 @@ class RunDirectory:
         """Freeze the configuration and write the manifest of a new run."""
         text = to_yaml(config)
         files.write_text(self.config_path, text)
-        signed = {"config_signature": sign(text.encode())} if code_run_by(config) else {}
+        signed = {"config_signature": sign(text.encode())} if demanded_by(config, self.path) else {}
         files.write_json(
             self.manifest_path,
             {
@@ -228,9 +228,9 @@ class RunDirectory:
             },
         )
 
-    def code_run(self) -> dict[str, str]:
-        """Settings that run code without protection, unless a command of this user wrote them, which was asking."""
-        found = code_run_by(self.config())
+    def demands(self) -> dict[str, str]:
+        """What the configuration asks for, unless a command of this user wrote it, which was asking itself."""
+        found = demanded_by(self.config(), self.path)
         if found and is_ours(self.config_path.read_bytes(), self.manifest().get("config_signature")):
             return {}
         return found

@@ -8,17 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import versions
-from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import GROUPS, canonical_json, compose, flatten, keys
 from progrpo_cli.config.hashing import is_hashed
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.plan import Base, Plan, Trial
 from progrpo_cli.studies.space import Space
+from progrpo_cli.studies.trust import refuse_of_space
 
 
-def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storage: str | None = None) -> Plan:
+def make_plan(
+    space: Space,
+    overrides: Sequence[str],
+    directory: Path,
+    *,
+    storage: str | None = None,
+    space_file: Path | None = None,
+    trusted: bool = False,
+) -> Plan:
     """Compose what the study starts from, and check that every parameter's values are taken.
+
+    Args:
+        space: what is varied.
+        overrides: the command line's.
+        directory: the study's.
+        storage: where its trials are kept; None: a journal.
+        space_file: of a space that is not shipped: the file, which may be somebody else's.
+        trusted: the command line says that it is not.
 
     Raises:
         RequestError: a parameter, value, seed, override or objective is not valid.
@@ -57,12 +73,8 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         config = compose([*experiment, *space.overrides, *chosen, *overrides])
         bases.append(Base(choices, config.model_dump(mode="json")))
     plan = Plan(directory, space, tuple(bases), storage)
-    asked = [_key_of(override) for override in overrides]
-    if unasked := {key: value for key, value in plan.code_run.items() if key not in asked}:
-        raise RequestError(
-            f"the space {in_words(unasked)}: a file cannot ask for that, the command line can "
-            f"(`progrpo sweep ... {next(iter(unasked))}=...`)"
-        )
+    if not trusted:
+        refuse_of_space(plan, space_file, [_key_of(override) for override in overrides])
     _check(plan)
     return plan
 

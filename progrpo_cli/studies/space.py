@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from progrpo_cli.config import paths, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
@@ -96,6 +96,15 @@ class Space(_Part):
     """For ``--launcher slurm``, a job a worker: sbatch's options as submitit names them, e.g. ``partition``, ``time``
     (minutes), ``cpus_per_task``, ``gres``."""
 
+    @field_validator("slurm")
+    @classmethod
+    def _are_one_line_each(cls, options: dict[str, str | int]) -> dict[str, str | int]:
+        # They become lines of a batch script: a second line would be a command.
+        for key, value in options.items():
+            if not all(part.isprintable() for part in (key, str(value))):
+                raise ValueError(f"{key[:40]!r}: a value of one line is needed")
+        return options
+
     @model_validator(mode="after")
     def _the_parts_fit(self) -> Space:
         if self.sampler.name != "grid" and self.budget.trials is None:
@@ -153,6 +162,11 @@ def load_space(name: str | None) -> Space:
     if not own and name not in known:
         raise RequestError(f"unknown space {name!r}{nearest(name, known)}")
     return parse_space(plain_yaml.read(Path(name) if own else paths.SWEEPS / f"{name}.yaml"), name)
+
+
+def own_file(name: str | None) -> Path | None:
+    """The file that ``--space`` names; None for a shipped space."""
+    return Path(name) if name is not None and name.endswith(".yaml") else None
 
 
 def changed(space: Space, name: str, changes: Mapping[str, Any]) -> Space:

@@ -11,6 +11,7 @@ from datasets import Dataset
 from progrpo_cli.config.schema import Config
 from progrpo_cli.sampling.chat import as_chat
 from progrpo_cli.tasks.base import Attempt, Problem, Task, Verdict
+from progrpo_cli.tasks.judge_errors import JudgeErrors
 
 
 def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) -> Dataset:
@@ -69,9 +70,12 @@ def reward_weights(config: Config) -> dict[str, float]:
 
 
 def reward_functions(
-    config: Config, task: Task, problems: Sequence[Problem], eos_token_id: int
+    config: Config, task: Task, problems: Sequence[Problem], eos_token_id: int, errors: JudgeErrors | None = None
 ) -> list[Callable[..., list[float]]]:
-    """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run."""
+    """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run.
+
+    Where it has no verdict there is no reward, which ``errors`` counts.
+    """
     judged: list[tuple[list[list[int]], list[Verdict]]] = []
 
     def verdicts(completions: list[Any], completion_ids: list[list[int]], problem: list[int]) -> list[Verdict]:
@@ -83,6 +87,7 @@ def reward_functions(
                 Attempt(problems[i], text, ended) for i, text, ended in zip(problem, texts, finished, strict=True)
             ]
             judged[:] = [(completion_ids, task.verdicts(attempts))]
+            (errors or JudgeErrors()).look(judged[0][1], "a rollout")
         return judged[0][1]
 
     def correctness(

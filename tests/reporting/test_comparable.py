@@ -122,7 +122,9 @@ def test_temperatures_are_rows_of_one_table_whatever_their_order(tmp_path, order
     assert "NOT measured alike" not in said
     told = [s for s in findings(made, main) if "pass@4" in s and "nothing is tested about methods" in s]
     assert len(told) == 3, "a sentence each temperature"
-    assert findings(made, main)[-1].startswith("How to read it: pass@1 is how often one answer is right, pass@4 how often")
+    assert findings(made, main)[-1].startswith(
+        "How to read it: pass@1 is how often one answer is right, pass@4 how often"
+    )
     assert how_to_read(["pass@1", "entropy"]) == []
 
 

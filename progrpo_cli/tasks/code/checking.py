@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
+from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.base import Verdict
 from progrpo_cli.tasks.code import driver
 from progrpo_cli.tasks.code.program import LimitReached, Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
+
+_SHORT = 1000
+"""Bytes of the messages that say how something went; those that carry values may be longer."""
+_WORD = re.compile(r"\S+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+"""Python's Decimal takes more: digits of other scripts, and ``1_0`` for 10."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,11 @@ Tests = CheckCode | Calls | Outputs
 
 
 def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdict:
-    """``correct`` if all tests pass, ``unparseable`` without valid Python, ``timeout`` beyond time or memory."""
+    """``correct`` if all tests pass, ``unparseable`` without valid Python, ``timeout`` and ``memory`` beyond a limit.
+
+    Raises:
+        WorkError: the sandbox, or what tests the program in it, failed: nothing is known of the program.
+    """
     try:
         if isinstance(tests, Outputs):
             return _by_output(sandbox, source, tests, limits)
@@ -64,58 +78,68 @@ def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdic
 
 
 def _message(line: bytes | None) -> dict[str, Any]:
-    """A line from a sandbox, which may hold anything: what is no JSON object is an empty message."""
+    """A short line from a sandbox, which may hold anything: what is no JSON object is an empty message.
+
+    Long lines hold values, which are never rebuilt in this process.
+    """
     try:
-        message = json.loads(line or b"")
+        message = json.loads(line or b"") if len(line or b"") < _SHORT else {}
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
 
 
 def _by_test_code(sandbox: Sandbox, source: str, tests: CheckCode, limits: Limits) -> Verdict:
-    task = {"mode": "calls", "source": source, "entry": tests.entry, "method": False}
-    with sandbox.start(task, limits) as solution:
-        first = _message(solution.line())
-        if not first.get("ready"):
-            return "unparseable" if first.get("unparseable") else "wrong"
-        of_tests = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
-        with sandbox.start(of_tests, limits, packages=("numpy",)) as checker:
-            checker.deadline = solution.deadline
-            while True:
-                said = _message(checker.line())
-                if "call" not in said:
-                    return "correct" if said.get("passed") is True else "wrong"
-                solution.write(said["call"])
-                if (line := solution.line()) is None:
-                    return "wrong"
-                checker.write(_message(line))
+    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "method": False}
+    of_tests = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
+    return _by_checker(sandbox, of_solution, of_tests, limits, packages=("numpy",))
 
 
 def _by_calls(sandbox: Sandbox, source: str, tests: Calls, limits: Limits) -> Verdict:
     method = "class Solution" in source
-    task = {"mode": "calls", "source": source, "entry": tests.entry, "method": method, "prelude": True}
-    with sandbox.start(task, limits) as solution:
+    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "method": method, "prelude": True}
+    calls = [
+        {
+            "call": driver.encode([call.arguments, {}]),
+            "expected": [driver.encode(expected) for expected in (call.expected, *call.or_else)],
+        }
+        for call in tests.calls
+    ]
+    return _by_checker(sandbox, of_solution, {"mode": "compare", "calls": calls}, limits)
+
+
+def _by_checker(
+    sandbox: Sandbox,
+    of_solution: dict[str, Any],
+    of_checker: dict[str, Any],
+    limits: Limits,
+    packages: tuple[str, ...] = (),
+) -> Verdict:
+    """Two programs talk: one makes calls and judges, the other answers them. We carry their lines and look at none."""
+    with sandbox.start(of_solution, limits) as solution:
         first = _message(solution.line())
         if not first.get("ready"):
-            return "unparseable" if first.get("unparseable") else "wrong"
-        for call in tests.calls:
-            solution.write(driver.encode([call.arguments, {}]))
-            try:
-                value = driver.decode(_message(solution.line())["value"])
-            except (KeyError, TypeError, ValueError, IndexError, RecursionError):
+            return "unparseable" if first.get("unparseable") else _failed(first.get("raised"))
+        with sandbox.start(of_checker, limits, packages) as checker:
+            checker.deadline = solution.deadline
+            checker.beside = solution
+            was_answered = False
+            while (said := checker.line()) is not None:
+                if not said.startswith(b'{"call"'):
+                    message = _message(said)
+                    return "correct" if message.get("passed") is True else _failed(message.get("failed"))
+                solution.forward(said)
+                if (answer := solution.line()) is None:
+                    return "wrong"
+                was_answered = True
+                checker.forward(answer)
+            if was_answered:  # by what ended the checker
                 return "wrong"
-            if not any(_same(value, expected) for expected in (call.expected, *call.or_else)):
-                return "wrong"
-    return "correct"
+            raise WorkError("the process that tests what a policy wrote ended without a word")
 
 
-def _same(value: Any, expected: Any) -> bool:
-    """Equal plain values; a tuple may stand for a list, which JSON does not tell apart."""
-    if isinstance(value, tuple):
-        value = list(value)
-    if isinstance(value, list) and isinstance(expected, list):
-        return len(value) == len(expected) and all(map(_same, value, expected))
-    return bool(value == expected) and isinstance(value, bool) == isinstance(expected, bool)
+def _failed(error: object) -> Verdict:
+    return "memory" if error == "MemoryError" else "wrong"
 
 
 def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) -> Verdict:
@@ -133,25 +157,36 @@ def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) ->
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as decimals."""
-    lines, wanted = ([line.strip() for line in text.strip().splitlines()] for text in (printed, expected))
-    if lines == wanted:
+    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as decimals.
+
+    As LiveCodeBench's runner compares, for which only a line feed ends a line. Linear, and in no more memory than the
+    texts: a program may print eight million empty lines, or as many words in one.
+    """
+    printed, expected = printed.strip(), expected.strip()
+    return printed.count("\n") == expected.count("\n") and all(map(_same_line, _lines(printed), _lines(expected)))
+
+
+def _lines(text: str) -> Iterator[str]:
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
+
+
+def _same_line(line: str, wanted: str) -> bool:
+    if line.strip() == wanted.strip():
         return True
-    return len(lines) == len(wanted) and all(map(_same_words, lines, wanted))
-
-
-def _same_words(line: str, wanted: str) -> bool:
-    words, of_wanted = line.split(), wanted.split()
-    return len(words) == len(of_wanted) and all(map(_same_word, words, of_wanted))
+    words = zip_longest(_WORD.finditer(line), _WORD.finditer(wanted))
+    return all(word and other and _same_word(word[0], other[0]) for word, other in words)
 
 
 def _same_word(word: str, wanted: str) -> bool:
     if word == wanted:
         return True
-    try:
-        return len(word) < 100 and Decimal(word) == Decimal(wanted)
-    except InvalidOperation:
-        return False
+    return all(len(text) < 100 and _NUMBER.fullmatch(text) for text in (word, wanted)) and Decimal(word) == Decimal(
+        wanted
+    )
 
 
 def code_in(text: str) -> str | None:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from progrpo_cli.errors import RequestError
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.code.checking import CheckCode, Tests, code_in, judge
 from progrpo_cli.tasks.code.program import Limits
@@ -84,7 +85,11 @@ class Code:
             return "unparseable"
         if isinstance(tests, CheckCode):  # the prompt has imports and helpers, and ends where a body may begin
             source = f"{tests.context}\n{source}"
-        return judge(self._sandbox, source, tests, self._limits)
+        try:
+            return judge(self._sandbox, source, tests, self._limits)
+        except (WorkError, OSError, RecursionError) as error:  # ours: nothing is known of the program
+            log.warning(f"task {self.name}, problem {attempt.problem.id}: no verdict: {error}")
+            return "error"
 
     def canonical(self, problem: Problem, text: str) -> None:
         """None: programs have no canonical form."""

@@ -14,6 +14,7 @@ MAX_TAIL = 1_000
 """Characters at the end of a completion that are searched for an answer without ``\\boxed{}``."""
 MAX_DIGITS = 60
 """Digits in a row."""
+_MAX_INT = 4000  # Python refuses to read more than 4,300; an answer has at most 60, and zeros in front
 MAX_DEPTH = 20
 """Nesting of brackets."""
 MAX_POWERS = 12
@@ -147,7 +148,7 @@ def verdict_without_parsing(gold: str, answer: str) -> bool | None:
     if gold == answer or ((per_cent := _PER_CENT.fullmatch(gold)) and per_cent[1] == answer):
         return True
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer) and len(answer) <= MAX_DIGITS:
-        return int(gold) == int(answer)
+        return len(gold) <= _MAX_INT and int(gold) == int(answer)
     return None
 
 
