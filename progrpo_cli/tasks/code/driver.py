@@ -122,7 +122,12 @@ def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply:
         execute(code, names, task)
         function = getattr(names["Solution"](), task["entry"]) if task["method"] else names[task["entry"]]
     except BaseException as error:
-        reply({"raised": type(error).__name__})
+        raised = type(error).__name__
+    else:
+        raised = ""
+    if raised:
+        names.clear()  # which may hold all the memory there is
+        reply({"raised": raised})
         return
     reply({"ready": True})
     for line in lines:
