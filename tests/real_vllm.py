@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from progrpo_cli import policy
+from progrpo_cli.policies import policy
 
 ON_CPU = Path(__file__).parent / "vllm_on_cpu"
 ENVIRONMENT = {

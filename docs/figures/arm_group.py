@@ -16,8 +16,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
@@ -38,7 +38,7 @@ def rollout() -> pd.DataFrame:
             method=config.method,
             model=model,
             processing_class=tokenizer,
-            reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+            reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
             args=grpo_config(config, Path(directory), "cpu"),
             train_dataset=prompts,
         )

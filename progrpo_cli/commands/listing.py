@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from progrpo_cli.commands.options import Json, Quiet, Verbose, command, print_result
 from progrpo_cli.config import paths
 from progrpo_cli.errors import RequestError, nearest
 
-RUNS = Path("runs")
+
+def list_command(
+    what: Annotated[str, typer.Argument(metavar="runs|methods|tasks|spaces|experiments", help="What to list.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what there is."""
+    with command("list", verbose, quiet):
+        listed = rows(what)
+        print_result({what: listed}, as_json, text(listed))
 
 
 def rows(what: str) -> list[dict[str, Any]]:
@@ -36,7 +49,7 @@ def _runs() -> list[dict[str, Any]]:
     from progrpo_cli.records.rundir import find_runs
 
     listed = []
-    for run in find_runs(RUNS) if RUNS.is_dir() else []:
+    for run in find_runs(paths.RUNS) if paths.RUNS.is_dir() else []:
         manifest = run.manifest()
         listed.append(
             {

@@ -7,7 +7,11 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from progrpo_cli.commands.options import Json, Quiet, Verbose, command, integers
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 
@@ -17,6 +21,54 @@ DIFFERENCE = 0.05
 
 
 def report(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Run or study directories, wandb:ENTITY/PROJECT, wandb-offline:DIR; default: runs/.",
+        ),
+    ] = None,
+    formats: Annotated[str, typer.Option("--format", help="term, md, tex, csv, html, separated by commas.")] = (
+        "term,md,tex,csv,html"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("report"),
+    baseline: Annotated[str | None, typer.Option(help="The method differences are taken to; default: grpo.")] = None,
+    k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: those that were evaluated.")] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Show what was measured differently side by side, with footnotes.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no W&B server: read what was fetched before.")
+    ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Pass@k on the training problems beside the test's.")
+    ] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="Say how many seeds and problems would show a difference with 80 %.")
+    ] = False,
+    difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = 0.05,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tables and figures from what was logged to W&B."""
+    with command("report", verbose, quiet):
+        print_report(
+            sources or [],
+            formats=formats.split(","),
+            out=out,
+            baseline=baseline,
+            k=None if k is None else integers("--k", k),
+            mixed=mixed,
+            offline=offline,
+            training=training,
+            power=power,
+            difference=difference,
+            as_json=as_json,
+        )
+
+
+def print_report(
     sources: Sequence[str],
     *,
     formats: Sequence[str] | None = None,
@@ -33,14 +85,14 @@ def report(
     """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
 
     Raises:
-        RequestError, WorkError: see :func:`progrpo_cli.reporting.write.build_report`; a difference that is not above 0.
+        RequestError, WorkError: see :func:`progrpo_cli.reporting.build.build_report`; a difference that is not above 0.
     """
     if not 0 < difference < math.inf:
         raise RequestError(f"--difference {difference:g}: a number above 0 is needed, e.g. {DIFFERENCE}")
     if difference != DIFFERENCE and not power:
         raise RequestError(f"--difference {difference:g} is what --power plans for: give --power too")
-    from progrpo_cli.reporting import render
-    from progrpo_cli.reporting.write import FORMATS, build_report
+    from progrpo_cli.reporting.build import FORMATS, build_report
+    from progrpo_cli.reporting.rendering import render
 
     wanted = FORMATS if formats is None else formats
     result = build_report(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,7 +12,7 @@ from progrpo_cli.config.plain_yaml import refuse_what_is_not_data
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.methods.registry import method_classes
-from progrpo_cli.tasks.sections import KINDS
+from progrpo_cli.tasks.config import KINDS
 
 GROUPS = ("experiment", "method", "model", "task")
 
@@ -104,19 +103,6 @@ def _who_has(key: str) -> str:
     return f"; it belongs to tasks of kind {' and '.join(kinds)}" if kinds else nearest(key, keys())
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """The configuration as ``{"method.arm.alpha": 1.0, ...}``; a section that is null is one key with None."""
-    return dict(_flat(config.model_dump(mode="json"), ""))
-
-
-def _flat(section: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def _sections(annotation: object) -> list[type[BaseModel]]:
     """The sections that an annotation allows: itself, or the parts of a union, tagged or not."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -156,15 +142,3 @@ def _checked(override: str) -> tuple[str, str]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def to_yaml(config: Config) -> str:
-    """The configuration as YAML, keys in the order of the schema."""
-    import yaml
-
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def canonical_json(value: object) -> str:
-    """One text for one value: sorted keys, no spaces, and no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -14,7 +14,7 @@ from typing import Any
 from progrpo_cli.config import paths
 from progrpo_cli.config.schema import Config, GenerationConfig
 from progrpo_cli.errors import RequestError
-from progrpo_cli.tasks.sections import CodeConfig, DatasetConfig, OwnConfig
+from progrpo_cli.tasks.config import CodeConfig, DatasetConfig, OwnConfig
 
 CODE = ("task.verdict", "task.sandbox", "model.trust_remote_code")
 """Keys that make us run code that is neither ours nor in a sandbox."""

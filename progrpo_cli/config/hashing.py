@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from progrpo_cli.config.compose import canonical_json
 from progrpo_cli.config.schema import Config
+from progrpo_cli.config.values import canonical_json
 
 # What cannot change a number; the seed, over which runs are pooled; and labels (`experiment`, `model.name`).
 UNHASHED = (

@@ -12,6 +12,9 @@ EXPERIMENTS = CONFIGURATIONS / "experiments"
 SWEEPS = CONFIGURATIONS / "sweeps"
 ASSETS = _PACKAGE / "assets"
 
+RUNS = Path("runs")
+"""Where runs, studies and evaluations of models are, below the working directory."""
+
 LAB_BASE = "progrpo/lab-base"
 SMOLLM2 = "progrpo/smollm2-135m"
 

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from progrpo_cli.methods.base import Method
 from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.section import Fraction, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
-from progrpo_cli.tasks.sections import KINDS, TaskConfig, kind_of
+from progrpo_cli.tasks.config import KINDS, TaskConfig, kind_of
 
 if TYPE_CHECKING:
     AnyMethod = Method
@@ -49,6 +49,9 @@ class ModelConfig(Section):
     """null: all weights are trained."""
     trust_remote_code: bool = False
     """Run the Python files that come with the model; they can do whatever you can."""
+    stop_tokens: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Texts of tokens that end a completion besides the policy's own: those of its `generation_config`, its tokenizer's
+    and its chat template's, e.g. `["<|im_end|>"]`."""
 
 
 class GenerationConfig(Section):
@@ -98,6 +101,8 @@ class HealthConfig(Section):
     """Updates on rollouts of which no group has variance in its rewards."""
     truncated_updates: Positive = 1
     """Updates on rollouts whose completions are all truncated."""
+    truncated_share: Fraction = 0.5
+    """Share of truncated completions above which it is said that there are many."""
 
 
 class TrainConfig(Section):

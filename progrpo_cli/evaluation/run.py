@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from progrpo_cli import garbage
+from progrpo_cli import heavy
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import RequestError, WorkError
@@ -26,6 +26,9 @@ from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.contamination import count_seen
 from progrpo_cli.tasks.judge_errors import LARGEST_SHARE
 from progrpo_cli.tasks.registry import make_task
+
+TRUNCATED_SHARE = 0.5
+"""Share of truncated samples above which an evaluation says so."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Evaluation:
         return self.directory / "samples.jsonl"
 
 
-@garbage.seldom_looked_for()
+@heavy.seldom_collected()
 def evaluate(
     root: Path,
     settings: EvalSettings,
@@ -101,7 +104,18 @@ def evaluate(
         scored_at=now(),
     )
     files.write_json(scores_path, scores.as_json())
+    _warn_of_truncation(scores, settings, title)
     return Evaluation(directory, scores)
+
+
+def _warn_of_truncation(scores: Scores, settings: EvalSettings, title: str) -> None:
+    share = scores.verdicts.get("truncated", 0) / max(1, sum(scores.verdicts.values()))
+    if share > TRUNCATED_SHARE:
+        log.warning(
+            f"{title}: {share:.0%} of the samples are truncated, and none of them counts as right: if they are "
+            f"too long, raise task.max_new_tokens ({settings.task.max_new_tokens}); if text goes on behind the answer, "
+            "the policy ends with a token that neither its files nor model.stop_tokens name"
+        )
 
 
 def _ks_of_before(path: Path) -> list[int]:

@@ -138,6 +138,8 @@ class Scores(BaseModel):
     max_new_tokens: int
     backend: str | None = None
     dtype: str | None = None
+    end_tokens: list[str] | None = None
+    """The tokens that end a completion of this policy; files of earlier versions do not say it."""
     judge_version: int = 1
     limit: int | None = None
     seen_in_training: int | None = None

@@ -9,7 +9,7 @@ from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores_file import OWN_END, ComparableKey, Measure, Sampling, digest_of_ids
 from progrpo_cli.tasks.base import Problem, Split
-from progrpo_cli.tasks.sections import TaskConfig
+from progrpo_cli.tasks.config import TaskConfig
 
 SCHEME = 2
 """Counts how samples were drawn: another scheme draws others from the same seed, so it is another directory."""
@@ -33,6 +33,10 @@ class EvalSettings:
     """Only the first so many problems of the split."""
     policy: str
     """Fingerprint of the weights, where the directory does not fix them."""
+    stop_tokens: tuple[str, ...] = ()
+    """Texts of tokens that the configuration adds to those that end a completion."""
+    other_ends: tuple[str, ...] = ()
+    """All tokens that end a completion, where they are others than the tokenizer's own alone; else empty."""
 
     @property
     def rows_per_batch(self) -> int:
@@ -47,6 +51,9 @@ class EvalSettings:
         # keys added later: see config_hash
         task = self.task.model_dump(mode="json", exclude_defaults=True, exclude={"judge_version"})
         described = asdict(self) | {"task": task, "rows_per_batch": self.rows_per_batch, "scheme": SCHEME}
+        described.pop("stop_tokens")  # they are among the ends
+        if not self.other_ends:
+            described.pop("other_ends")
         return f"{self.task.label}-{digest(described)[:8]}"
 
     def key(self, problems: Sequence[Problem], *, chat: bool) -> ComparableKey:
@@ -62,7 +69,7 @@ class EvalSettings:
                 judge_version=self.task.judge_version,
                 prompt="chat" if chat else "plain",
                 max_new_tokens=self.task.max_new_tokens,
-                stop_tokens=(OWN_END,),
+                stop_tokens=(OWN_END, *self.stop_tokens),
                 backend=self.backend,
                 dtype=self.dtype,
             ),

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.compose import flatten, to_yaml, validate
+from progrpo_cli.config.compose import validate
 from progrpo_cli.config.demands import demanded_by
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
+from progrpo_cli.config.values import flatten, to_yaml
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now, provenance

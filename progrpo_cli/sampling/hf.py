@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWar
 from progrpo_cli.sampling.base import Batch, Sample
 from progrpo_cli.sampling.chat import as_chat
 from progrpo_cli.sampling.decoding import Prompts, draw, drawn_in_order, in_evaluation
+from progrpo_cli.sampling.ends import complete, end_tokens
 
 
 class HfSampler:
@@ -33,13 +34,17 @@ class HfSampler:
         top_p: float,
         max_new_tokens: int,
         chat: bool,
+        stop_tokens: Sequence[str] = (),
     ) -> None:
+        """``stop_tokens`` are texts of tokens that end a completion besides the policy's own, see `end_tokens`."""
         self._model: Any = model
         self._tokenizer: Any = tokenizer
         self._temperature = temperature
         self._top_p = TopPLogitsWarper(top_p) if top_p < 1.0 else None
         self._max_new_tokens = max_new_tokens
         self._chat = chat
+        self._ends = end_tokens(tokenizer, self._model.generation_config, stop_tokens)
+        complete(tokenizer, self._ends)
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
         """See :class:`progrpo_cli.sampling.base.Sampler`; a batch's samples do not depend on the number of cores."""
@@ -54,14 +59,13 @@ class HfSampler:
         generator = torch.Generator().manual_seed(batch.seed)
         chances = torch.rand((self._max_new_tokens, len(batch.prompts)), generator=generator)
         prompts = Prompts(encoded.input_ids, encoded.attention_mask, rows)
-        end = self._tokenizer.eos_token_id
-        drawn = draw(self._model, prompts, chances, ends=[end], distribution=self._sampled_from)
+        drawn = draw(self._model, prompts, chances, ends=self._ends, distribution=self._sampled_from)
         texts = self._tokenizer.batch_decode(drawn.tokens, skip_special_tokens=True)
         return [
             Sample(
                 text=text,
                 tokens=len(tokens),
-                finished=tokens[-1] == end,
+                finished=tokens[-1] in self._ends,
                 logprob=logprob,
                 entropy=entropy / len(tokens),
             )

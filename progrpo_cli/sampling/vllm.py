@@ -30,9 +30,10 @@ class VllmSampler:
         top_p: float,
         max_new_tokens: int,
         chat: bool,
+        ends: Sequence[int],
         trust_remote_code: bool = False,
     ) -> None:
-        """``model`` is a directory or a hub name; the others are as for the transformers back end."""
+        """``model`` is a directory or a hub name, ``ends`` are :func:`end_tokens`; the rest is as for transformers."""
         self._tokenizer = tokenizer
         self._chat = chat
         self._engine = {
@@ -49,8 +50,8 @@ class VllmSampler:
             "top_p": top_p,
             "top_k": 0,
             "max_tokens": max_new_tokens,
-            "stop_token_ids": [tokenizer.eos_token_id],
-            "ignore_eos": True,  # ours is the tokenizer's alone, as with transformers
+            "stop_token_ids": list(ends),
+            "ignore_eos": True,  # these alone end a completion, as with transformers
             "detokenize": False,
         }
 

@@ -15,9 +15,9 @@ from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.rundir import find_runs
+from progrpo_cli.studies.live_display import duration
 from progrpo_cli.studies.pace import Shape, Trials, shape_of
 from progrpo_cli.studies.plan import Plan
-from progrpo_cli.studies.view import duration
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from progrpo_cli.studies.storage import Store, read_store
 
 if TYPE_CHECKING:
+    from progrpo_cli.studies.optuna_trials import StudyRecord
     from progrpo_cli.studies.plan import Plan
-    from progrpo_cli.studies.record import StudyRecord
 
 
 def look(plan: Plan) -> tuple[Store | None, StudyRecord | None]:
@@ -16,7 +16,7 @@ def look(plan: Plan) -> tuple[Store | None, StudyRecord | None]:
     store = read_store(plan.directory, plan.storage)
     if store is None:
         return None, None
-    from progrpo_cli.studies.record import StudyRecord
+    from progrpo_cli.studies.optuna_trials import StudyRecord
 
     try:
         return store, StudyRecord(plan, store, reading=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.compose import GROUPS, flatten, validate
+from progrpo_cli.config.compose import GROUPS, validate
 from progrpo_cli.config.demands import demanded_by, demanded_by_values
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
+from progrpo_cli.config.values import flatten
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files, signature

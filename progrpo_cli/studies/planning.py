@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import versions
-from progrpo_cli.config.compose import GROUPS, canonical_json, compose, flatten, keys
+from progrpo_cli.config.compose import GROUPS, compose, keys
 from progrpo_cli.config.hashing import is_hashed
+from progrpo_cli.config.values import canonical_json, flatten
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.plan import Base, Plan, Trial

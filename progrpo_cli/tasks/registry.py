@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from progrpo_cli.tasks.base import Task
-from progrpo_cli.tasks.sections import (
+from progrpo_cli.tasks.config import (
     ChoiceConfig,
     CodeConfig,
     CountdownConfig,

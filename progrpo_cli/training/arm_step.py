@@ -7,19 +7,16 @@ where every update is on-policy the forward pass of the loss itself holds the pr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
-from trl.models.utils import disable_gradient_checkpointing
 
 from progrpo_cli.methods import arm as arm_method
 from progrpo_cli.methods.base import ArmConfig, Rollout
 from progrpo_cli.training.rollout_metrics import mean
-
-if TYPE_CHECKING:
-    from progrpo_cli.training.trainer import LabTrainer
+from progrpo_cli.training.shard import Batch, Shard
 
 PROMPT, ANSWER, BEFORE, AFTER, SHIFT, SHIFTED, ROW = range(7)
+COLUMNS = {"c(q)": PROMPT, "c(o|q)": ANSWER, "A": BEFORE, "A~": AFTER}
+"""What the table of completions shows of ARM."""
 
 
 class ArmStep:
@@ -29,34 +26,32 @@ class ArmStep:
     :meth:`apply` needs them.
     """
 
-    def __init__(self, trainer: LabTrainer, arm: ArmConfig, output: dict[str, Any], rollout: Rollout) -> None:
-        self._trainer = trainer
+    def __init__(self, arm: ArmConfig, output: Batch, rollout: Rollout, shard: Shard) -> None:
         self._arm = arm
-        self._here = trainer._here(output)
-        self._group_size = rollout.correct.size(1)
+        self._shard = shard
         self._correct = rollout.correct.flatten()
         self._scorable = rollout.scorable.flatten()
         gate = arm_method.open_groups(rollout.correct, arm.gate)
         self._gated_fraction = gate.float().mean().item()
-        self._gate_open = gate.repeat_interleave(self._group_size)
-        self._missing = len(output["prompt_ids"])
+        self._gate_open = gate.repeat_interleave(shard.group_size)
+        self._missing = shard.size
         self._rows: list[torch.Tensor] = []
-        output["arm_prompt_confidence"] = self._prompt_confidence(output)
-        output["arm_row"] = torch.arange(self._missing, device=output["prompt_ids"].device)
+        output["arm_prompt_confidence"] = self._prompt_confidence(output["prompt_ids"], output["prompt_mask"])
+        output["arm_row"] = torch.arange(shard.size, device=output["prompt_ids"].device)
 
     @property
     def complete(self) -> bool:
         """Whether every row of the rollout has its advantage."""
         return self._missing == 0
 
-    def apply(self, batch: dict[str, Any], logps: torch.Tensor) -> None:
+    def apply(self, batch: Batch, logps: torch.Tensor) -> None:
         """Re-weight ``batch["advantages"]``, (B,) or some of its rows.
 
         Args:
             batch: the rollout, or the part of it that a micro-batch holds.
             logps: (B, C) log-probabilities of its completions under the policy that sampled them, no gradient.
         """
-        rows = batch["arm_row"]
+        rows, here = batch["arm_row"], self._shard.rows
         before = batch["advantages"]
         prompt_confidence = batch["arm_prompt_confidence"]
         answer_confidence = arm_method.confidence(logps.float(), batch["completion_mask"], self._arm.low_fraction)
@@ -64,9 +59,9 @@ class ArmStep:
             before,
             prompt_confidence,
             answer_confidence,
-            correct=self._correct[self._here][rows],
-            scorable=self._scorable[self._here][rows],
-            gate_open=self._gate_open[self._here][rows],
+            correct=self._correct[here][rows],
+            scorable=self._scorable[here][rows],
+            gate_open=self._gate_open[here][rows],
             arm=self._arm,
         )
         batch["advantages"] = result.advantages
@@ -74,19 +69,16 @@ class ArmStep:
         self._rows.append(torch.stack([column.float() for column in columns], dim=1))
         self._missing -= len(rows)
 
-    def finish(self) -> dict[str, float | None]:
-        """The contract's metrics of ARM over all processes, and a row a sample for TRL's table of completions.
+    def finish(self) -> tuple[dict[str, float | None], dict[str, list[float]]]:
+        """The contract's metrics of ARM, and the columns of TRL's table of completions (B_global values each).
 
-        A collective operation: every process calls it.
+        A collective operation: every process calls it, once every row has its advantage.
         """
         local = torch.cat(self._rows)
         local = local[local[:, ROW].argsort()]
-        table = self._trainer.accelerator.gather(local)  # in the order of TRL's own log
-        extra = self._trainer._logs["extra"]
-        for name, column in (("c(q)", PROMPT), ("c(o|q)", ANSWER), ("A", BEFORE), ("A~", AFTER)):
-            extra[name].extend(table[:, column].tolist())
+        table = self._shard.gather(local)  # in the order of TRL's own log
         shift = table[table[:, SHIFTED].bool(), SHIFT]
-        return {
+        metrics = {
             "arm/prompt_confidence": mean(table[:, PROMPT]),
             "arm/answer_confidence": mean(table[:, ANSWER]),
             "arm/answer_confidence_correct": mean(table[self._correct, ANSWER]),
@@ -95,35 +87,22 @@ class ArmStep:
             "arm/gated_fraction": self._gated_fraction,
             "arm/sign_flips": float(arm_method.sign_flips(table[:, BEFORE], table[:, AFTER]).item()),
         }
+        return metrics, {name: table[:, column].tolist() for name, column in COLUMNS.items()}
 
-    def _prompt_confidence(self, output: dict[str, Any]) -> torch.Tensor:
+    def _prompt_confidence(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B,) c(q), from one pass over each prompt once."""
-        trainer, size = self._trainer, self._group_size
-        ids, mask = output["prompt_ids"], output["prompt_mask"]
+        shard, size = self._shard, self._shard.group_size
         # A group may straddle processes: the rows of one prompt are those of one group among all processes' rows.
-        group = torch.arange(self._here.start, self._here.stop, device=ids.device) // size
+        group = torch.arange(shard.rows.start, shard.rows.stop, device=ids.device) // size
         unique, which = torch.unique(group, return_inverse=True)
         first = torch.searchsorted(group, unique)
         # Every process makes the same number of passes, as sharded weights need: as many as the one with most prompts.
-        rows = self._here.stop - self._here.start
-        most = max((start + rows - 1) // size - start // size + 1 for start in self._starts(rows))
+        starts = range(0, shard.size * shard.world, shard.size)
+        most = max((start + shard.size - 1) // size - start // size + 1 for start in starts)
         first = torch.cat([first, first[-1:].expand(most - len(first))])
         predicted = ids.size(1) - 1
         if predicted == 0:  # prompts of one token: nothing is predicted, there is no confidence
-            return torch.full((rows,), torch.nan, device=ids.device)
-        checkpointing = trainer.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(trainer.model, checkpointing):
-            logps, _, _ = trainer._get_per_token_logps_and_entropies(
-                trainer.model,
-                ids[first],
-                mask[first],
-                predicted,
-                batch_size=trainer.args.per_device_train_batch_size,
-            )
+            return torch.full((shard.size,), torch.nan, device=ids.device)
+        logps = shard.score(ids[first], mask[first], predicted)
         scored = arm_method.prompt_token_mask(mask[first])
-        confidence = arm_method.confidence(logps.float(), scored, self._arm.prompt_low_fraction)
-        return confidence[which]
-
-    def _starts(self, rows: int) -> range:
-        """The first row of each process."""
-        return range(0, rows * self._trainer.accelerator.num_processes, rows)
+        return arm_method.confidence(logps.float(), scored, self._arm.prompt_low_fraction)[which]

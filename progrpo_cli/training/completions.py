@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from progrpo_cli import processes
 from progrpo_cli.records import files
-
-if TYPE_CHECKING:
-    from progrpo_cli.training.trainer import LabTrainer
+from progrpo_cli.training.rollout_log import LogsRollouts
 
 
 class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -29,7 +27,7 @@ class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers i
     """
 
     def __init__(
-        self, directory: Path, *, keep: int, trainer: LabTrainer, updates_per_rollout: int, resumed_at: int
+        self, directory: Path, *, keep: int, trainer: LogsRollouts, updates_per_rollout: int, resumed_at: int
     ) -> None:
         self._directory = directory
         self._keep = keep
@@ -65,13 +63,14 @@ class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers i
             table.unlink()
 
     def _rows(self) -> list[dict[str, Any]]:
-        logged = self._trainer._logs
-        columns = {"A": logged["advantages"], **logged["extra"]}
+        logged = self._trainer.logged_rollout()
+        rewards = {name.removeprefix("rewards/"): values for name, values in logged.items() if "/" in name}
+        columns = {"A": logged["advantages"], **self._trainer.extra_columns()}
         return [
             {
                 "prompt": prompt,
                 "completion": completion,
-                "rewards": {name: _number(rewards[row]) for name, rewards in logged["rewards"].items()},
+                "rewards": {name: _number(values[row]) for name, values in rewards.items()},
                 **{name: _number(column[row]) for name, column in columns.items()},
             }
             for row, (prompt, completion) in enumerate(zip(logged["prompt"], logged["completion"], strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -70,11 +70,16 @@ def reward_weights(config: Config) -> dict[str, float]:
 
 
 def reward_functions(
-    config: Config, task: Task, problems: Sequence[Problem], eos_token_id: int, errors: JudgeErrors | None = None
+    config: Config,
+    task: Task,
+    problems: Sequence[Problem],
+    ends: Collection[int],
+    errors: JudgeErrors | None = None,
 ) -> list[Callable[..., list[float]]]:
     """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run.
 
-    Where it has no verdict there is no reward, which ``errors`` counts.
+    ``ends`` are the tokens that end a completion, see :func:`progrpo_cli.sampling.ends.end_tokens`. Where there is no
+    verdict there is no reward, which ``errors`` counts.
     """
     judged: list[tuple[list[list[int]], list[Verdict]]] = []
 
@@ -82,7 +87,7 @@ def reward_functions(
         """Each completion is judged once, whatever the number of functions that ask."""
         if not judged or judged[0][0] is not completion_ids:
             texts = [completion[0]["content"] if task.chat else completion for completion in completions]
-            finished = [bool(ids) and ids[-1] == eos_token_id for ids in completion_ids]
+            finished = [bool(ids) and ids[-1] in ends for ids in completion_ids]
             attempts = [
                 Attempt(problems[i], text, ended) for i, text, ended in zip(problem, texts, finished, strict=True)
             ]

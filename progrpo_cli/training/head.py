@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+import safetensors.torch
 import torch
 from accelerate import Accelerator
 from accelerate.utils import is_peft_model
+from transformers import Trainer
 
 from progrpo_cli.methods.base import Method
 
-if TYPE_CHECKING:
-    from progrpo_cli.training.trainer import LabTrainer
+FILE = "head.safetensors"
+"""Of a checkpoint."""
 
 
 class PromptHead:
@@ -24,17 +28,23 @@ class PromptHead:
         decoder.register_forward_hook(self._keep)
 
     @classmethod
-    def of(cls, method: Method, trainer: LabTrainer) -> PromptHead | None:
-        """The method's head, or None if it has none; the same on every process, by the run's seed."""
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        model = model.get_base_model() if is_peft_model(model) else model
+    def of(cls, method: Method, policy: Any, *, seed: int, device: torch.device) -> PromptHead | None:
+        """The method's head, or None if it has none; the same on every process, by the run's seed.
+
+        Args:
+            method: the method.
+            policy: what is trained, without the wrappers of several processes.
+            seed: of the run.
+            device: where the policy is.
+        """
+        policy = policy.get_base_model() if is_peft_model(policy) else policy
         with torch.random.fork_rng():
-            torch.manual_seed(trainer.args.seed)
-            head = method.head(model.config.hidden_size)
+            torch.manual_seed(seed)
+            head = method.head(policy.config.hidden_size)
         if head is None:
             return None
         module, learning_rate = head
-        return cls(module.to(trainer.accelerator.device), model.get_decoder(), learning_rate)
+        return cls(module.to(device), policy.get_decoder(), learning_rate)
 
     def _keep(self, decoder: torch.nn.Module, args: Any, output: Any) -> None:
         self._hidden = output.last_hidden_state
@@ -61,3 +71,38 @@ class PromptHead:
         for parameter in self.module.parameters():
             if parameter.grad is not None:
                 parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+
+
+class TrainsHead(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """Trains, saves and resumes the method's head with the policy, where there is one."""
+
+    _head: PromptHead | None = None
+
+    def other_parameters(self) -> Iterable[torch.nn.Parameter]:
+        """The parameters of the method's head."""
+        return () if self._head is None else self._head.module.parameters()
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The policy's groups, and one of its own for the head."""
+        new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        if new and self._head is not None:
+            self._head.join(optimizer)
+        return optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """TRL's, and the head's gradients averaged over the processes, which DDP does not know of."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if self._head is not None and self.accelerator.sync_gradients:
+            self._head.average_gradients(self.accelerator)
+        return loss
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self._head is not None and self.args.should_save:
+            safetensors.torch.save_file(self._head.module.state_dict(), Path(output_dir) / FILE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._head is not None and checkpoint is not None:
+            self._head.module.load_state_dict(safetensors.torch.load_file(Path(checkpoint) / FILE))

@@ -52,6 +52,14 @@ class Health:
             limits.truncated_updates,
             f"update {step}: all completions are truncated: none ended within task.max_new_tokens",
         )
+        truncated = record.get("truncated_fraction")
+        self._count(
+            "many completions are truncated",
+            truncated is not None and limits.truncated_share < truncated < 1.0,
+            limits.truncated_updates,
+            f"update {step}: {truncated or 0:.0%} of the completions are truncated, which are worth 0: if they are "
+            "too long, raise task.max_new_tokens; if text goes on behind answers, model.stop_tokens names their end",
+        )
 
     def _count(self, title: str, is_so: bool, how_often: int, text: str) -> None:
         self._in_a_row[title] = self._in_a_row.get(title, 0) + 1 if is_so else 0

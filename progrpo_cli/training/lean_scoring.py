@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
+from trl.models.utils import disable_gradient_checkpointing
 
 from progrpo_cli.sampling.decoding import has_plain_cache, is_small
 
@@ -89,6 +90,22 @@ class LeanScoring(_Base):  # type: ignore[misc]  # TRL is not typed
         )
         assert logps is not None
         return logps, entropies, None
+
+    def score_completions(self, model: Any, output: dict[str, Any]) -> torch.Tensor:
+        """(B, C) log-probabilities of a rollout's completions under ``model``, no gradient."""
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+        return self.score(model, ids, mask, output["completion_ids"].size(1))
+
+    def score(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, kept: int) -> torch.Tensor:
+        """(B, K) log-probabilities of the last ``kept`` tokens of ``ids`` (B, T) under ``model``, no gradient."""
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                model, ids, mask, kept, batch_size=self.args.per_device_train_batch_size
+            )
+        result: torch.Tensor = logps
+        return result
 
     def _by_trl(self, *args: Any, **kwargs: Any) -> Scores:
         scores: Scores = super()._get_per_token_logps_and_entropies(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from progrpo_cli.training.data import reward_weights
 NO_CLIP = 1e9  # a ratio that no update reaches: TRL has no way to say none
 
 
-def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: int | None = None) -> GRPOConfig:
+def grpo_config(
+    config: Config, output: Path, device: str, *, longest_prompt: int | None = None, ends: Sequence[int] = ()
+) -> GRPOConfig:
     """TRL's options for a run.
 
     Args:
@@ -24,6 +27,7 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
         device: cpu or cuda.
         longest_prompt: tokens of the run's longest prompt, from which a colocated vLLM knows how long a sequence it has
             to be ready for; None: as long as the model can take, which may need more memory than it is given.
+        ends: the tokens at which vLLM stops, also where the model's files do not name them.
     """
     train, method = config.train, config.method
     micro_batch, accumulated = micro_batches(config, processes.world())
@@ -66,12 +70,12 @@ def grpo_config(config: Config, output: Path, device: str, *, longest_prompt: in
         "num_completions_to_print": 0,  # stdout belongs to the command's result
         "disable_tqdm": True,
         "save_strategy": "no",
-        **_generation(train.generation, longest_sequence),
+        **_generation(train.generation, longest_sequence, ends),
     }
     return GRPOConfig(output_dir=str(output), seed=config.seed, **{**shared, **method.trl_options()})
 
 
-def _generation(generation: GenerationConfig, longest_sequence: int | None) -> dict[str, Any]:
+def _generation(generation: GenerationConfig, longest_sequence: int | None, ends: Sequence[int]) -> dict[str, Any]:
     """TRL's options for who samples."""
     if generation.backend == "hf":
         return {"use_vllm": False}
@@ -84,4 +88,5 @@ def _generation(generation: GenerationConfig, longest_sequence: int | None) -> d
         "vllm_group_port": generation.server_sync_port,
         "vllm_gpu_memory_utilization": generation.gpu_memory_utilization,
         "vllm_max_model_length": longest_sequence,
+        "generation_kwargs": {"stop_token_ids": list(ends)},
     }

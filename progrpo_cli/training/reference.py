@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from trl.trainer.utils import use_adapter
 
-if TYPE_CHECKING:
-    from progrpo_cli.training.trainer import LabTrainer
+from progrpo_cli.training.shard import Batch
 
 
 class Reference:
-    """Made when the trainer is: before a checkpoint is loaded, so that a resumed run looks back at the same policy."""
+    """Made when the trainer is: before a checkpoint is loaded, so that a resumed run looks back at the same policy.
 
-    def __init__(self, trainer: LabTrainer) -> None:
-        model = trainer.accelerator.unwrap_model(trainer.model)
+    Args:
+        policy: what is trained, without the wrappers of several processes.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
         # With an adapter the base policy is there already: the adapter is switched off.
-        self._copy = None if is_peft_model(model) else copy.deepcopy(model).eval().requires_grad_(False)
+        self._copy = None if is_peft_model(policy) else copy.deepcopy(policy).eval().requires_grad_(False)
 
-    def logps(self, trainer: LabTrainer, output: dict[str, Any]) -> torch.Tensor:
-        """(B, C) log pi_ref(o_t) of a rollout's completions, in nats."""
+    def logps(self, output: Batch, score: Callable[[Any, Batch], torch.Tensor]) -> torch.Tensor:
+        """(B, C) log pi_ref(o_t) of a rollout's completions, in nats.
+
+        Args:
+            output: the rollout.
+            score: gives the same under the model that it is handed.
+        """
         if self._copy is not None:
-            return trainer.score(self._copy, output)
-        with use_adapter(trainer.accelerator.unwrap_model(trainer.model), adapter_name=None):
-            return trainer.score(trainer.model, output)
+            return score(self._copy, output)
+        with use_adapter(self._policy, adapter_name=None):
+            return score(self._policy, output)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
-
-if TYPE_CHECKING:
-    from progrpo_cli.training.trainer import LabTrainer
+from progrpo_cli.training.shard import Batch, Shard
 
 Rows = list[dict[str, Any]]
 PromptSource = Callable[[int, int], Rows]
@@ -27,11 +25,23 @@ the same prompts."""
 LEFT_PADDED = ("prompt_ids", "prompt_mask")
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One rollout as it was sampled."""
+
+    output: Batch
+    """The rows of this process, (B, ...)."""
+    rewards: torch.Tensor
+    """(B_global, functions)."""
+    logged: dict[str, list[Any]]
+    """Column -> what TRL logged of the rows of all processes."""
+
+
 @dataclass
 class Sampled:
-    """One rollout of this process, and the rows that TRL logged of it."""
+    """The part of a rollout that is this process's."""
 
-    output: dict[str, Any]
+    output: Batch
     rewards: torch.Tensor
     """(B, functions)."""
     mixed: torch.Tensor
@@ -39,95 +49,99 @@ class Sampled:
     logged: dict[str, list[Any]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Refilled:
     """What is trained on, and what was sampled for it."""
 
-    output: dict[str, Any]
+    output: Batch
     rewards: torch.Tensor
     """(B_global, functions) of ``output``."""
     everything: torch.Tensor
     """(rollouts * B_global, functions): the rewards of all that was sampled."""
     metrics: dict[str, float | None]
+    logged: dict[str, list[Any]]
+    """Column -> the rows of all processes, which take the place of those that TRL logged."""
 
 
 class Refill:
-    """Samples again, at most ``limit`` times a rollout."""
+    """Samples again, at most ``limit`` times a rollout.
 
-    def __init__(self, limit: int, prompts: PromptSource) -> None:
+    Args:
+        method: its name, which stands before the metrics.
+        limit: how many more rollouts may be sampled.
+        prompts: where they come from.
+        correctness: the column of the rewards that says what is right.
+        pad_token_id: what shorter rows are filled with.
+    """
+
+    def __init__(self, method: str, limit: int, prompts: PromptSource, *, correctness: int, pad_token_id: int) -> None:
+        self._method = method
         self._limit = limit
         self._prompts = prompts
+        self._correctness = correctness
+        self._pad_token_id = pad_token_id
         self._warned = False
 
-    def __call__(
-        self, trainer: LabTrainer, first: dict[str, Any], sample: Callable[[Rows], dict[str, Any]]
-    ) -> Refilled:
+    def __call__(self, first: Sample, shard: Shard, updates: int, sample: Callable[[Rows], Sample]) -> Refilled:
         """Put a rollout of mixed groups together.
 
         Args:
             first: the rollout as it was sampled.
+            shard: which part of it is this process's.
+            updates: how many have been made.
             sample: samples a rollout of the given rows on this process.
 
         Raises:
             RequestError: a process holds a part of a group.
         """
-        size, rows = trainer.num_generations, len(first["prompt_ids"])
-        if rows % size:
+        size, groups = shard.group_size, shard.size // shard.group_size
+        if shard.size % size:
             raise RequestError(
-                f"dynamic sampling needs whole groups on each process: {rows} completions are no multiple of "
+                f"dynamic sampling needs whole groups on each process: {shard.size} completions are no multiple of "
                 f"train.group_size={size}"
             )
-        everything = [trainer._rewards]
-        sampled = [self._take(trainer, first)]
-        while len(sampled) <= self._limit and not self._enough(trainer, sampled, rows // size):
-            prompts = [row for row in self._prompts(trainer.state.global_step, len(sampled)) for _ in range(size)]
-            here = trainer._here(first)
-            sampled.append(self._take(trainer, sample(prompts[here])))
-            everything.append(trainer._rewards)
-        merged, kept = merge(sampled, rows // size, size, trainer._tokenizer.pad_token_id)
-        merged.output["num_items_in_batch"] = trainer.accelerator.gather(merged.output["completion_mask"].sum()).sum()
-        for name, values in merged.logged.items():
-            self._log_of(trainer, name).extend(gather_object(values))
-        metrics = self._metrics(trainer, sampled, kept, rows // size)
-        return Refilled(merged.output, trainer.accelerator.gather(merged.rewards), torch.cat(everything), metrics)
+        everything = [first.rewards]
+        sampled = [self._part_of(first, shard)]
+        while len(sampled) <= self._limit and not _is_enough(sampled, groups, shard):
+            prompts = [row for row in self._prompts(updates, len(sampled)) for _ in range(size)]
+            more = sample(prompts[shard.rows])
+            sampled.append(self._part_of(more, shard))
+            everything.append(more.rewards)
+        merged, kept = merge(sampled, groups, size, self._pad_token_id)
+        merged.output["num_items_in_batch"] = shard.gather(merged.output["completion_mask"].sum()).sum()
+        logged = {name: gather_object(values) for name, values in merged.logged.items()}
+        metrics = self._metrics(sampled, kept, groups, shard)
+        return Refilled(merged.output, shard.gather(merged.rewards), torch.cat(everything), metrics, logged)
 
-    def _take(self, trainer: LabTrainer, output: dict[str, Any]) -> Sampled:
-        here = trainer._here(output)
-        rewards = trainer._rewards[here]
-        right = (rewards[:, trainer.correctness_column] > 0).view(-1, trainer.num_generations)
-        names = ["prompt", "completion", "advantages", *(f"rewards/{name}" for name in trainer.reward_func_names)]
-        # TRL's log holds the newest rollout of all processes and nothing else.
-        logged = {name: list(self._log_of(trainer, name))[here] for name in names}
-        return Sampled(output, rewards, right.any(dim=1) & ~right.all(dim=1), logged)
+    def _part_of(self, sample: Sample, shard: Shard) -> Sampled:
+        rewards = sample.rewards[shard.rows]
+        right = (rewards[:, self._correctness] > 0).view(-1, shard.group_size)
+        logged = {name: values[shard.rows] for name, values in sample.logged.items()}
+        return Sampled(sample.output, rewards, right.any(dim=1) & ~right.all(dim=1), logged)
 
-    @staticmethod
-    def _log_of(trainer: LabTrainer, name: str) -> Any:
-        column = name.removeprefix("rewards/")
-        return trainer._logs["rewards"][column] if column != name else trainer._logs[name]
-
-    @staticmethod
-    def _enough(trainer: LabTrainer, sampled: list[Sampled], groups: int) -> bool:
-        missing = groups - sum(int(one.mixed.sum()) for one in sampled)
-        here = torch.tensor([missing], device=sampled[0].rewards.device)
-        return bool(trainer.accelerator.gather(here).max() <= 0)
-
-    def _metrics(self, trainer: LabTrainer, sampled: list[Sampled], kept: int, groups: int) -> dict[str, float | None]:
+    def _metrics(self, sampled: list[Sampled], kept: int, groups: int, shard: Shard) -> dict[str, float | None]:
         device = sampled[0].rewards.device
         counts = torch.tensor([[sum(int(one.mixed.sum()) for one in sampled), kept]], device=device)
-        mixed, used = trainer.accelerator.gather(counts).sum(dim=0).tolist()
-        there_are = groups * trainer.accelerator.num_processes
-        name = trainer._method.name
-        if used < there_are and not self._warned:
+        mixed, used = shard.gather(counts).sum(dim=0).tolist()
+        wanted = groups * shard.world
+        if used < wanted and not self._warned:
             self._warned = True
             log.warning(
-                f"only {used} of {there_are} groups are mixed after {self._limit} refills: the others are kept without "
-                f"an advantage; this is said once, {name}/unmixed_groups_kept counts them"
+                f"only {used} of {wanted} groups are mixed after {self._limit} refills: the others are kept without "
+                f"an advantage; this is said once, {self._method}/unmixed_groups_kept counts them"
             )
         return {
-            f"{name}/rollouts_sampled": float(len(sampled)),
-            f"{name}/mixed_fraction": mixed / (there_are * len(sampled)),
-            f"{name}/unmixed_groups_kept": float(there_are - used),
+            f"{self._method}/rollouts_sampled": float(len(sampled)),
+            f"{self._method}/mixed_fraction": mixed / (wanted * len(sampled)),
+            f"{self._method}/unmixed_groups_kept": float(wanted - used),
         }
+
+
+def _is_enough(sampled: list[Sampled], groups: int, shard: Shard) -> bool:
+    """Whether every process has mixed groups enough."""
+    missing = groups - sum(int(one.mixed.sum()) for one in sampled)
+    here = torch.tensor([missing], device=sampled[0].rewards.device)
+    return bool(shard.gather(here).max() <= 0)
 
 
 def merge(sampled: list[Sampled], groups: int, size: int, pad_token_id: int) -> tuple[Sampled, int]:

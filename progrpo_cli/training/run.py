@@ -9,14 +9,16 @@ from typing import Any
 from accelerate.utils import set_seed
 from transformers import PrinterCallback
 
-from progrpo_cli import policy, processes
+from progrpo_cli import processes
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log, progress
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
+from progrpo_cli.policies import policy
 from progrpo_cli.records import files
 from progrpo_cli.records.budget import budget_field, take_back
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.sampling.ends import complete, end_tokens, texts_of
 from progrpo_cli.tasks.base import Problem, Split, Task
 from progrpo_cli.tasks.contamination import count_seen, fingerprints
 from progrpo_cli.tasks.judge_errors import JudgeErrors
@@ -159,6 +161,11 @@ def _train(
         chat=task.chat,
         trust_remote_code=config.model.trust_remote_code,
     )
+    ends = end_tokens(tokenizer, model.generation_config, config.model.stop_tokens)
+    complete(tokenizer, ends)
+    if set(ends) != {tokenizer.eos_token_id}:
+        log.info(f"a completion ends with {' or '.join(texts_of(tokenizer, ends))}")
+        model.generation_config.eos_token_id = list(ends)  # by which TRL, and whoever loads the policy later, stops
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
@@ -166,7 +173,7 @@ def _train(
         _keep_what_is_trained_on(config, run, task, problems)
     prompts = rollout_prompts(config, problems, chat=task.chat)
     longest = longest_prompt(prompts, tokenizer, chat=task.chat) if config.train.generation.backend == "vllm" else None
-    options = grpo_config(config, run.checkpoints, device, longest_prompt=longest)
+    options = grpo_config(config, run.checkpoints, device, longest_prompt=longest, ends=ends)
     set_seed(config.seed)  # adapters are drawn before TRL seeds anything
     with server_is_usable(config.train.generation):
         trainer = LabTrainer(
@@ -175,7 +182,7 @@ def _train(
             refill_prompts=refill_prompts(config, problems, chat=task.chat),
             model=model,
             processing_class=tokenizer,
-            reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id, errors),
+            reward_funcs=reward_functions(config, task, problems, ends, errors),
             args=options,
             train_dataset=prompts,
             peft_config=lora_config(config.model.lora, model),

@@ -30,6 +30,7 @@ def validator(
         top_p=1.0,
         max_new_tokens=config.task.max_new_tokens,
         chat=task.chat,
+        stop_tokens=config.model.stop_tokens,
     )
     problems = task.problems("validation")
 

@@ -11,11 +11,12 @@ from progrpo_cli.config import paths
 
 @hydra.main(version_base="1.3", config_path=str(paths.EXPERIMENTS), config_name="config")
 def main(composed: DictConfig) -> float:
-    from progrpo_cli.commands.evaluate import Request, evaluate_run
-    from progrpo_cli.commands.train import train_locked
     from progrpo_cli.config.compose import validate
+    from progrpo_cli.evaluation.request import Request
+    from progrpo_cli.evaluation.targets import evaluate_run
     from progrpo_cli.records.rundir import RunDirectory
     from progrpo_cli.tracking.wandb_run import tracker
+    from progrpo_cli.training.launch import train_locked
 
     config = validate(OmegaConf.to_container(composed, resolve=True))
     run = RunDirectory(Path(HydraConfig.get().runtime.output_dir) / "run")

@@ -12,7 +12,7 @@ from wandb_log import finished_run
 
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.reporting.record import ARM
+from progrpo_cli.reporting.reading.record import ARM
 from progrpo_cli.tracking import wandb_offline
 
 SEEDS = 5

@@ -13,8 +13,8 @@ import lab_bar
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli import policy
 from progrpo_cli.config.paths import LAB_BASE
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem

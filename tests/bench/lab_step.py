@@ -15,8 +15,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
@@ -59,7 +59,7 @@ def train(kind: type[GRPOTrainer], overrides: list[str], spent: dict[str, float]
         trainer = kind(
             model=model,
             processing_class=tokenizer,
-            reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+            reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
             args=grpo_config(config, Path(directory), "cpu"),
             train_dataset=rollout_prompts(config, problems, chat=task.chat),
             **own,

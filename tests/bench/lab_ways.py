@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from progrpo_cli import policy
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.metrics.passk import pass_at_k
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch, Sample, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem

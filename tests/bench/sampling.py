@@ -23,10 +23,10 @@ with heavy_imports():  # as `progrpo eval` does
 
     from progrpo_cli.sampling.hf import HfSampler
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
 from progrpo_cli.evaluation.run import evaluate
 from progrpo_cli.evaluation.settings import EvalSettings
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch, Sample, Sampler
 from progrpo_cli.tasks.countdown import expression
 from progrpo_cli.tasks.countdown import problems as countdown

@@ -8,15 +8,17 @@ import pytest
 import yaml
 from command_line import TINY
 
-from progrpo_cli.commands import sweep as command
-from progrpo_cli.commands.evaluate import Request, evaluate_target
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.demands import demanded_by
 from progrpo_cli.errors import RequestError
+from progrpo_cli.evaluation.request import Request
+from progrpo_cli.evaluation.targets import evaluate_target
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.studies import start
+from progrpo_cli.studies.open import Settings, fetched
+from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.planning import make_plan
-from progrpo_cli.studies.record import StudyRecord
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
 from progrpo_cli.studies.trust import refuse_options_of_slurm
@@ -31,8 +33,8 @@ SPACE = {
     "workers": 1,
 }
 ASKS: list[Callable[[str], object]] = [
-    lambda study: command.status(study, None),
-    lambda study: command.work(study, None),
+    lambda study: start.status(study, None),
+    lambda study: start.work(study, None),
 ]
 
 
@@ -96,7 +98,7 @@ def test_a_sent_study_chooses_no_file(here: Path, asks: Callable[[str], object])
     url = f"sqlite:///{here / 'elsewhere'}"
     sent_study(Path("sent"), storage=url)
     refused(f"says storage={url}", lambda: asks("sent"))
-    assert command.status("sent", None, url)["trials"] == []  # the command line says the same
+    assert start.status("sent", None, url)["trials"] == []  # the command line says the same
     assert not (here / "elsewhere").exists()
 
 
@@ -113,9 +115,7 @@ def test_a_password_in_a_sent_study_is_neither_used_nor_shown(
 def test_a_sweep_does_not_take_the_storage_of_a_study_that_was_put_there(here: Path) -> None:
     Path("mine.yaml").write_text(yaml.safe_dump(SPACE))
     sent_study(Path("runs/mine"), storage=f"sqlite:///{here / 'elsewhere'}")
-    refused(
-        "says storage=sqlite", lambda: command.sweep("mine.yaml", [], command.Settings(), study=None, dry_run=False)
-    )
+    refused("says storage=sqlite", lambda: start.sweep("mine.yaml", [], Settings(), study=None, dry_run=False))
 
 
 @pytest.mark.parametrize("database", [None, "a.db"])
@@ -124,7 +124,7 @@ def test_status_of_our_own_study_needs_no_repeating_and_writes_nothing(here: Pat
     assert load_plan(study).is_ours == (database is not None)  # signed where there is something to sign for
     for _ in range(2):
         before = state(here)
-        assert [row["status"] for row in command.status("own", None)["runs"]] == ["planned"]
+        assert [row["status"] for row in start.status("own", None)["runs"]] == ["planned"]
         assert state(here) == before
         (here / (database or study / "optuna.journal")).unlink(missing_ok=True)  # nor is it made anew
 
@@ -133,14 +133,14 @@ def test_a_signature_is_of_the_very_file() -> None:
     study = own_study(Path("runs/own"), f"sqlite:///{Path.cwd() / 'a.db'}")
     held = yaml.safe_load((study / "study.yaml").read_text())
     (study / "study.yaml").write_text(yaml.safe_dump({**held, "storage": "sqlite:////tmp/other"}))
-    refused("says storage=sqlite:////tmp/other", lambda: command.status("own", None))
+    refused("says storage=sqlite:////tmp/other", lambda: start.status("own", None))
 
 
 def test_what_a_storage_holds_is_not_signed_on_arrival() -> None:
     study = own_study(Path("runs/own"), f"sqlite:///{Path.cwd() / 'a.db'}")
     for name in ("study.yaml", ".study.signature"):
         (study / name).unlink()
-    command._fetched("own", f"sqlite:///{Path.cwd() / 'a.db'}")
+    fetched("own", f"sqlite:///{Path.cwd() / 'a.db'}")
     assert not load_plan(study).is_ours
 
 
@@ -172,7 +172,7 @@ def test_a_space_names_no_host_and_no_file_from_elsewhere(key: str) -> None:
 def test_a_study_names_no_host_and_no_file_from_elsewhere(key: str) -> None:
     config = compose([*WITH.get(key, []), f"{key}={HOSTS[key]}"]).model_dump(mode="json")
     sent_study(Path("sent"), bases=[{"choices": {}, "config": config}])
-    refused(f"says {key}={HOSTS[key]}", lambda: command.work("sent", None))
+    refused(f"says {key}={HOSTS[key]}", lambda: start.work("sent", None))
 
 
 def test_files_beside_a_space_came_with_it(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from progrpo_cli.config import paths
-from progrpo_cli.config.compose import canonical_json, compose, flatten, keys, to_yaml, validate
+from progrpo_cli.config.compose import compose, keys, validate
 from progrpo_cli.config.hashing import config_hash
+from progrpo_cli.config.values import canonical_json, flatten, to_yaml
 from progrpo_cli.errors import RequestError
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import load_space

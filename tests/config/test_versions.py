@@ -7,18 +7,19 @@ import pytest
 import yaml
 from command_line import CommandLine
 
-from progrpo_cli.commands import sweep as sweep_command
-from progrpo_cli.commands import train as train_command
 from progrpo_cli.config import versions
 from progrpo_cli.config.compose import compose, validate
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.studies import open as open_study
+from progrpo_cli.studies import start
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
-from progrpo_cli.tasks.sections import CountdownConfig
+from progrpo_cli.tasks.config import CountdownConfig
+from progrpo_cli.training import launch
 
 BEFORE = {
     "experiment=lab": "90767e99ba4e",
@@ -146,10 +147,10 @@ def test_a_run_of_another_version_is_not_gone_on_with(
     with pytest.raises(
         RequestError, match=f"run was begun under version 1 of {what}.*, and this is version 2"
     ) as error:
-        train_command.train(["method=grpo"], experiment=None, run_dir=run.path, fresh=False)
+        launch.train(["method=grpo"], experiment=None, run_dir=run.path, fresh=False)
     assert "\n" not in str(error.value)
     with run.lock(), pytest.raises(RequestError, match="begun under version 1"):  # as a sweep's worker would
-        train_command.train_locked(run, run.config())
+        launch.train_locked(run, run.config())
     assert not run.checkpoints.exists()
 
 
@@ -157,11 +158,11 @@ def test_the_default_directory_of_an_earlier_version_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    old = begun(Path("runs") / train_command.default_run_name(compose(["method=grpo"])))
+    old = begun(Path("runs") / launch.default_run_name(compose(["method=grpo"])))
     monkeypatch.setattr(GRPO, "version_of_code", 2)
-    monkeypatch.setattr(train_command, "train_in", lambda *_, **__: None)
-    monkeypatch.setattr(train_command, "summary", lambda run: {"run_dir": str(run.path)})
-    result = train_command.train(["method=grpo"], experiment=None, run_dir=None, fresh=False)
+    monkeypatch.setattr(launch, "train_in", lambda *_, **__: None)
+    monkeypatch.setattr(launch, "summary", lambda run: {"run_dir": str(run.path)})
+    result = launch.train(["method=grpo"], experiment=None, run_dir=None, fresh=False)
     assert result is not None
     assert result["run_dir"] != str(old.path)
     (said,) = [record.message for record in caplog.records if "not gone on with" in record.message]
@@ -183,8 +184,8 @@ def test_a_study_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypa
     monkeypatch.setattr(GRPO, "version_of_code", 2)
     assert load_plan(plan.directory).grid[0].config.method.version == 1
     for go_on in (
-        lambda: sweep_command.sweep("mine.yaml", [], sweep_command.Settings(), study=None, dry_run=False),
-        lambda: sweep_command.work("mine", None),
+        lambda: start.sweep("mine.yaml", [], open_study.Settings(), study=None, dry_run=False),
+        lambda: start.work("mine", None),
     ):
         with pytest.raises(RequestError, match="study runs/mine was begun under version 1 of method grpo, and this is"):
             go_on()

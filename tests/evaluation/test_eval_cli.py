@@ -210,8 +210,8 @@ def test_a_directory_that_cannot_be_loaded_is_one_line(progrpo: CommandLine) -> 
 
 def test_a_chat_template_is_used_where_the_task_asks_for_it() -> None:
     """A template that repeats the user's words makes the chat path draw the plain path's samples."""
-    from progrpo_cli import policy
     from progrpo_cli.config.paths import ASSETS
+    from progrpo_cli.policies import policy
     from progrpo_cli.sampling.base import Batch
     from progrpo_cli.sampling.hf import HfSampler
 

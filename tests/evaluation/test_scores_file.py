@@ -14,7 +14,7 @@ from progrpo_cli.evaluation.scores_file import Scores, differences
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.evaluation.table import base_beside, table_of
 from progrpo_cli.tasks.base import Problem
-from progrpo_cli.tasks.sections import OwnConfig
+from progrpo_cli.tasks.config import OwnConfig
 
 PROBLEMS = [Problem("a", "1 2 3 4=10:"), Problem("b", "1 1 1 1=4:")]
 

@@ -20,10 +20,10 @@ from accelerate.utils import is_peft_model
 from datasets import Dataset
 from trl.trainer.utils import split_tensor_dict
 
-from progrpo_cli import policy
 from progrpo_cli.config import paths
 from progrpo_cli.config.compose import compose, validate
 from progrpo_cli.config.schema import Config
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.data import reward_functions
@@ -47,7 +47,7 @@ class Watched(LabTrainer):
     def _between_forward_and_loss(self, inputs, logps):
         logps.retain_grad()
         self.seen.append(logps)
-        super()._between_forward_and_loss(inputs, logps)
+        return super()._between_forward_and_loss(inputs, logps)
 
 
 @dataclass
@@ -143,7 +143,7 @@ def lab(directory: Path, *overrides: str, refill: list[str] | None = None) -> tu
         rollout_func=recorded,
         model=model,
         processing_class=tokenizer,
-        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=Dataset.from_list(first),
         peft_config=lora_config(config.model.lora, model),

@@ -25,9 +25,11 @@ def assert_healthy(name: str, metrics: list[dict], steps: int) -> None:
     for record in metrics:
         assert set(record) >= EVERY_RUN | MEASURES.get(name, set())
         assert all(value is None or math.isfinite(value) for value in record.values())
-        # On the second update of a rollout a clip can take all of the gradient away, as gspo's narrow one does.
-        assert record["grad_norm"] > 0 or record["step"] % 2 == 0
         assert 0 < record["entropy"] < math.log(21)
+    # On the second update of a rollout a clip can take all of the gradient away, as gspo's narrow one does.
+    first_updates = [record["grad_norm"] > 0 for record in metrics if record["step"] % 2]
+    # A group of four with one wrong answer has no subset of two without a right one: nothing to learn for passk.
+    assert all(first_updates) or (name == "passk" and sum(first_updates) >= len(first_updates) / 2)
     # Nothing of another method's is measured.
     others = {measure for other, measures in MEASURES.items() if other != name for measure in measures}
     assert not others & set(metrics[0])

@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from command_line import TINY, read_metrics, without_times
 
-from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.training.launch import train_in
 
 LORA = "model.lora.rank=2 train.learning_rate=1e-3 train.micro_batch_size=4 train.gradient_checkpointing=true"
 Resumed = Callable[[str], tuple[Path, Path]]

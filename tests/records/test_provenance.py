@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from progrpo_cli.commands.train import _note_other_sources
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.methods.registry import method_classes, method_modules
 from progrpo_cli.records import provenance
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tasks.config import KINDS
 from progrpo_cli.tasks.registry import JUDGES, judge_modules, make_task
-from progrpo_cli.tasks.sections import KINDS
+from progrpo_cli.training.launch import _note_other_sources
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.reporting import figures
+from progrpo_cli.reporting.rendering import figures
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.build import build_report
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 COLUMNS = ["updates", "samples_drawn", "tokens_drawn", "train_seconds"]

@@ -7,14 +7,14 @@ import pytest
 from made_up_runs import make_scores, write_run
 
 from progrpo_cli.errors import WorkError
-from progrpo_cli.reporting import frame
-from progrpo_cli.reporting.ablations import ablation_tables
-from progrpo_cli.reporting.caption import caption
-from progrpo_cli.reporting.compare import alike, compare
-from progrpo_cli.reporting.figure_data import plane
-from progrpo_cli.reporting.main_table import choose_ks, main_table
-from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.summary import findings, how_to_read
+from progrpo_cli.reporting.analysis import dataset
+from progrpo_cli.reporting.analysis.ablations import ablation_tables
+from progrpo_cli.reporting.analysis.caption import caption
+from progrpo_cli.reporting.analysis.compare import alike, compare
+from progrpo_cli.reporting.analysis.figure_data import plane
+from progrpo_cli.reporting.analysis.main_table import choose_ks, main_table
+from progrpo_cli.reporting.analysis.summary import findings, how_to_read
+from progrpo_cli.reporting.reading.sources import read
 
 HF = {"backend": "hf", "dtype": "float32"}
 VLLM = {"backend": "vllm", "dtype": "bfloat16"}
@@ -31,7 +31,7 @@ def scored(seed=1, **changes):
 def built(runs, *, mixed=False, baseline="grpo"):
     """The frame, what was found and the main table: what a report says before anything is drawn."""
     found = read([str(runs)])
-    made = frame.build(found, mixed=mixed)
+    made = dataset.build(found, mixed=mixed)
     return made, found, main_table(made, found, ks=[1, 4], baseline=baseline)
 
 

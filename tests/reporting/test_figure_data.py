@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.reporting import figure_data
-from progrpo_cli.reporting.compare import preferred
-from progrpo_cli.reporting.frame import build
-from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis import figure_data
+from progrpo_cli.reporting.analysis.compare import preferred
+from progrpo_cli.reporting.analysis.dataset import build
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.reading.sources import read
 
 
 @pytest.fixture(scope="module")

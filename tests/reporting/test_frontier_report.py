@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.reporting import figure_data, render
-from progrpo_cli.reporting.frame import build
-from progrpo_cli.reporting.frontier import ABOVE, BELOW, BEYOND, WITHIN, compare_with_temperatures
-from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis import figure_data
+from progrpo_cli.reporting.analysis.dataset import build
+from progrpo_cli.reporting.analysis.frontier import ABOVE, BELOW, BEYOND, WITHIN, compare_with_temperatures
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.reading.sources import read
+from progrpo_cli.reporting.rendering import render
 
 HARDNESS = np.random.default_rng(0).uniform(0.2, 1.8, 120)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from progrpo_cli.errors import WorkError
-from progrpo_cli.reporting import helper as module
-from progrpo_cli.reporting.helper import WORTH_A_PROCESS, Helper, helper
+from progrpo_cli.reporting.reading import parallel as module
+from progrpo_cli.reporting.reading.parallel import WORTH_A_PROCESS, Helper, helper
 
 
 def who(number: int, directory: Path) -> tuple[int, int]:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from test_report_output import HOSTILE
 
-from progrpo_cli.reporting import render
-from progrpo_cli.reporting.table import Table
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis.table import Table
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.rendering import render
 
 pytestmark = [
     pytest.mark.long,

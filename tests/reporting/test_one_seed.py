@@ -8,9 +8,9 @@ import pytest
 from made_up_runs import make_scores, write_run
 
 from progrpo_cli.metrics.tail import LEAST_P
-from progrpo_cli.reporting.views import views
-from progrpo_cli.reporting.write import build_report
-from progrpo_cli.studies.judge import interval
+from progrpo_cli.reporting.analysis.views import views
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.studies.reconcile import interval
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -103,9 +103,9 @@ def test_sweep_and_report_give_the_same_interval_for_the_same_numbers(lab, tmp_p
 
 
 def test_power_says_how_many_seeds_and_problems_are_needed(lab, tmp_path, monkeypatch, capsys):
-    from progrpo_cli.commands.report import report
+    from progrpo_cli.commands.report import print_report
 
-    report([str(lab)], out=tmp_path, formats=["csv", "md"], power=True, difference=0.1, as_json=True)
+    print_report([str(lab)], out=tmp_path, formats=["csv", "md"], power=True, difference=0.1, as_json=True)
     rows = json.loads(capsys.readouterr().out)["power"]
     assert {(row["method"], row["metric"]) for row in rows} == {
         (method, metric)

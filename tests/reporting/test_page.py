@@ -9,10 +9,10 @@ import pytest
 from made_up_runs import make_scores, write_run
 from test_report_output import HOSTILE
 
-from progrpo_cli.reporting.figures import Drawn
-from progrpo_cli.reporting.page import Content, page
-from progrpo_cli.reporting.table import Table
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis.table import Table
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.rendering.figures import Drawn
+from progrpo_cli.reporting.rendering.page import Content, page
 
 HOSTILE_HTML = HOSTILE + '</td></style><script>alert(1)</script><img src=x onerror=alert(1)>"\' onclick="alert(1)'
 

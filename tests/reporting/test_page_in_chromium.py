@@ -6,7 +6,7 @@ import shutil
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.build import build_report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium-driver")

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.commands.report import report
+from progrpo_cli import escape
+from progrpo_cli.commands.report import print_report
 from progrpo_cli.errors import RequestError
-from progrpo_cli.reporting import drawing, escape, render
-from progrpo_cli.reporting.found import Found
-from progrpo_cli.reporting.table import Table
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis.table import Table
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.rendering import figure_style, render
 
 HOSTILE = "=cmd|'/c calc'!A1 \x1b[31m[bold]$x_1$ & 100% | <b>\u202e\n#{}~^\\"
 
@@ -121,7 +122,7 @@ def test_latex_tables_are_booktabs(lab, tmp_path):
 
 
 def test_the_command_prints_tables_with_sources_and_interval_method(lab, tmp_path, capsys):
-    report([str(lab)], out=tmp_path)
+    print_report([str(lab)], out=tmp_path)
     out = capsys.readouterr().out
     value = pd.read_csv(tmp_path / "main.csv").set_index("method").loc["grpo"]
     assert f"{value['pass@8']:.3f} [{value['pass@8_low']:.3f}, {value['pass@8_high']:.3f}]" in out
@@ -130,7 +131,7 @@ def test_the_command_prints_tables_with_sources_and_interval_method(lab, tmp_pat
 
 
 def test_json_is_one_document(lab, tmp_path, capsys):
-    report([str(lab)], out=tmp_path, formats=["csv"], k=[1], as_json=True)
+    print_report([str(lab)], out=tmp_path, formats=["csv"], k=[1], as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert sorted(document) == ["files", "main", "notes", "out"]
     assert [row["method"] for row in document["main"]][:2] == ["base", "grpo"]
@@ -141,14 +142,14 @@ def test_json_is_one_document(lab, tmp_path, capsys):
 
 
 def test_without_term_nothing_is_printed(lab, tmp_path, capsys):
-    report([str(lab)], out=tmp_path, formats=["md"])
+    print_report([str(lab)], out=tmp_path, formats=["md"])
     assert capsys.readouterr().out == ""
 
 
 def test_the_default_place_is_report_in_the_working_directory(lab, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(lab / "grpo-s0", tmp_path / "runs" / "grpo-s0")
-    report([], formats=["csv"])
+    print_report([], formats=["csv"])
     assert (tmp_path / "report" / "main.csv").exists()
 
 
@@ -222,7 +223,7 @@ def test_the_legend_has_the_lines_of_all_panels():
     first.plot([0], [0], label="base")
     for panel, name in ((second, "base"), (second, "grpo"), (third, "grpo"), (third, "dapo"), (third, "dapo")):
         panel.plot([0], [0], label=name)
-    handles, names = drawing.legend_of([first, second, third])
+    handles, names = figure_style.legend_of([first, second, third])
     assert names == ["base", "grpo", "dapo", "dapo"]  # two lines of one panel stay two
     assert handles == [first.lines[0], second.lines[1], *third.lines[1:]]
 

@@ -9,10 +9,10 @@ from made_up_runs import make_scores, write_run
 from wandb_log import finished_run
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.reporting.record import from_tracked
-from progrpo_cli.reporting.run_directories import read_curves
-from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.reading.record import from_tracked
+from progrpo_cli.reporting.reading.run_directories import read_curves
+from progrpo_cli.reporting.reading.sources import read
 from progrpo_cli.tracking.tracked_run import TrackedRun
 
 pytestmark = pytest.mark.usefixtures("no_figures")

@@ -10,8 +10,8 @@ from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.passk import pass_at_k
-from progrpo_cli.reporting import views
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.analysis import views
+from progrpo_cli.reporting.build import build_report
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

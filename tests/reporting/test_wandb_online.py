@@ -8,9 +8,9 @@ import pytest
 from wandb_stub import ENTITY, PROJECT, WandbStub
 
 from progrpo_cli.errors import RequestError, WorkError
-from progrpo_cli.reporting import wandb_online
-from progrpo_cli.reporting.sources import read
-from progrpo_cli.reporting.write import build_report
+from progrpo_cli.reporting.build import build_report
+from progrpo_cli.reporting.reading import wandb_online
+from progrpo_cli.reporting.reading.sources import read
 from progrpo_cli.tracking import wandb_server
 from progrpo_cli.tracking.wandb_offline import merge
 

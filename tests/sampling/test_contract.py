@@ -4,7 +4,7 @@ import pytest
 import torch
 from real_vllm import ENVIRONMENT, needs_vllm
 
-from progrpo_cli import policy
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch
 
 PROMPTS = ["3 5 7 12=24:", "1 2 3 4=9:", "10 11 12 12=99:"]
@@ -32,7 +32,9 @@ def make(request, reference):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        yield lambda **changes: VllmSampler(location, tokenizer, dtype="float32", **{**settings, **changes})
+        yield lambda **changes: VllmSampler(
+            location, tokenizer, dtype="float32", ends=[tokenizer.eos_token_id], **{**settings, **changes}
+        )
 
 
 @pytest.fixture(scope="module")

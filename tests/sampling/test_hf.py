@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from progrpo_cli import policy
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch
 from progrpo_cli.sampling.hf import HfSampler
 

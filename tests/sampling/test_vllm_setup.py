@@ -99,7 +99,8 @@ def test_a_stub_server_with_what_training_needs_is_taken() -> None:
 
 
 def test_workers_that_would_share_a_server_are_refused(monkeypatch: pytest.MonkeyPatch, progrpo: CommandLine) -> None:
-    from progrpo_cli.commands.sweep import Settings, sweep
+    from progrpo_cli.studies.open import Settings
+    from progrpo_cli.studies.start import sweep
 
     monkeypatch.chdir(progrpo.directory)
     monkeypatch.setattr(vllm_setup, "installed_version", lambda: "0.31.0")

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from progrpo_cli.records.files import read_lines
+from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import load_plan
-from progrpo_cli.studies.record import StudyRecord
 from progrpo_cli.studies.storage import open_store
 
 Finished = dict[str, tuple[int, ...]]

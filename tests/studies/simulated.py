@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import Plan, Run, load_plan
 from progrpo_cli.studies.planning import make_plan
-from progrpo_cli.studies.record import StudyRecord
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import Store, open_store
 from progrpo_cli.studies.worker import Execute, Watch, work

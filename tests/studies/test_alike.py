@@ -7,8 +7,8 @@ from studies.simulated import Study, result
 
 from progrpo_cli.evaluation.scores_file import ComparableKey, Measure, Sampling
 from progrpo_cli.studies.alike import groups, otherwise
-from progrpo_cli.studies.overview import trial_table, verdict
 from progrpo_cli.studies.plan import Plan, Run
+from progrpo_cli.studies.trial_tables import trial_table, verdict
 from progrpo_cli.studies.worker import Watch
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from studies.simulated import Study, simulate
 
-from progrpo_cli.studies.overview import rows
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.supervise import supervise
+from progrpo_cli.studies.trial_tables import rows
 from progrpo_cli.studies.worker import Watch
 
 UPDATES = 7

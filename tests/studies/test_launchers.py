@@ -10,13 +10,13 @@ from command_line import CommandLine
 from studies.invariants import check, csv_rows
 from studies.slurm_cluster import SlurmCluster
 
-from progrpo_cli.studies.launcher import launched, make_launcher
-from progrpo_cli.studies.overview import write_trials_csv
+from progrpo_cli.studies.launchers.make import launched, make_launcher
+from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
-from progrpo_cli.studies.record import StudyRecord
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
+from progrpo_cli.studies.trial_tables import write_trials_csv
 
 SHORT = [
     "train.prompts_per_rollout=2",

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 from studies.simulated import Study
 
-from progrpo_cli.studies.record import StudyRecord
+from progrpo_cli.studies.optuna_trials import StudyRecord
 
 DRAWN: dict[str, Any] = {
     "parameters": {"method.arm.alpha": {"type": "float", "low": 0.0, "high": 1.0}},

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from studies.test_launchers import one_run
 
-from progrpo_cli.studies import slurm
+from progrpo_cli.studies.launchers import slurm
 
 SBATCH = "echo Submitted batch job $(($(grep -c . {here}/submitted.txt) + 100)); echo . >> {here}/submitted.txt"
 SQUEUE = 'echo "$@" >> {here}/questions.txt; cat {here}/answer.txt; cat {here}/complaint.txt >&2; exit $(cat {here}/rc)'

@@ -9,11 +9,11 @@ import pytest
 from studies.simulated import SPACE, Study, note, objective, result, simulate
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.studies.judge import reconcile
-from progrpo_cli.studies.overview import rows, trial_table, verdict
+from progrpo_cli.studies.optuna_trials import StudyRecord, plan_kept_in
 from progrpo_cli.studies.plan import Plan, Run, load_plan
-from progrpo_cli.studies.record import StudyRecord, plan_kept_in
+from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import open_store
+from progrpo_cli.studies.trial_tables import rows, trial_table, verdict
 from progrpo_cli.studies.worker import Watch
 
 

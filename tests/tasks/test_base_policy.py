@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from progrpo_cli import policy
 from progrpo_cli.config.paths import ASSETS, LAB_BASE
 from progrpo_cli.methods.arm import confidence
+from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt

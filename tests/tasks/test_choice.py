@@ -12,8 +12,8 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt
 from progrpo_cli.tasks.choice import Choice, letter_in
+from progrpo_cli.tasks.config import ChoiceConfig
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import ChoiceConfig
 
 
 @cache

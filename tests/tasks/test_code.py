@@ -16,8 +16,8 @@ from progrpo_cli.tasks.base import SPLITS, Attempt
 from progrpo_cli.tasks.code.checking import code_in, same_output
 from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.code.task import Code
+from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import CodeConfig
 
 
 @pytest.fixture(autouse=True, scope="module")

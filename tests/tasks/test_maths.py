@@ -12,9 +12,9 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import SPLITS, Attempt
+from progrpo_cli.tasks.config import MathsConfig, SharesConfig
 from progrpo_cli.tasks.maths.task import Maths
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import MathsConfig, SharesConfig
 
 MATHS = ["aime2024", "aime2025", "amc2023", "math500", "minerva", "olympiadbench", "dapo_math"]
 

@@ -12,9 +12,9 @@ from judged import judge
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import SPLITS
+from progrpo_cli.tasks.config import OwnConfig
 from progrpo_cli.tasks.own import Own, answer_in, same_answer
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import OwnConfig
 
 FUNCTION = """
 def judge(problem, text):

@@ -7,8 +7,8 @@ from bubblewrap import require_bubblewrap
 from progrpo_cli.config import paths
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.base import SPLITS, VERDICTS, Attempt, Task
+from progrpo_cli.tasks.config import KINDS
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.tasks.sections import KINDS
 
 ODD = [
     "",

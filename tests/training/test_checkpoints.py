@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from command_line import TINY, read_metrics, without_times
 
-from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.schema import Config
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.training.checkpoints import FILES, last_checkpoint
+from progrpo_cli.training.launch import train_in
 
 
 def config(*overrides: str) -> Config:

@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from progrpo_cli import policy
-from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.paths import ASSETS
 from progrpo_cli.errors import RequestError
+from progrpo_cli.policies import policy
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import longest_prompt, rollout_prompts
+from progrpo_cli.training.launch import train_in
 from progrpo_cli.training.recipe import grpo_config
 
 ALL_AT_ONCE = [

@@ -37,6 +37,8 @@ LOW, FLAT, CUT = {"entropy": 0.09}, {"zero_variance_fraction": 1.0}, {"truncated
         ([{"entropy": None}] * 4, []),
         ([FLAT, {}, FLAT, FLAT], [(4, "no group has variance")]),
         ([{"zero_variance_fraction": 0.99}] * 4, []),
+        ([{"truncated_fraction": 0.5}] * 2, []),
+        ([{"truncated_fraction": 0.51}] * 2, [(1, "many completions are truncated")]),
         ([CUT, CUT], [(1, "all completions are truncated")]),
         ([LOW | FLAT | CUT] * 3, [(1, "all completions are truncated"), (2, "no group has variance")]
          + [(3, "entropy is low")]),

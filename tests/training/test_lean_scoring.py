@@ -8,8 +8,8 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.adapters import lora_config
 from progrpo_cli.training.data import reward_functions, rollout_prompts
@@ -29,7 +29,7 @@ def trainer_of(directory: Path, *overrides: str) -> LabTrainer:
         method=config.method,
         model=model,
         processing_class=tokenizer,
-        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=rollout_prompts(config, problems, chat=False),
         peft_config=lora_config(config.model.lora, model),

@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from command_line import TINY, CommandLine, read_metrics
 
-from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import WorkError
@@ -23,6 +22,7 @@ from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 from progrpo_cli.training import run as run_module
 from progrpo_cli.training.checkpoints import last_checkpoint
+from progrpo_cli.training.launch import train_in
 
 
 def config(*overrides: str) -> Config:

@@ -9,8 +9,8 @@ import torch
 from command_line import CommandLine
 from every_method import trained
 
-from progrpo_cli import policy
 from progrpo_cli.methods.registry import method_classes
+from progrpo_cli.policies import policy
 
 pytestmark = pytest.mark.long
 

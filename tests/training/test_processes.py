@@ -22,7 +22,7 @@ from command_line import CommandLine, read_metrics, wait_for
 from replay import is_right
 from test_train_cli import assert_same_metrics
 
-from progrpo_cli import policy
+from progrpo_cli.policies import policy
 
 PROGRAM = str(Path(__file__).parent / "progrpo_recorded.py")
 LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")

@@ -83,7 +83,7 @@ def test_the_policy_loads_and_is_not_the_base(trained: tuple[CommandLine, dict[s
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from progrpo_cli import policy
+    from progrpo_cli.policies import policy
 
     base, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
     for run in trained[1].values():

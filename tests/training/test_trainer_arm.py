@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from progrpo_cli import policy
 from progrpo_cli.config.compose import compose
+from progrpo_cli.policies import policy
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import reward_functions, rollout_prompts
 from progrpo_cli.training.recipe import grpo_config
@@ -32,7 +32,7 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
         method=config.method,
         model=model,
         processing_class=tokenizer,
-        reward_funcs=reward_functions(config, task, problems, tokenizer.eos_token_id),
+        reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
         args=grpo_config(config, directory, "cpu"),
         train_dataset=data,
     )
@@ -40,7 +40,7 @@ def rollout(directory: Path, *overrides: str) -> tuple[LabTrainer, dict, list[fl
     trainer.current_gradient_accumulation_steps = 1
     inputs = [data[row] for row in range(GROUPS) for _ in range(SIZE)]
     output = trainer._generate_and_score_completions(inputs)
-    return trainer, output, trainer._rewards[:, 0].tolist()
+    return trainer, output, trainer._rollout.rewards[:, 0].tolist()
 
 
 def confidences(model: torch.nn.Module, output: dict, row: int, rho: float) -> tuple[float, float]:

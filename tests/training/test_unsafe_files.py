@@ -10,14 +10,15 @@ import pytest
 import torch
 from command_line import TINY
 
-from progrpo_cli import policy
-from progrpo_cli.commands.evaluate import Request, evaluate_target, targets
-from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
+from progrpo_cli.evaluation.request import Request
+from progrpo_cli.evaluation.targets import evaluate_target, targets
+from progrpo_cli.policies import policy
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.training.checkpoints import FILES
+from progrpo_cli.training.launch import train_in
 
 LAB_BASE = Path(policy.resolve("progrpo/lab-base").location)
 

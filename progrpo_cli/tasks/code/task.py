@@ -14,8 +14,8 @@ from progrpo_cli.tasks.code.checking import CheckCode, Tests, code_in, judge
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.shapes import read_tests
+from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
-from progrpo_cli.tasks.sections import CodeConfig
 
 
 class Code:

@@ -8,11 +8,11 @@ from typing import get_args
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.config import MathsConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
 from progrpo_cli.tasks.extras import require
 from progrpo_cli.tasks.judging.pool import shared_pool
 from progrpo_cli.tasks.maths import guard
-from progrpo_cli.tasks.sections import MathsConfig
 
 _JUDGE = "progrpo_cli.tasks.maths.judge"
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.tasks.base import SPLITS, Attempt, Problem, Split, Verdict
+from progrpo_cli.tasks.config import ReasoningGymConfig
 from progrpo_cli.tasks.extras import require
 from progrpo_cli.tasks.judging.pool import shared_pool
-from progrpo_cli.tasks.sections import ReasoningGymConfig
 from progrpo_cli.tasks.splits import split_by_hash
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

@@ -1,0 +1,212 @@
+"""Finding and loading a policy: a model directory, a hub name, or one of the two that packages carry.
+
+``progrpo/lab-base`` ships with this package, ``progrpo/smollm2-135m`` with the extra ``smollm``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progrpo_cli.config import paths
+from progrpo_cli.errors import RequestError
+from progrpo_cli.policies import smollm2
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a policy is loaded from."""
+
+    label: str
+    """How it is named in files and tables."""
+    location: str
+    """A directory or a hub name."""
+
+    @property
+    def from_a_package(self) -> bool:
+        """Whether the label is the same everywhere and says which weights are meant, wherever they lie."""
+        return self.label in (paths.LAB_BASE, paths.SMOLLM2)
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory, or None for a hub name."""
+        path = Path(self.location)
+        return path if path.is_dir() else None
+
+    def fingerprint(self) -> str:
+        """Changes when the weights on disk do (names, sizes and times of the weight files); empty for a hub name."""
+        if self.label == paths.SMOLLM2:
+            return smollm2.identity()
+        if self.directory is None:
+            return ""
+        if self.label == paths.LAB_BASE:  # ships with the package: installing it must not change its identity
+            return hashlib.sha256((self.directory / "model.safetensors").read_bytes()).hexdigest()[:12]
+        files = sorted(self.directory.glob("*.safetensors"))
+        described = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256(repr(described).encode()).hexdigest()[:12]
+
+
+def resolve(target: str) -> Source:
+    """Find a policy without loading anything.
+
+    Raises:
+        RequestError: neither a package's policy, nor an existing model directory, nor a name ``owner/name``; or a
+            package's policy that is not installed.
+    """
+    if target == paths.LAB_BASE:
+        return Source(target, str(paths.ASSETS / "lab-base"))
+    if target == paths.SMOLLM2:
+        smollm2.require()
+        return Source(target, str(smollm2.directory()))
+    path = Path(target)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise RequestError(f"{target} is neither a run directory nor a model directory (no config.json in it)")
+        return Source(target.rstrip("/"), target)
+    if path.exists():
+        raise RequestError(f"{target} is a file; a run directory, a model directory or a hub name is needed")
+    if not _HUB_NAME.fullmatch(target):
+        raise RequestError(f"{target!r} is neither an existing path nor a hub name (owner/name)")
+    return Source(target, target)
+
+
+def load(
+    source: Source, dtype: str, device: str, *, chat: bool, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights (safetensors only) and tokenizer, ready to sample from.
+
+    Args:
+        source: where they are.
+        dtype: float32 or bfloat16.
+        device: cpu or cuda.
+        chat: a chat template is needed.
+        trust_remote_code: run the Python files that come with the model; without it a model that needs them is refused.
+
+    Raises:
+        RequestError: what stands there cannot be loaded, or has no chat template; one line says why.
+    """
+    tokenizer, model = _loaded(source, dtype, chat, trust_remote_code)
+    return model.to(device), tokenizer
+
+
+_kept: dict[tuple[str, str, str, bool, bool], Any] | None = None
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Within: policies that are no run's are read from disk once, and every :func:`load` gets a copy of its own."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        _kept = None
+
+
+def _loaded(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tuple[Any, Any]:
+    if _kept is None or source.directory is None or (source.directory.parent / "manifest.json").exists():
+        return _read(source, dtype, chat, trust_remote_code)
+    key = (source.location, source.fingerprint(), dtype, chat, trust_remote_code)
+    if key not in _kept:
+        _kept[key] = _read(source, dtype, chat, trust_remote_code)
+    tokenizer, model = copy.deepcopy(_kept[key])
+    return tokenizer, model
+
+
+def _read(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(source, chat=chat, trust_remote_code=trust_remote_code)
+    with _one_line(source):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source.location,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    return tokenizer, model
+
+
+def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer alone, which says soon whether the rest is worth its time.
+
+    Raises:
+        RequestError: as :func:`load`.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    if source.label == paths.SMOLLM2:
+        smollm2.ensure()
+    transformers_logging.disable_progress_bar()  # a bar a file is noise beside our own progress
+    if source.directory is not None:
+        _refuse_pickled_adapter(source.directory)
+    with _one_line(source):
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            source.location, padding_side="left", trust_remote_code=trust_remote_code
+        )
+    if chat and tokenizer.chat_template is None:
+        raise RequestError(f"{source.label} has no chat template, which this task needs; try task=countdown")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_generation_config(source: Source, *, trust_remote_code: bool = False) -> Any:
+    """What the model's files say of generation, as the loaded model has it; no weights are read.
+
+    Raises:
+        RequestError: as :func:`load`.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(source.location)
+    except OSError:  # there is no such file: then the model's configuration says it
+        with _one_line(source):
+            config = AutoConfig.from_pretrained(source.location, trust_remote_code=trust_remote_code)
+            return GenerationConfig.from_model_config(config)
+
+
+@contextmanager
+def _one_line(source: Source) -> Iterator[None]:
+    """Within: transformers loads something; why it cannot becomes one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            reason = "it comes with Python files of its own, which run only with model.trust_remote_code=true"
+        raise RequestError(f"cannot load {source.label}: {reason[:300]}") from error
+
+
+def _refuse_pickled_adapter(directory: Path) -> None:
+    """Without safetensors transformers takes an adapter from a pickle, whatever it is told of the weights."""
+    if (directory / "adapter_config.json").is_file() and not (directory / "adapter_model.safetensors").is_file():
+        raise RequestError(f"cannot load {directory}: its adapter has no weights in safetensors")
+
+
+def choose_device(wanted: str) -> str:
+    """``cpu`` or ``cuda`` for the configuration's ``device``.
+
+    Raises:
+        RequestError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise RequestError("device=cuda: no GPU is visible to torch; try device=cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"
