@@ -26,6 +26,7 @@ from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.contamination import count_seen
 from progrpo_cli.tasks.judge_errors import LARGEST_SHARE
 from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.untrusted import SCORES, read_bytes, read_text
 
 TRUNCATED_SHARE = 0.5
 """Share of truncated samples above which an evaluation says so."""
@@ -121,7 +122,7 @@ def _warn_of_truncation(scores: Scores, settings: EvalSettings, title: str) -> N
 def _ks_of_before(path: Path) -> list[int]:
     """The k of an earlier call on the same samples; what is damaged is written anew from them."""
     try:
-        return Scores.model_validate_json(path.read_bytes()).k
+        return Scores.model_validate_json(read_bytes(path, SCORES)).k
     except ValidationError as error:
         log.warning(f"{path} is damaged and written anew: {first_error(error)}")
         return []
@@ -221,7 +222,7 @@ def _check_that_problems_are_the_same(
     if not present:
         files.write_json(kept, dict(problems))
         return
-    held = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    held = json.loads(read_text(kept)) if kept.exists() else {}
     before, now_is = held.get("judge_version", 1), problems["judge_version"]
     if before != now_is:
         raise RequestError(

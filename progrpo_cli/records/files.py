@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.untrusted import LARGE, LINE, open_regular
+
 ABANDONED_SECONDS = 3600.0
 """A file beside another that is so much older than what is there now was left by a process that died."""
 
@@ -108,11 +110,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
     records = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is not complete
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not JSON") from error
+    with open_regular(path, LARGE) as file:
+        lines = iter(lambda: file.readline(LINE), b"")
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                if len(line) == LINE:
+                    raise ValueError(f"{path}, line {number}: longer than {LINE >> 20} MiB")
+                break  # what follows the last newline is not complete
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: not JSON") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{path}, line {number}: not a JSON object")
+            records.append(record)
     return records

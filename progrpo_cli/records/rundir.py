@@ -25,6 +25,7 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
 from progrpo_cli.records.provenance import now, provenance
 from progrpo_cli.records.signature import is_ours, sign
+from progrpo_cli.untrusted import LARGEST_LOCK, SCORES, open_lock, open_regular, read_bytes, read_text
 
 log = logging.getLogger("progrpo")
 
@@ -72,7 +73,7 @@ class RunDirectory:
     def trained_on(self) -> list[str]:
         """Fingerprints of the questions that the run trains on; empty where an earlier version kept none."""
         try:
-            questions = json.loads(self.trained_on_path.read_text(encoding="utf-8"))["questions"]
+            questions = json.loads(read_text(self.trained_on_path, SCORES))["questions"]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
@@ -91,7 +92,7 @@ class RunDirectory:
             RequestError: there is none, it is not JSON, or it is another program's.
         """
         try:
-            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads(read_text(self.manifest_path))
         except (OSError, ValueError, RecursionError) as error:
             raise RequestError(f"{self.path} is not a run directory: no readable manifest.json") from error
         if (
@@ -135,13 +136,13 @@ class RunDirectory:
     def in_use(self) -> bool:
         """Whether a process holds the directory."""
         lock = self.path / ".lock"
-        if not lock.exists():
-            return False
-        with lock.open("rb") as file:
-            try:
+        try:
+            with open_regular(lock, LARGEST_LOCK) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        except BlockingIOError:
+            return True
+        except OSError:  # none, or what is no lock of ours
+            return False
         return False
 
     @contextmanager
@@ -154,7 +155,7 @@ class RunDirectory:
         file: IO[str]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
+            file = open_lock(self.path / ".lock")
         except OSError as error:
             raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
         with file:
@@ -232,7 +233,7 @@ class RunDirectory:
     def demands(self) -> dict[str, str]:
         """What the configuration asks for, unless a command of this user wrote it, which was asking itself."""
         found = demanded_by(self.config(), self.path)
-        if found and is_ours(self.config_path.read_bytes(), self.manifest().get("config_signature")):
+        if found and is_ours(read_bytes(self.config_path), self.manifest().get("config_signature")):
             return {}
         return found
 

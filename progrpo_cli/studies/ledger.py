@@ -21,6 +21,7 @@ from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.patience import patiently
+from progrpo_cli.untrusted import SCORES, count_lines, read_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -87,7 +88,7 @@ class Entry(BaseModel):
 def _lines(run: RunDirectory) -> int:
     """How far a run has got, in lines that its attempts have written: updates trained and samples drawn."""
     written = [run.metrics_path, *run.path.glob("eval/*/samples.jsonl")]
-    return sum(path.read_bytes().count(b"\n") for path in written if path.exists())
+    return sum(count_lines(path) for path in written if path.exists())
 
 
 class Ledger(Protocol):
@@ -175,7 +176,7 @@ class FileLedger:
 
     def _read(self, name: str) -> Entry:
         try:
-            text = (self._directory / f"{name}.json").read_text(encoding="utf-8")
+            text = read_text(self._directory / f"{name}.json", SCORES)
         except FileNotFoundError:
             return Entry()
         return Entry.model_validate_json(text)

@@ -26,6 +26,7 @@ from progrpo_cli.records import files, signature
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.space import Space, parse_space
+from progrpo_cli.untrusted import read_bytes, read_text
 
 _SIGNATURE = ".study.signature"
 
@@ -263,7 +264,7 @@ def load_plan(directory: Path) -> Plan:
 
 def _is_signed(path: Path) -> bool:
     try:
-        return signature.is_ours(path.read_bytes(), (path.parent / _SIGNATURE).read_text(encoding="utf-8"))
+        return signature.is_ours(read_bytes(path, plain_yaml.LARGEST), read_text(path.parent / _SIGNATURE))
     except (OSError, ValueError):
         return False
 
@@ -277,7 +278,12 @@ def thawed(held: Any, directory: Path, *, is_ours: bool = False) -> Plan:
     if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
         raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
     plain_yaml.refuse_what_is_not_data(held, str(directory / "study.yaml"))
-    bases = tuple(Base(base["choices"], base["config"]) for base in held["bases"])
+    try:
+        bases = tuple(Base(dict(base["choices"]), dict(base["config"])) for base in held["bases"])
+        if not bases or not isinstance(held["storage"], str | None):
+            raise TypeError
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{directory}/study.yaml is damaged: it has no list of configurations") from error
     return Plan(directory, parse_space(held["space"], str(directory / "study.yaml")), bases, held["storage"], is_ours)
 
 
