@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,16 @@ from typing import TYPE_CHECKING, Any
 from progrpo_cli.config import paths
 from progrpo_cli.errors import ProgrpoError, RequestError
 from progrpo_cli.policies import smollm2
+from progrpo_cli.untrusted import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_TEMPLATE_SECONDS = 20.0  # an ordinary template takes a millisecond
+MOST_LAYERS, LARGEST_SIZE = 2048, 1 << 24
+"""Of a model: the deepest has 200 layers; the largest vocabulary 300,000 tokens."""
+_NO_SIZES = ("max_position_embeddings", "model_max_length", "max_length", "original_max_position_embeddings")
+"""Numbers of positions, for which nothing is made."""
 _DESCRIBES = 256 << 20
 """Bytes of a file of a model that is not its weights: the largest vocabularies have 40 MB."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -179,24 +186,43 @@ def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = Fals
     Raises:
         RequestError: as :func:`load`.
     """
+    if source.label == paths.SMOLLM2:
+        smollm2.ensure()
+    if source.directory is not None:
+        _refuse_what_is_no_file(source.directory)
+        _refuse_endless_layers(source.directory)
+        _refuse_pickled_adapter(source.directory)
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    if source.label == paths.SMOLLM2:
-        smollm2.ensure()
     transformers_logging.disable_progress_bar()  # a bar a file is noise beside our own progress
-    if source.directory is not None:
-        _refuse_what_is_no_file(source.directory)
-        _refuse_pickled_adapter(source.directory)
     with _one_line(source):
         tokenizer: Any = AutoTokenizer.from_pretrained(
             source.location, padding_side="left", trust_remote_code=trust_remote_code
         )
     if chat and tokenizer.chat_template is None:
         raise RequestError(f"{source.label} has no chat template, which this task needs; try task=countdown")
+    if chat:
+        _try_template(source, tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _try_template(source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a chat template that does not end on a short message, in a process that can be killed, or that fails."""
+    from progrpo_cli.tasks.judging.pool import JudgePool
+
+    message = [{"role": "user", "content": "1 + 1 = ?"}]
+    pool = JudgePool("progrpo_cli.policies.template_judge", workers=1, limit=_TEMPLATE_SECONDS)
+    try:
+        (said,) = pool.judge([{"template": str(tokenizer.chat_template), "messages": message}])
+    finally:
+        pool.close()
+    if said in ("timeout", "memory", "error"):
+        raise RequestError(f"cannot load {source.label}: its chat template does not end on one short message ({said})")
+    with _one_line(source):
+        tokenizer.apply_chat_template(message, add_generation_prompt=True)
 
 
 def load_generation_config(source: Source, *, trust_remote_code: bool = False) -> Any:
@@ -249,6 +275,20 @@ def _refuse_what_is_no_file(directory: Path) -> None:
             raise RequestError(f"cannot load {directory}: {entry.name} is not a regular file")
         if entry.suffix in (".json", ".jinja", ".txt", ".model") and size > _DESCRIBES:
             raise RequestError(f"cannot load {directory}: {entry.name} has {size >> 20} MiB")
+
+
+def _refuse_endless_layers(directory: Path) -> None:
+    """A configuration of a kilobyte can ask for ten million layers, which are made before any weight is looked for."""
+    try:
+        held = json.loads(read_text(directory / "config.json"))
+    except (OSError, ValueError, RecursionError):  # transformers says what is wrong
+        return
+    sections = [held, *held.values()] if isinstance(held, dict) else []
+    for section in sections:
+        for key, value in section.items() if isinstance(section, dict) else ():
+            most = MOST_LAYERS if "layers" in key or key in ("n_layer", "depth") else LARGEST_SIZE
+            if isinstance(value, int) and value > most and key not in _NO_SIZES:
+                raise RequestError(f"cannot load {directory}: config.json says {key}={str(value)[:30]}, above {most:,}")
 
 
 def _refuse_pickled_adapter(directory: Path) -> None:

@@ -10,8 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from progrpo_cli.config import paths, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.section import LARGEST_K, MOST_K
 from progrpo_cli.studies.parameters import Parameter, Value, grid_of
 
+MOST_TRIALS = 10_000
+"""Each is composed and checked before the first run: 10,000 take half a minute, and years to train."""
+MOST_SEEDS, MOST_WORKERS, MOST_PARAMETERS = 1000, 1024, 64
+"""More than anybody trains; a plan lists trials x seeds."""
 SAMPLERS = ("grid", "tpe", "nsga2", "random")
 
 
@@ -57,7 +62,7 @@ class Pruner(_Part):
 class Budget(_Part):
     """How much a study may try."""
 
-    trials: Annotated[int, Field(ge=1)] | None = None
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     """Sets of parameters; None (grid only): all of them."""
 
 
@@ -72,12 +77,12 @@ class Space(_Part):
     """The base experiment, of ``experiments/experiment/``."""
     overrides: list[str] = []
     """What every run of the study has besides the experiment, in Hydra's grammar."""
-    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1, max_length=MOST_PARAMETERS)]
     """For each configuration key (or group, as ``method``) what it may be."""
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1, max_length=MOST_SEEDS)]
     """Every trial is run once with each."""
-    objectives: Annotated[list[Objective], Field(min_length=1)]
-    k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 32]
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=16)]
+    k: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST_K)]], Field(min_length=1, max_length=MOST_K)] = [1, 32]
     """The k of Pass@k on the validation split."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """At which all trials are evaluated there; None: at ``train.temperature``, which the space then cannot vary."""
@@ -91,7 +96,7 @@ class Space(_Part):
     """How often in all a run that failed is tried again."""
     minutes_per_run: Annotated[float, Field(gt=0)] | None = None
     """A run that takes longer (training and evaluation) has failed; None: no limit."""
-    workers: Annotated[int, Field(ge=1)] = 2
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 2
     slurm: dict[str, str | int] = {}
     """For ``--launcher slurm``, a job a worker: sbatch's options as submitit names them, e.g. ``partition``, ``time``
     (minutes), ``cpus_per_task``, ``gres``."""
@@ -110,8 +115,11 @@ class Space(_Part):
         if self.sampler.name != "grid" and self.budget.trials is None:
             raise ValueError(f"sampler {self.sampler.name} needs budget.trials (or --trials)")
         if self.sampler.name == "grid":
+            size = 1
             for key, parameter in self.parameters.items():
-                grid_of(key, parameter)
+                size *= len(grid_of(key, parameter))
+                if size > MOST_TRIALS:
+                    raise ValueError(f"the grid has more than {MOST_TRIALS:,} trials; take a sampler with a budget")
         if self.sampler.name == "nsga2" and len(self.objectives) < 2:
             raise ValueError("sampler nsga2 is for several objectives; with one take tpe")
         if len({objective.metric for objective in self.objectives}) < len(self.objectives):
