@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from progrpo_cli import escape
 from progrpo_cli.records import files
 from progrpo_cli.studies.alike import groups, otherwise
 from progrpo_cli.studies.ledger import Entry
@@ -84,9 +85,11 @@ def write_trials_csv(
     found = rows(plan, store, record)
     columns = [column for column in (found[0] if found else {}) if column != "worker"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(found)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([escape.csv(column) for column in columns])
+    for row in found:
+        cells = (row[column] for column in columns)
+        writer.writerow([escape.csv(cell) if isinstance(cell, str) else cell for cell in cells])
     files.write_text(plan.directory / "trials.csv", text.getvalue())
     _written[str(plan.directory)] = time.monotonic()
     return found
