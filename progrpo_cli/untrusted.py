@@ -15,7 +15,7 @@ SMALL = 16 << 20
 """Bytes of a file that describes: a manifest, scores without samples, an index."""
 LARGEST_LOCK = 1 << 10
 """Of a file that is locked, which holds who has it."""
-SCORES = 64 << 20
+MEDIUM = 64 << 20
 """Of ``scores.json``, which has a count a problem."""
 METRICS = 1 << 30
 """Of ``metrics.jsonl`` and of W&B's logs: a million updates."""

@@ -46,7 +46,7 @@ def rows(what: str) -> list[dict[str, Any]]:
 
 
 def _runs() -> list[dict[str, Any]]:
-    from progrpo_cli.records.rundir import find_runs
+    from progrpo_cli.records.find import find_runs
 
     listed = []
     for run in find_runs(paths.RUNS) if paths.RUNS.is_dir() else []:
@@ -58,7 +58,7 @@ def _runs() -> list[dict[str, Any]]:
                 "config_hash": manifest["config_hash"],
                 "seed": manifest["seed"],
                 "started_at": manifest["started_at"],
-                "evaluations": sum(1 for _ in run.path.glob("eval/*/scores.json")),
+                "evaluations": len(run.scores_files()),
             }
         )
     return listed

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -20,13 +20,15 @@ from progrpo_cli.evaluation.scores import score
 from progrpo_cli.evaluation.scores_file import Scores, first_error
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.records import files
+from progrpo_cli.records.layout import SAMPLES, SCORES
+from progrpo_cli.records.lines import SampleLine
 from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.contamination import count_seen
 from progrpo_cli.tasks.judge_errors import LARGEST_SHARE
 from progrpo_cli.tasks.registry import make_task
-from progrpo_cli.untrusted import SCORES, read_bytes, read_text
+from progrpo_cli.untrusted import MEDIUM, read_bytes, read_text
 
 TRUNCATED_SHARE = 0.5
 """Share of truncated samples above which an evaluation says so."""
@@ -42,7 +44,7 @@ class Evaluation:
     @property
     def samples(self) -> Path:
         """Every sample, a line each."""
-        return self.directory / "samples.jsonl"
+        return self.directory / SAMPLES
 
 
 @heavy.seldom_collected()
@@ -80,9 +82,9 @@ def evaluate(
         seen = count_seen(problems, settings.task, trained_on, split=settings.split)
     directory = root / settings.directory_name()
     directory.mkdir(parents=True, exist_ok=True)
-    samples = _complete(directory / "samples.jsonl", task, problems, settings, make_sampler, title)
+    samples = _complete(directory / SAMPLES, task, problems, settings, make_sampler, title)
     _refuse_errors(samples, directory)
-    scores_path = directory / "scores.json"
+    scores_path = directory / SCORES
     if scores_path.exists():
         ks = [*ks, *_ks_of_before(scores_path)]
     key = settings.key(problems, chat=task.chat)
@@ -122,7 +124,7 @@ def _warn_of_truncation(scores: Scores, settings: EvalSettings, title: str) -> N
 def _ks_of_before(path: Path) -> list[int]:
     """The k of an earlier call on the same samples; what is damaged is written anew from them."""
     try:
-        return Scores.model_validate_json(read_bytes(path, SCORES)).k
+        return Scores.model_validate_json(read_bytes(path, MEDIUM)).k
     except ValidationError as error:
         log.warning(f"{path} is damaged and written anew: {first_error(error)}")
         return []
@@ -135,7 +137,7 @@ def _complete(
     settings: EvalSettings,
     make_sampler: Callable[[Task], Sampler],
     title: str,
-) -> list[dict[str, Any]]:
+) -> list[SampleLine]:
     """Read the samples that are there, draw those that are missing, return all.
 
     Samples come in batches of fixed composition, each with a seed of its own: a batch that a crash cut short is drawn
@@ -145,7 +147,7 @@ def _complete(
     by_length = sorted(problems, key=lambda problem: len(problem.prompt))
     wanted = [(problem, index) for problem in by_length for index in range(settings.n)]
     try:
-        present = files.read_lines(path)
+        present = cast(list[SampleLine], files.read_lines(path))
     except ValueError as error:
         raise RequestError(f"{error}; --fresh samples again") from error
     held = {
@@ -208,7 +210,7 @@ def _refuse_errors(samples: Sequence[dict[str, Any]], directory: Path) -> None:
 
 
 def _check_that_problems_are_the_same(
-    path: Path, present: Sequence[dict[str, Any]], wanted: Sequence[tuple[Problem, int]], problems: Mapping[str, Any]
+    path: Path, present: Sequence[SampleLine], wanted: Sequence[tuple[Problem, int]], problems: Mapping[str, Any]
 ) -> None:
     """Keep beside the samples of what they are and who judged them; others are not gone on with.
 
@@ -237,7 +239,7 @@ def _check_that_problems_are_the_same(
         raise RequestError(f"{path} holds samples of other problems than the task has now; --fresh samples again")
 
 
-def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sample]) -> list[dict[str, Any]]:
+def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sample]) -> list[SampleLine]:
     """The lines of ``samples.jsonl``."""
     attempts = [
         Attempt(problem, sample.text, sample.finished) for (problem, _), sample in zip(batch, drawn, strict=True)
@@ -257,7 +259,7 @@ def _judged(task: Task, batch: Sequence[tuple[Problem, int]], drawn: Sequence[Sa
     ]
 
 
-def _of_the_likeliest(sample: Sample) -> dict[str, float | None]:
+def _of_the_likeliest(sample: Sample) -> SampleLine:
     if sample.entropy_topk is None:
         return {}
     return {

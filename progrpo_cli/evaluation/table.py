@@ -18,7 +18,8 @@ from progrpo_cli.evaluation.scores_file import (
     first_error,
     unsaid_in_words,
 )
-from progrpo_cli.untrusted import SCORES, read_bytes
+from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.untrusted import MEDIUM, read_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,7 +61,7 @@ def base_beside(scores: Scores, base_run: Path) -> tuple[Scores | None, str]:
     Returns:
         It or None, and then in words how the base was evaluated instead, the nearest; empty if it was not.
     """
-    every = [each for path in sorted(base_run.glob("eval/*/scores.json")) if (each := _read(path)) is not None]
+    every = [each for path in RunDirectory(base_run).scores_files() if (each := _read(path)) is not None]
     alike = [each for each in every if each.key.comparable(scores.key)]
     if alike:
         return max(alike, key=lambda each: (each.n == scores.n, each.n, each.scored_at)), ""
@@ -71,7 +72,7 @@ def base_beside(scores: Scores, base_run: Path) -> tuple[Scores | None, str]:
 
 def _read(path: Path) -> Scores | None:
     try:
-        return Scores.model_validate_json(read_bytes(path, SCORES))
+        return Scores.model_validate_json(read_bytes(path, MEDIUM))
     except ValidationError as error:
         log.warning(f"{path} is damaged and left out: {first_error(error)}")
         return None

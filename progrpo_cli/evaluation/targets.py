@@ -20,8 +20,9 @@ from progrpo_cli.evaluation.scores_file import Scores
 from progrpo_cli.evaluation.settings import EvalSettings, samples_needed
 from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.policies import policy
+from progrpo_cli.records.find import find_runs, is_study
 from progrpo_cli.records.provenance import now
-from progrpo_cli.records.rundir import RunDirectory, find_runs
+from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.base import Sampler
 from progrpo_cli.tasks.base import Task
 from progrpo_cli.tracking.wandb_run import Tracker, tracker
@@ -40,7 +41,7 @@ def targets(target: str | None) -> list[RunDirectory | policy.Source]:
         finished = [run for run in find_runs(RUNS) if run.finished] if RUNS.is_dir() else []
         if not finished:
             raise RequestError(f"no finished run under {RUNS}/; `progrpo train` makes one, or name a TARGET")
-        newest = max(finished, key=lambda run: run.manifest()["finished_at"])
+        newest = max(finished, key=lambda run: run.manifest()["finished_at"] or "")
         log.info(f"evaluating the newest finished run, {newest.path}")
         return [newest]
     directory = Path(target)
@@ -49,7 +50,7 @@ def targets(target: str | None) -> list[RunDirectory | policy.Source]:
         if not run.finished:
             raise RequestError(f"{target} is not finished (status {run.status()}): there is no policy to evaluate yet")
         return [run]
-    if (directory / "study.yaml").is_file():
+    if is_study(directory):
         runs = [run for run in find_runs(directory / "trials") if run.finished]
         if not runs:
             raise RequestError(f"study {target} has no finished run")
@@ -137,9 +138,9 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             stop_tokens=tuple(config.model.stop_tokens),
             other_ends=() if set(ends) == {plain.eos_token_id} else texts_of(plain, ends),
         )
-        root = run.path / "eval"
+        root = run.evaluations
         if request.fresh and (root / settings.directory_name()).is_dir():
-            log.info(f"the earlier samples are kept in {run.set_aside(f'eval/{settings.directory_name()}')}")
+            log.info(f"the earlier samples are kept in {run.set_aside(f'{root.name}/{settings.directory_name()}')}")
         done = evaluate(
             root,
             settings,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from progrpo_cli.config import paths
 from progrpo_cli.errors import ProgrpoError, RequestError
 from progrpo_cli.policies import smollm2
+from progrpo_cli.records.layout import Layout
 from progrpo_cli.untrusted import read_text
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def loaded_once() -> Iterator[None]:
 
 
 def _loaded(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tuple[Any, Any]:
-    if _kept is None or source.directory is None or (source.directory.parent / "manifest.json").exists():
+    if _kept is None or source.directory is None or Layout(source.directory.parent).manifest_path.exists():
         return _read(source, dtype, chat, trust_remote_code)
     key = (source.location, source.fingerprint(), dtype, chat, trust_remote_code)
     if key not in _kept:

@@ -45,13 +45,13 @@ def budget_of(line: Mapping[str, Any]) -> Budget:
 
 def budget_field(run: RunDirectory) -> dict[str, Any]:
     """``{"budget": ...}`` for the manifest; empty before the first logged update."""
-    lines = files.read_lines(run.metrics_path)
+    lines = run.metrics()
     return {"budget": asdict(budget_of(lines[-1]))} if lines else {}
 
 
 def take_back(run: RunDirectory, resumed_at: int) -> None:
     """Remove the lines of updates after ``resumed_at``, which are made again, and count them in the manifest."""
-    lines = files.read_lines(run.metrics_path)
+    lines = run.metrics()
     kept = [line for line in lines if line["step"] <= resumed_at]
     if len(kept) == len(lines):
         return

@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Unpack
 
 from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.compose import validate
@@ -23,57 +24,42 @@ from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten, to_yaml
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
+from progrpo_cli.records.identity import identity_of
+from progrpo_cli.records.layout import SAMPLES, Layout
+from progrpo_cli.records.manifest import Changes, Manifest, read_manifest
 from progrpo_cli.records.provenance import now, provenance
 from progrpo_cli.records.signature import is_ours, sign
-from progrpo_cli.untrusted import LARGEST_LOCK, SCORES, open_lock, open_regular, read_bytes, read_text
+from progrpo_cli.untrusted import LARGEST_LOCK, MEDIUM, count_lines, open_lock, open_regular, read_bytes, read_text
 
 log = logging.getLogger("progrpo")
 
-_OURS = {"kind", "status", "config_hash", "seed", "started_at", "finished_at"}
-"""Keys that every manifest of ours has had."""
 _PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reason to refuse anybody
 
 
-class RunDirectory:
+class RunDirectory(Layout):
     """The paths of a run and its manifest. Whoever writes to it holds :meth:`lock`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, an update each; see :mod:`progrpo_cli.records.lines`."""
+        return files.read_lines(self.metrics_path)
 
-    @property
-    def name(self) -> str:
-        """The directory's name."""
-        return self.path.name
+    def train_seconds(self) -> float:
+        """How long the logged updates took, sampling included."""
+        return round(math.fsum(line["step_seconds"] for line in self.metrics()), 3)
 
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
+    def lines_written(self) -> int:
+        """How far the run has got, in lines: updates trained and samples drawn."""
+        written = [self.metrics_path, *self.evaluations.glob(f"*/{SAMPLES}")]
+        return sum(count_lines(path) for path in written if path.exists())
 
-    @property
-    def manifest_path(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def policy(self) -> Path:
-        return self.path / "policy"
-
-    @property
-    def trained_on_path(self) -> Path:
-        """The training problems, as fingerprints of their questions."""
-        return self.path / "trained_on.json"
+    def keep_trained_on(self, task: str, questions: Iterable[str]) -> None:
+        """Write down the fingerprints of the questions that the run trains on."""
+        files.write_json(self.trained_on_path, {"task": task, "questions": sorted(set(questions))})
 
     def trained_on(self) -> list[str]:
         """Fingerprints of the questions that the run trains on; empty where an earlier version kept none."""
         try:
-            questions = json.loads(read_text(self.trained_on_path, SCORES))["questions"]
+            questions = json.loads(read_text(self.trained_on_path, MEDIUM))["questions"]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
@@ -85,29 +71,19 @@ class RunDirectory:
         """Whether there is a run in the directory."""
         return self.manifest_path.is_file() and self.config_path.is_file()
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """The manifest as it is now.
 
         Raises:
             RequestError: there is none, it is not JSON, or it is another program's.
         """
-        try:
-            manifest: dict[str, Any] = json.loads(read_text(self.manifest_path))
-        except (OSError, ValueError, RecursionError) as error:
-            raise RequestError(f"{self.path} is not a run directory: no readable manifest.json") from error
-        if (
-            not isinstance(manifest, dict)
-            or not manifest.keys() >= _OURS
-            or not isinstance(manifest["started_at"], str)
-        ):
-            raise RequestError(f"{self.path} is not a run directory: its manifest.json is not one of ours")
-        return manifest
+        return read_manifest(self.manifest_path)
 
     def identity(self) -> dict[str, Any]:
         """See :func:`identity_of`."""
         return identity_of(self.manifest(), self.name)
 
-    def update(self, **changes: Any) -> None:
+    def update(self, **changes: Unpack[Changes]) -> None:
         """Change fields of the manifest."""
         files.write_json(self.manifest_path, {**self.manifest(), **changes})
 
@@ -252,52 +228,9 @@ class RunDirectory:
         return aside
 
 
-def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
-    """What trackers keep of a run beside its configuration, under the key ``progrpo``.
-
-    Raises:
-        KeyError, TypeError: the manifest is not one of ours, or of a version that had less in it.
-    """
-    return {
-        "kind": manifest["kind"],
-        "config_hash": manifest["config_hash"],
-        "seed": manifest["seed"],
-        "version": manifest["progrpo"],
-        "commit": manifest["git"]["commit"],
-        "dirty": manifest["git"].get("dirty"),
-        **_sources(manifest),
-        "directory": directory,
-        "model": manifest["model"],
-        "command": manifest["command"],
-    }
-
-
-def _sources(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of each source; of one that changed before the run went on, all that it had, with ``+`` between."""
-    first = manifest.get("sources", {})
-    held = [first, *manifest.get("sources_since", [])]
-    return {f"{what}_source": "+".join(dict.fromkeys(each[what]["sha256"] for each in held)) for what in first}
-
-
 def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def find_runs(root: Path) -> list[RunDirectory]:
-    """All run directories below ``root``, oldest first; folders whose name begins with a dot are left out.
-
-    So are those whose manifest is half-written or another program's, with a warning each.
-    """
-    found = []
-    for path in root.rglob("manifest.json"):
-        run = RunDirectory(path.parent)
-        if run.exists and not any(part.startswith(".") for part in path.relative_to(root).parts):
-            try:
-                found.append((run.manifest()["started_at"], run.name, run))
-            except RequestError as error:
-                log.warning(f"left out: {error}")
-    return [run for _, _, run in sorted(found, key=lambda each: each[:2])]

@@ -13,8 +13,7 @@ from progrpo_cli.config.compose import validate
 from progrpo_cli.config.schema import Config
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
-from progrpo_cli.records.files import read_lines
-from progrpo_cli.records.rundir import find_runs
+from progrpo_cli.records.find import find_runs
 from progrpo_cli.studies.live_display import duration
 from progrpo_cli.studies.pace import Shape, Trials, shape_of
 from progrpo_cli.studies.plan import Plan
@@ -40,7 +39,7 @@ class _Measured:
         for run in find_runs(root) if root.is_dir() else []:
             try:
                 if run.finished and shape_of(config := run.config()) in shapes:
-                    seconds = [line["step_seconds"] for line in read_lines(run.metrics_path)]
+                    seconds = [line["step_seconds"] for line in run.metrics()]
                     self._of_shape.setdefault(shape_of(config), {}).setdefault(config.method.name, []).extend(seconds)
             except (
                 RequestError,

@@ -14,14 +14,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.studies.entry import Entry
 from progrpo_cli.studies.patience import patiently
-from progrpo_cli.untrusted import SCORES, count_lines, read_text
+from progrpo_cli.untrusted import MEDIUM, read_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -32,63 +31,6 @@ STALE_SECONDS = 120.0
 
 class LostRun(WorkError):
     """Another worker has taken the run: our machine was away for longer than a lease lasts."""
-
-
-class Entry(BaseModel):
-    """What is known of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    attempts: int = 0
-    """How often a worker began or continued it."""
-    failures: list[tuple[str, str]] = []
-    """When it failed and why."""
-    result: dict[str, Any] | None = None
-    """``values`` of the metrics, ``per_problem`` values, ``updates``, ``seconds``, ``wandb_run_id``, ``eval_dir``;
-    when the try that completed it ``began`` and ``ended``."""
-    pruned: str | None = None
-    """Why its trial was given up."""
-    worker: str | None = None
-    """Who has it, or had it last."""
-    under_way: bool = False
-    """An attempt has begun and not told how it ended: its worker is at it, or is dead."""
-    furthest: int = 0
-    """The most lines of metrics and samples that there were when an attempt began."""
-    deaths: int = 0
-    """How often in a row workers died with the run without getting further than that."""
-    held: bool = False
-
-    @property
-    def ended(self) -> bool:
-        """Complete or pruned: nothing will change any more."""
-        return self.result is not None or self.pruned is not None
-
-    def begun(self, worker: str, run: RunDirectory) -> Entry:
-        """The entry when a worker, which holds the run's directory, begins another attempt."""
-        return self.model_copy(
-            update={
-                "attempts": self.attempts + 1,
-                "worker": worker,
-                "under_way": True,
-                "furthest": max(self.furthest, _lines(run)),
-                "deaths": self.deaths_by_now(run),
-            }
-        )
-
-    def deaths_by_now(self, run: RunDirectory) -> int:
-        """``deaths`` with that of the attempt that is under way, if nobody is at it any more.
-
-        Who got further was not killed by the run in the same place: a machine, a person or a scheduler did it.
-        """
-        if not self.under_way:
-            return self.deaths
-        return 0 if _lines(run) > self.furthest else self.deaths + 1
-
-
-def _lines(run: RunDirectory) -> int:
-    """How far a run has got, in lines that its attempts have written: updates trained and samples drawn."""
-    written = [run.metrics_path, *run.path.glob("eval/*/samples.jsonl")]
-    return sum(count_lines(path) for path in written if path.exists())
 
 
 class Ledger(Protocol):
@@ -176,7 +118,7 @@ class FileLedger:
 
     def _read(self, name: str) -> Entry:
         try:
-            text = read_text(self._directory / f"{name}.json", SCORES)
+            text = read_text(self._directory / f"{name}.json", MEDIUM)
         except FileNotFoundError:
             return Entry()
         return Entry.model_validate_json(text)

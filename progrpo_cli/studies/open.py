@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.config.paths import RUNS
 from progrpo_cli.errors import RequestError, nearest
-from progrpo_cli.studies.plan import Plan, load_plan
+from progrpo_cli.records.find import is_study
+from progrpo_cli.records.layout import STUDY
+from progrpo_cli.studies.patience import patiently
+from progrpo_cli.studies.plan import Plan, load_plan, thawed
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space, own_file
 from progrpo_cli.studies.storage import Store, check_url, open_store
@@ -55,7 +59,7 @@ def requested_plan(space: str | None, overrides: list[str], settings: Settings, 
     if Path(name).name != name or name in ("", ".", ".."):
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory of {RUNS}/")
     storage = settings.storage
-    if storage is None and (RUNS / name / "study.yaml").is_file():
+    if storage is None and is_study(RUNS / name):
         held = load_plan(RUNS / name)
         refuse_storage(held, None)
         storage = held.storage
@@ -117,22 +121,29 @@ def existing(study: str | None) -> Plan:
     """
     if study is None:
         raise RequestError("which study? Name it with --study (or --space)")
-    directory = Path(study) if (Path(study) / "study.yaml").is_file() else RUNS / study
-    if not (directory / "study.yaml").is_file():
+    directory = Path(study) if is_study(Path(study)) else RUNS / study
+    if not is_study(directory):
         raise RequestError(f"no study in {directory}; `progrpo sweep --space NAME` starts one")
     return load_plan(directory)
 
 
 def fetched(study: str, storage: str) -> Plan:
     """The plan of a study that another machine has started: it is kept in the storage, and from now on here too."""
-    from progrpo_cli.studies.optuna_trials import plan_kept_in
-
     directory = RUNS / Path(study).name
     plan = plan_kept_in(open_store(directory, storage), directory)
     if plan is None:
         raise RequestError(f"no study {directory.name!r}, neither in {RUNS}/ nor in {storage}")
     freeze(plan)
     return plan
+
+
+def plan_kept_in(store: Store, directory: Path) -> Plan | None:
+    """The plan of a study that was started on another machine; None if the storage does not know it."""
+    name = directory.name
+    for study in patiently(store.trials.get_all_studies):
+        if study.study_name == name and STUDY in study.user_attrs:
+            return thawed(json.loads(study.user_attrs[STUDY]), directory)
+    return None
 
 
 def opened(plan: Plan) -> tuple[Store, StudyRecord]:

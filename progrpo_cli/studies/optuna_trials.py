@@ -5,7 +5,6 @@ Waiting, running (one of its runs is held), then complete, pruned or failed. Wha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from progrpo_cli.errors import RequestError
+from progrpo_cli.records.layout import STUDY
+from progrpo_cli.studies.optuna_parts import make_pruner, make_sampler
 from progrpo_cli.studies.parameters import grid_distribution, suggest
 from progrpo_cli.studies.patience import patiently
 from progrpo_cli.studies.plan import Plan, Trial, thawed
@@ -86,9 +87,9 @@ class StudyRecord:
             directions=[objective.direction for objective in space.objectives],
             load_if_exists=True,
         )
-        held = self._study.user_attrs.get("study.yaml")
+        held = self._study.user_attrs.get(STUDY)
         if held is None:
-            self._study.set_user_attr("study.yaml", json.dumps(self._plan.frozen()))
+            self._study.set_user_attr(STUDY, json.dumps(self._plan.frozen()))
         else:
             self._plan.refuse_other(thawed(json.loads(held), self._plan.directory))
         known = {trial.user_attrs.get("config_hash") for trial in self._study.get_trials(deepcopy=False)}
@@ -161,7 +162,7 @@ class StudyRecord:
     def _draw(self, number: int, check: Callable[[], None]) -> None:
         space = self._plan.space
         # Not a study loaded anew: on a database that would read every trial again.
-        self._study.sampler = self._sampler(number)
+        self._study.sampler = make_sampler(space, number)
         trial = self._study.ask()
         while "config_hash" in trial.user_attrs:  # one that waits for another try comes first: not what is wanted
             trial = self._study.ask()
@@ -177,25 +178,6 @@ class StudyRecord:
             return
         check()
         trial.set_user_attr("config_hash", drawn.config_hash)
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """A sampler for one draw: seeded by the trial's number, so a restart goes on and does not repeat."""
-        chosen = self._plan.space.sampler
-        seed = int.from_bytes(hashlib.sha256(f"{chosen.seed}-{number}".encode()).digest()[:4], "big")
-        if chosen.name == "tpe":
-            # Optuna 5 changed these defaults: they are set here, so that they stay.
-            conditional = any(parameter.when for parameter in self._plan.space.parameters.values())
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                n_startup_trials=chosen.startup_trials,
-                multivariate=True,
-                group=conditional,
-                constant_liar=True,
-                warn_independent_sampling=False,
-            )
-        if chosen.name == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=chosen.population)
-        return optuna.samplers.RandomSampler(seed=seed)
 
     def begin(self, known: Known) -> None:
         """One of the trial's runs begins."""
@@ -250,14 +232,12 @@ class StudyRecord:
             if known.state == TrialState.RUNNING and not held(known):
                 patiently(lambda known=known: self._set(known, TrialState.WAITING))  # type: ignore[misc]
 
-    def interim(self, known: Known, seed: int, step: int, value: float) -> str | None:
-        """Note a value measured while training; why the trial is to be given up now, or None.
+    def note_interim(self, known: Known, seed: int, step: int, value: float) -> None:
+        """Note a value measured while training a seed.
 
         Optuna sees the mean over the trial's first seeds, as soon as all of them have reached the step, and compares it
         with other trials' mean over the same seeds at the same step.
         """
-        if self._frozen(known.number).state in _FINISHED:
-            return "its trial was given up"
         # Each seed has a key of its own, and one holder: nobody overwrites anybody.
         mine = {**self._frozen(known.number).user_attrs.get(f"interim/{seed}", {}), str(step): value}
         self.attribute(known, f"interim/{seed}", mine)
@@ -269,27 +249,26 @@ class StudyRecord:
         for count in range(fewest, len(seeds) + 1):
             for at in sorted(set.intersection(*(set(values) for values in so_far[:count]))):
                 point = (count - 1) * last + at
-                if point not in frozen.intermediate_values:
+                if point not in frozen.intermediate_values and frozen.state not in _FINISHED:
                     mean = sum(values[at] for values in so_far[:count]) / count
                     patiently(
                         lambda point=point, mean=mean: self._storage.set_trial_intermediate_value(  # type: ignore[misc]
                             self._id(known.number), point, mean
                         )
                     )
+
+    def why_give_up(self, known: Known) -> str | None:
+        """Why a trial is to be given up by what was noted of it and of the others; None: it goes on."""
         frozen = self._frozen(known.number)
-        if frozen.last_step is None or not self._pruner().prune(self._study, frozen):
+        if frozen.state in _FINISHED:
+            return "its trial was given up"
+        if frozen.last_step is None or not make_pruner(self._plan.space.pruner).prune(self._study, frozen):
             return None
-        value = frozen.intermediate_values[frozen.last_step]
+        value, last = frozen.intermediate_values[frozen.last_step], self._plan.most_updates
         return (
             f"mean {self._plan.space.pruner.metric or 'interim Pass@k'} {value:.4f} "
             f"at update {(frozen.last_step - 1) % last + 1} over its first {(frozen.last_step - 1) // last + 1} seeds"
         )
-
-    def _pruner(self) -> optuna.pruners.BasePruner:
-        chosen = self._plan.space.pruner
-        if chosen.name == "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=chosen.startup_trials)
-        return optuna.pruners.SuccessiveHalvingPruner(reduction_factor=chosen.reduction_factor)
 
     def _finish(self, known: Known, state: TrialState, values: list[float] | None) -> None:
         # Not `study.tell`: it looks first and writes then, and another worker may tell the same in between.
@@ -321,12 +300,3 @@ class StudyRecord:
 def _is_whole(trial: FrozenTrial) -> bool:
     """A trial that was drawn to its end; a second try of a failed one is none more."""
     return ("config_hash" in trial.user_attrs or "refused" in trial.user_attrs) and "again" not in trial.user_attrs
-
-
-def plan_kept_in(store: Store, directory: Any) -> Plan | None:
-    """The plan of a study that was started on another machine; None if the storage does not know it."""
-    name = directory.name
-    for study in patiently(store.trials.get_all_studies):
-        if study.study_name == name and "study.yaml" in study.user_attrs:
-            return thawed(json.loads(study.user_attrs["study.yaml"]), directory)
-    return None

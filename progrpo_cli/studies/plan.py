@@ -23,6 +23,7 @@ from progrpo_cli.config.values import flatten
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files, signature
+from progrpo_cli.records.layout import STUDY
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.space import Space, parse_space
@@ -207,7 +208,7 @@ class Plan:
 
     @property
     def _file(self) -> Path:
-        return self.directory / "study.yaml"
+        return self.directory / STUDY
 
     @property
     def is_frozen(self) -> bool:
@@ -256,7 +257,7 @@ def load_plan(directory: Path) -> Plan:
     Raises:
         RequestError: there is no study in the directory, or its file is damaged or of an earlier version.
     """
-    path = directory / "study.yaml"
+    path = directory / STUDY
     if not path.is_file():
         raise RequestError(f"{directory} is not a study directory: no study.yaml")
     return thawed(plain_yaml.read(path), directory, is_ours=_is_signed(path))
@@ -277,14 +278,14 @@ def thawed(held: Any, directory: Path, *, is_ours: bool = False) -> Plan:
     """
     if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
         raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
-    plain_yaml.refuse_what_is_not_data(held, str(directory / "study.yaml"))
+    plain_yaml.refuse_what_is_not_data(held, str(directory / STUDY))
     try:
         bases = tuple(Base(dict(base["choices"]), dict(base["config"])) for base in held["bases"])
         if not bases or not isinstance(held["storage"], str | None):
             raise TypeError
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{directory}/study.yaml is damaged: it has no list of configurations") from error
-    return Plan(directory, parse_space(held["space"], str(directory / "study.yaml")), bases, held["storage"], is_ours)
+    return Plan(directory, parse_space(held["space"], str(directory / STUDY)), bases, held["storage"], is_ours)
 
 
 def _set(section: dict[str, Any], parts: list[str], value: Value) -> None:

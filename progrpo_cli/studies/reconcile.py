@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progrpo_cli.studies.alike import otherwise
-from progrpo_cli.studies.ledger import Entry
+from progrpo_cli.studies.entry import Entry
 from progrpo_cli.studies.optuna_trials import Known, StudyRecord
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.storage import Store
@@ -28,7 +28,7 @@ def reconcile(plan: Plan, store: Store, record: StudyRecord, *, only: str | None
 
 def _judge(plan: Plan, record: StudyRecord, known: Known, entries: Sequence[Entry]) -> None:
     results = [entry.result for entry in entries if entry.result is not None]
-    exhausted = [entry for entry in entries if not entry.ended and len(entry.failures) > plan.space.retries]
+    exhausted = [entry for entry in entries if not entry.ended and not entry.may_be_tried(plan.space.retries)]
     over = len(results) + len(exhausted) == len(entries)  # the other seeds of a trial that fails are run all the same
     pruned = [entry.pruned for entry in entries if entry.pruned is not None]
     if len(results) == len(entries):
@@ -37,8 +37,9 @@ def _judge(plan: Plan, record: StudyRecord, known: Known, entries: Sequence[Entr
             return
         means = []
         for objective in plan.space.objectives:
-            values = [result["values"][objective.metric] for result in results]
-            if None in values:
+            measured = [result["values"][objective.metric] for result in results]
+            values = [value for value in measured if value is not None]
+            if len(values) < len(measured):
                 record.fail(known, f"the task does not measure {objective.metric}")
                 return
             means.append(sum(values) / len(values))

@@ -8,7 +8,6 @@ from progrpo_cli.evaluation.request import Request
 from progrpo_cli.evaluation.scores_file import Scores
 from progrpo_cli.evaluation.targets import evaluate_run
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
-from progrpo_cli.records.files import read_lines
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.worker import Watch
 from progrpo_cli.tracking.wandb_run import tracker
@@ -31,7 +30,7 @@ def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
         "values": {metric: measured[metric].value if metric in measured else None for metric in plan.metrics},
         "per_problem": _per_problem(plan, scores),
         "updates": run.config.train.steps,
-        "seconds": round(sum(line["step_seconds"] for line in read_lines(run.directory.metrics_path)), 3),
+        "seconds": run.directory.train_seconds(),
         "wandb_run_id": run.directory.manifest()["wandb_run_id"],
         "eval_dir": scores.eval_dir,
         "comparable_key": scores.key.model_dump(mode="json"),

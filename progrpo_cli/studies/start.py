@@ -33,8 +33,7 @@ def sweep(
         WorkError: runs failed; all others are complete.
     """
     plan = requested_plan(space, overrides, settings, study)
-    held = plan.directory / "study.yaml"
-    if held.exists():
+    if plan.is_frozen:
         begun = load_plan(plan.directory)
         begun.refuse_other_versions()
         plan.refuse_other(begun)
@@ -43,7 +42,7 @@ def sweep(
         from progrpo_cli.studies.look import look
         from progrpo_cli.studies.trial_tables import rows
 
-        found = rows(plan, *(look(plan) if held.exists() else (None, None)))
+        found = rows(plan, *(look(plan) if plan.is_frozen else (None, None)))
         open_runs = plan.most_runs - sum(row["status"] in ("complete", "pruned") for row in found)
         return {
             **_described(plan),
@@ -80,7 +79,8 @@ def sweep(
         open_runs = sum(row["status"] not in ("complete", "pruned") for row in rows(plan, store, record))
         log.info(f"study {plan.directory}: {open_runs + record.left_to_draw() * len(plan.seeds)} runs to do")
         supervise(plan, store, record, launcher)
-    done = write_trials_csv(plan, store, record)
+    done = rows(plan, store, record)
+    write_trials_csv(plan, done)
     failed = [row for row in done if row["status"] not in ("complete", "pruned")]
     if failed:
         reasons = "; ".join(f"{row['run_dir']}: {row['error'] or row['status']}" for row in failed[:3])

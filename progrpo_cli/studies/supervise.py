@@ -17,8 +17,7 @@ from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
-from progrpo_cli.studies.trial_tables import write_trials_csv
-from progrpo_cli.studies.worker import TRIES_A_START
+from progrpo_cli.studies.trial_tables import rows, write_trials_csv
 
 POLL_SECONDS = 1.0
 FRUITLESS_STARTS = 3
@@ -38,7 +37,8 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
     try:
         with stop, view(plan) as shown:
             while True:
-                found = write_trials_csv(plan, store, record)
+                found = rows(plan, store, record)
+                write_trials_csv(plan, found)
                 alive = launcher.alive()
                 shown.update(found, alive)
                 if stop.requested:
@@ -63,7 +63,7 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
     finally:
         launcher.stop()
         reconcile(plan, store, record)
-        write_trials_csv(plan, store, record)
+        write_trials_csv(plan, rows(plan, store, record))
 
 
 def _free(plan: Plan, store: Store, record: StudyRecord, began: str) -> int:
@@ -71,13 +71,8 @@ def _free(plan: Plan, store: Store, record: StudyRecord, began: str) -> int:
     trials = record.trials()
     names = [run.name for known in trials if not known.finished for run in plan.runs_of(known.trial)]
     entries = store.ledger.entries(names).values()
-    open_runs = sum(
-        not entry.ended
-        and not entry.held
-        and len(entry.failures) <= plan.space.retries
-        and sum(at > began for at, _ in entry.failures) < TRIES_A_START
-        for entry in entries
-    )
+    retries = plan.space.retries
+    open_runs = sum(not entry.held and entry.may_be_tried(retries, since=began) for entry in entries)
     drawn = record.left_to_draw() * len(plan.seeds)
     return open_runs + drawn
 

@@ -6,12 +6,13 @@ import csv
 import io
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli import escape
 from progrpo_cli.records import files
 from progrpo_cli.studies.alike import groups, otherwise
-from progrpo_cli.studies.ledger import Entry
+from progrpo_cli.studies.entry import Entry
 from progrpo_cli.studies.plan import Plan, Run, Trial
 from progrpo_cli.studies.storage import Store
 
@@ -43,7 +44,7 @@ def _row(plan: Plan, trial: Trial, state: str, run: Run, entry: Entry) -> dict[s
     if result:
         updates, seconds = result["updates"], result["seconds"]
     else:
-        lines = files.read_lines(run.directory.metrics_path) if entry.attempts else []
+        lines = run.directory.metrics() if entry.attempts else []
         updates, seconds = len(lines), round(sum(line["step_seconds"] for line in lines), 3)
     return {
         "config_hash": trial.config_hash,
@@ -73,16 +74,8 @@ def status(entry: Entry, trial_state: str) -> str:
     return "interrupted" if entry.attempts else "planned"
 
 
-_written: dict[str, float] = {}
-
-
-def write_trials_csv(
-    plan: Plan, store: Store, record: StudyRecord, *, at_most_every: float = 0.0
-) -> list[dict[str, Any]]:
-    """Write ``trials.csv`` and return its rows; nothing, if we did so less than ``at_most_every`` seconds ago."""
-    if time.monotonic() - _written.get(str(plan.directory), float("-inf")) < at_most_every:
-        return []
-    found = rows(plan, store, record)
+def write_trials_csv(plan: Plan, found: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``trials.csv`` from its :func:`rows`."""
     columns = [column for column in (found[0] if found else {}) if column != "worker"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -90,9 +83,17 @@ def write_trials_csv(
     for row in found:
         cells = (row[column] for column in columns)
         writer.writerow([escape.csv(cell) if isinstance(cell, str) else cell for cell in cells])
-    files.write_text(plan.directory / "trials.csv", text.getvalue())
-    _written[str(plan.directory)] = time.monotonic()
-    return found
+    files.write_text(_trials_csv(plan), text.getvalue())
+
+
+def written_lately(plan: Plan, seconds: float = 10.0) -> bool:
+    """Whether somebody wrote ``trials.csv`` less than so many seconds ago; many workers need not do it at once."""
+    path = _trials_csv(plan)
+    return path.exists() and abs(time.time() - path.stat().st_mtime) < seconds
+
+
+def _trials_csv(plan: Plan) -> Path:
+    return plan.directory / "trials.csv"
 
 
 def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str, Any]]:

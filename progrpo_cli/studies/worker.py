@@ -15,16 +15,14 @@ from progrpo_cli.console import log
 from progrpo_cli.errors import Interrupted, RequestError, WorkError
 from progrpo_cli.policies import policy
 from progrpo_cli.records.provenance import now
-from progrpo_cli.studies.ledger import BEAT_SECONDS, Entry, LostRun
+from progrpo_cli.studies.entry import Entry
+from progrpo_cli.studies.ledger import BEAT_SECONDS, LostRun
 from progrpo_cli.studies.limits import Pruned, require_finite, time_limit
 from progrpo_cli.studies.optuna_trials import Known, StudyRecord
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
-from progrpo_cli.studies.trial_tables import write_trials_csv
-
-TRIES_A_START = 2
-"""A run that fails is tried once more by the same workers, after the others; then when the command is started again."""
+from progrpo_cli.studies.trial_tables import rows, write_trials_csv, written_lately
 
 DEATHS_A_TRY = 3
 """So many workers have to die in a row with one run, none getting further than those before, until that is a failure.
@@ -49,7 +47,7 @@ def work(plan: Plan, store: Store, execute: Execute) -> None:
                 pass
     finally:
         reconcile(plan, store, record)
-        write_trials_csv(plan, store, record)
+        write_trials_csv(plan, rows(plan, store, record))
 
 
 class _Worker:
@@ -77,8 +75,7 @@ class _Worker:
         return any(self._take(known, run) for known, run in sorted(free, key=trouble_then_length))
 
     def _is_open(self, entry: Entry) -> bool:
-        lately = sum(at > self._began for at, _ in entry.failures)
-        return not entry.ended and len(entry.failures) <= self._plan.space.retries and lately < TRIES_A_START
+        return entry.may_be_tried(self._plan.space.retries, since=self._began)
 
     def _take(self, known: Known, run: Run) -> bool:
         ledger = self._store.ledger
@@ -106,7 +103,8 @@ class _Worker:
         except LostRun as error:
             log.warning(f"left to the other worker: {error}")
         reconcile(self._plan, self._store, self._record, only=known.trial.config_hash)
-        write_trials_csv(self._plan, self._store, self._record, at_most_every=10.0)
+        if not written_lately(self._plan):
+            write_trials_csv(self._plan, rows(self._plan, self._store, self._record))
         return True
 
     def _give_the_dead_up(self, run: Run, entry: Entry) -> None:
@@ -157,7 +155,10 @@ class _Worker:
             return
         metric = pruner.metric or f"pass@{run.config.train.group_size}"
         value = line.get(f"validation/{metric}")
-        if value is not None and (reason := self._record.interim(known, run.seed, line["step"], value)):
+        if value is None:
+            return
+        self._record.note_interim(known, run.seed, line["step"], value)
+        if reason := self._record.why_give_up(known):
             self._record.prune(known, reason)
             raise Pruned(reason)
 

@@ -8,30 +8,56 @@ import string
 from collections.abc import Sequence
 
 from progrpo_cli.errors import RequestError
+from progrpo_cli.tasks.answers import answer_in, marked_answer, said, statements
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.config import ChoiceConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
-from progrpo_cli.tasks.maths.guard import answer_in
 
+_WRAPPED = re.compile(r"\\(?!sqrt|frac)[A-Za-z]+\s*\{([^{}]*)\}")
 _LETTER = re.compile(
-    r"(?:\\(?!sqrt)[A-Za-z]+\s*\{\s*)*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\b[\s*:]*)?\\?[\[(]?[\s*]*([A-Za-z])"
-    r"\s*(?:\}(?!\s*\{)|[\]).:,\\]|\*+(?!\w)|(?<=\s)[-–—]|$)"
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:option|choice|answer)\b(?:\s+is\b)?[\s*:]*)?[\[(<{'\"`‘“*$\s]*([A-Za-z])"
+    r"(?:\s*[\])>}'\"`’”*$]|\s*[.:,;!?/。，；]|\s+(?=[(\[])|\s+[-–—]|\s+(?:because|since|as|so)\b|\s*$)",
+    re.IGNORECASE,
 )
 """A letter, however it is wrapped, and what parts it from more text; it is no word's first, and no article."""
+_IS_RIGHT = re.compile(
+    r"(?:\b(?:option|choice)\s+[\[(*]{0,3}([A-Za-z])[\])*]{0,3}|[\[(*]{1,3}([A-Z])[\])*]{1,3}|(?<![\w'])([B-Z]))\s+is\s+"
+    r"(?:the\s+)?(?:correct|right|best|answer)\b"
+)
 _WORD = re.compile(r"[A-Za-z]+")
-_BETWEEN = {"and", "or", "text", "textbf", "textrm", "mathrm", "mathbf"}
+_BETWEEN = {"and", "or"}
+_TAIL = 1_000
 
 
 def letter_in(text: str) -> str | None:
-    r"""The letter in the last ``\boxed{}``, else after the last "answer is"; None without one, or with several."""
-    answer = (answer_in(text) or "").strip("$* ")
-    found = _LETTER.match(answer)
+    r"""The letter in the last ``\boxed{}``, else after the last "answer is"; None without one, or with several.
+
+    Without either, that of the last "option B is correct".
+    """
+    marked = marked_answer(text)
+    if marked is not None:
+        return _letter(answer_in(marked) or marked)
+    for stated in statements(text):
+        if (letter := _letter(stated.strip().split("\n", 1)[0])) is not None:
+            return letter
+    named = list(_IS_RIGHT.finditer((said(text) or "")[-_TAIL:]))
+    return next((group for group in named[-1].groups() if group), "").upper() or None if named else None
+
+
+def _letter(answer: str) -> str | None:
+    plain, before = answer.replace("\\(", " ").replace("\\)", " "), None
+    while plain != before:  # commands such as \text and \mathbf wrap a letter, or stand behind it
+        before = plain = plain.lstrip(" :：*$_>").rstrip()
+        plain = _WRAPPED.sub(lambda command: f" ({command[1]})" if command.start() else f"{command[1]} ", plain)
+    plain = plain.lstrip("\\ ")
+    found = _LETTER.match(plain)
     if found is None:
         return None
-    if found[0][-1] in ",\\":
-        words = [word for word in _WORD.findall(answer[found.end(1) :]) if word not in _BETWEEN]
-        if words and all(len(word) == 1 and word.isupper() for word in words):
-            return None
+    words = [word for word in _WORD.findall(plain[found.end(1) :].split("\n", 1)[0]) if word.lower() not in _BETWEEN]
+    joined = re.match(r"[\])}*\s(]*(?:and|or)\b", plain[found.end(1) :]) is not None
+    others = words[:1] if joined else words if found[0].rstrip()[-1:] in (",", ";", "/") else []
+    if others and all(len(word) == 1 and word.isupper() for word in others):
+        return None
     return found[1].upper()
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from progrpo_cli.section import Natural, Positive, PositiveFloat, Section
+from progrpo_cli.section import Natural, NonNegativeFloat, Positive, PositiveFloat, Section
 
 
 class TaskConfig(Section):
@@ -121,8 +121,13 @@ class DatasetConfig(TaskConfig):
 class MathsConfig(DatasetConfig):
     """Mathematics by exact answer (the extra `tasks`)."""
 
+    judged_with: ClassVar[tuple[str, ...]] = ("relative_tolerance",)
+    judge_version_of_code: ClassVar[int] = 2  # 1 compared numbers absolutely and read fewer ways of writing an answer
+
     kind: Literal["maths"]
     fields: AnswerFieldsConfig
+    relative_tolerance: NonNegativeFloat = 0.0
+    """Numbers so close to the reference, relative to it, are right; for benchmarks whose authors grade so."""
 
 
 class CodeFieldsConfig(FieldsConfig):
@@ -138,7 +143,10 @@ class CodeFieldsConfig(FieldsConfig):
 class CodeConfig(DatasetConfig):
     """Python programs by unit tests, in a sandbox."""
 
-    judged_with: ClassVar[tuple[str, ...]] = ("tests", "seconds", "memory_mb")
+    judged_with: ClassVar[tuple[str, ...]] = ("tests", "seconds", "seconds_in_all", "memory_mb")
+    judge_version_of_code: ClassVar[int] = (
+        2  # 1 took the last block whatever it was, and ran programs outside of a module
+    )
 
     kind: Literal["code"]
     fields: CodeFieldsConfig
@@ -147,7 +155,9 @@ class CodeConfig(DatasetConfig):
     sandbox: Literal["bubblewrap", "none"]
     """none: code that a policy wrote runs unprotected, with limits on time and memory only."""
     seconds: PositiveFloat
-    """Wall-clock limit: of all tests by calls together, of each run of a program."""
+    """Wall-clock limit: of each call and each run of a program; of a benchmark's own test code as a whole."""
+    seconds_in_all: PositiveFloat = 120.0
+    """Wall-clock limit of all tests of one program."""
     memory_mb: Positive
 
 
@@ -167,6 +177,8 @@ class ChoiceFieldsConfig(AnswerFieldsConfig):
 class ChoiceConfig(DatasetConfig):
     """Multiple choice."""
 
+    judge_version_of_code: ClassVar[int] = 2  # 1 took `B because ...` for no answer
+
     kind: Literal["choice"]
     fields: ChoiceFieldsConfig
 
@@ -182,6 +194,7 @@ class OwnConfig(DatasetConfig):
     """A user's own problems, with exact answers or a verdict function."""
 
     judged_with: ClassVar[tuple[str, ...]] = ("verdict",)
+    judge_version_of_code: ClassVar[int] = 2  # 1 read no braces within a box, no tags and no statements
 
     kind: Literal["own"]
     fields: OwnFieldsConfig

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.errors import RequestError, WorkError, nearest
+from progrpo_cli.tasks import answers
 from progrpo_cli.tasks.base import VERDICTS, Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.config import OwnConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
@@ -18,12 +19,15 @@ VerdictFunction = Callable[[dict[str, Any], str], object]
 
 
 def answer_in(text: str) -> str:
-    r"""The content of the last ``\boxed{...}`` without braces in it, else the last line that is not blank."""
-    _, boxed, rest = text.rpartition("\\boxed{")
-    if boxed and "}" in rest:
-        return rest.partition("}")[0].strip()
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
+    """The answer that is marked (see :mod:`progrpo_cli.tasks.answers`), else the last line that is not blank.
+
+    Where that line states an answer (``The answer is 5.``), what it states; empty where there is none.
+    """
+    marked = answers.marked_answer(text)
+    if marked is not None:
+        return marked
+    lines = [line for line in (answers.said(text) or "").splitlines() if line.strip()]
+    return (answers.stated_answer(lines[-1]) or lines[-1].strip()) if lines else ""
 
 
 def same_answer(answer: str, expected: str) -> bool:

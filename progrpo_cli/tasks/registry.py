@@ -15,14 +15,17 @@ from progrpo_cli.tasks.config import (
 
 _HERE = "progrpo_cli.tasks"
 JUDGES = {
-    "choice": ("choice", "maths.guard"),
+    "choice": ("choice", "answers"),
     "code": (
-        *("code.task", "code.checking", "code.driver", "code.shapes"),
+        *("code.task", "code.extraction", "code.checking", "code.driver", "code.shapes"),
         *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls"),
     ),
     "countdown": ("countdown.task", "countdown.expression"),
-    "maths": ("maths.task", "maths.guard", "maths.judge", "judging.pool", "judging.worker"),
-    "own": ("own",),
+    "maths": (
+        *("answers", "maths.task", "maths.guard", "maths.normal", "maths.known", "maths.numbers", "maths.judge"),
+        *("judging.pool", "judging.worker"),
+    ),
+    "own": ("own", "answers"),
     "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", "judging.pool", "judging.worker"),
 }
 """For each kind of task the modules of this package that decide a verdict."""

@@ -8,6 +8,9 @@ from typing import Any
 STEPS_BELOW = 2**53
 """What is not below it is no step: from here on floats, which trackers may make of steps, are not exact."""
 
+SCORES = "scores/"
+"""Prefix of the summary keys under which trackers keep a whole ``scores.json`` as text."""
+
 
 @dataclass(frozen=True)
 class TrackedRun:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.tracking.tracked_run import SCORES
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 
 MODES = ("offline", "online", "disabled")
@@ -82,7 +83,7 @@ class _Wandb:
         self._attempt(lambda: self._run.log({f"eval/{evaluation}/{key}": value for key, value in measured.items()}))
         # The whole file, counts included, in one summary value: a report reads it back from W&B alone.
         text = json.dumps(scores, separators=(",", ":"))
-        self._attempt(lambda: self._run.summary.update({f"scores/{evaluation}": text}))
+        self._attempt(lambda: self._run.summary.update({f"{SCORES}{evaluation}": text}))
         if samples is not None:
             self._attempt(lambda: self._run.log({f"samples/{evaluation}": _table(samples)}))
 
@@ -147,7 +148,7 @@ def _online_or_offline(init: Callable[[str], wandb.Run], run: RunDirectory, mode
             raise
         reason = " ".join(str(error).partition("Consider increasing")[0].split())
         log.warning(
-            f"W&B cannot be reached ({reason}); the run goes on offline, `wandb sync {run.path}/wandb/offline-run-*` "
+            f"W&B cannot be reached ({reason}); the run goes on offline, `wandb sync {run.wandb}/offline-run-*` "
             "sends it later"
         )
         wandb.teardown()  # its service still holds the run that could not be opened
@@ -178,7 +179,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
     if find_spec("weave") is None:  # then all that this takes away is W&B's advice, on stderr, to install it
         os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
     # What earlier processes of this run wrote: its last second may have died with a process.
-    logged = {row["step"] for earlier in read_wandb_dir(run.path / "wandb") for row in earlier.history}
+    logged = {row["step"] for earlier in read_wandb_dir(run.wandb) for row in earlier.history}
     manifest = run.manifest()
     tags = _method_tags(config) if manifest["kind"] == "run" else ["base"]
 
@@ -220,7 +221,7 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
         raise
     record.finish(exit_code=0)
     if mode == "offline":
-        log.info(f"W&B has this offline; to send it: wandb sync {run.path}/wandb/offline-run-*")
+        log.info(f"W&B has this offline; to send it: wandb sync {run.wandb}/offline-run-*")
 
 
 def _method_tags(config: Config) -> list[str]:

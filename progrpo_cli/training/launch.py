@@ -146,13 +146,11 @@ def _note_other_sources(run: RunDirectory, sources: dict[str, dict[str, Any]]) -
 
 def summary(run: RunDirectory) -> dict[str, Any]:
     """What ``progrpo train`` prints: where the run is and how its last update looked."""
-    from progrpo_cli.records.files import read_lines
-
     manifest = run.manifest()
     return {
         "run_dir": str(run.path),
         "status": manifest["status"],
         "config_hash": manifest["config_hash"],
         "seed": manifest["seed"],
-        "last": read_lines(run.metrics_path)[-1],
+        "last": run.metrics()[-1],
     }

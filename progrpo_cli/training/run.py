@@ -117,7 +117,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
 def _keep_what_is_trained_on(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
     """Write down which questions the run trains on, and warn of held-out problems that are among them."""
     trained_on = fingerprints(problems, config.task)
-    files.write_json(run.trained_on_path, {"task": config.task.label, "questions": sorted(set(trained_on))})
+    run.keep_trained_on(config.task.label, trained_on)
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
         try:
@@ -187,7 +187,7 @@ def _train(
             train_dataset=prompts,
             peft_config=lora_config(config.model.lora, model),
         )
-    trainer.failures = run.path / "failed"
+    trainer.failures = run.failures
     trainer.checkpoints_kept = config.train.keep_checkpoints
     require_new_weights_to_fit(trainer)
     if trainer.use_vllm:
@@ -199,7 +199,7 @@ def _train(
         eval_every=config.train.eval_every,
     )
     tables = CompletionTables(
-        run.path / "completions",
+        run.completions,
         keep=config.train.keep_completions,
         trainer=trainer,
         updates_per_rollout=config.train.updates_per_rollout,

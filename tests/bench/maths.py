@@ -5,7 +5,7 @@ import statistics
 import time
 
 from progrpo_cli.tasks.judging.pool import JudgePool
-from progrpo_cli.tasks.maths import guard
+from progrpo_cli.tasks.maths import guard, known, normal
 
 ANSWERS, BAD, ROUNDS, WORKERS = 900, 9, 3, 2
 
@@ -29,7 +29,7 @@ def ordinary(rng: random.Random) -> list[tuple[str, str]]:
                 (f"\\{{{a},{b},{c}\\}}", f"\\{{{c}, {d}, {a}\\}}"),
             ]
         )
-        if guard.verdict_without_parsing(*map(guard.normal, pair)) is None:
+        if known.verdict_without_parsing(*map(normal.normal, pair)) is None:
             found[pair] = None
     return list(found)
 
@@ -65,7 +65,7 @@ def seconds(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
     allowed = [(gold, answer) for gold, answer in pairs if guard.may_be_parsed(answer)]
     assert len(allowed) == len(pairs)
     costly = {place for place, (_, answer) in enumerate(pairs) if guard.looks_costly(answer)}  # as the task does
-    pool.judge([{"gold": guard.normal(g), "answer": guard.normal(a)} for g, a in pairs], known, costly=costly)
+    pool.judge([{"gold": normal.normal(g), "answer": normal.normal(a)} for g, a in pairs], known, costly=costly)
     return last - began, timeouts
 
 

@@ -18,7 +18,7 @@ from progrpo_cli.studies import start
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
-from progrpo_cli.tasks.config import CountdownConfig
+from progrpo_cli.tasks.config import KINDS, CountdownConfig
 from progrpo_cli.training import launch
 
 BEFORE = {
@@ -51,8 +51,9 @@ GRPO = method_classes()["grpo"]
 
 @pytest.fixture(autouse=True)
 def first_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Countdown's judge as it was: the tests raise it themselves."""
-    monkeypatch.setattr(CountdownConfig, "judge_version_of_code", 1)
+    """Every judge as it was: the tests raise Countdown's themselves."""
+    for section in KINDS.values():
+        monkeypatch.setattr(section, "judge_version_of_code", 1)
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         "task": "own",
         "split": "test",
         "problems": json.loads(text)["task_version"],
-        "judge_version": 1,
+        "judge_version": 2,
         "prompt": "chat",
         "max_new_tokens": 1024,
         "stop_tokens": ["end-of-sequence"],
@@ -147,8 +147,8 @@ def test_samples_of_another_judge_are_not_gone_on_with(
         with pytest.raises(KeyboardInterrupt):
             evaluated(tmp_path, 1)
     before = {path: path.read_bytes() for path in tmp_path.glob("eval/*/*")}
-    monkeypatch.setattr(OwnConfig, "judge_version_of_code", 2)
-    with pytest.raises(RequestError, match=r"judged by version 1 .* this is version 2; --fresh") as caught:
+    monkeypatch.setattr(OwnConfig, "judge_version_of_code", 3)
+    with pytest.raises(RequestError, match=r"judged by version 2 .* this is version 3; --fresh") as caught:
         evaluated(tmp_path, 2)
     assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.glob("eval/*/*")} == before

@@ -9,7 +9,8 @@ from progrpo_cli.commands import listing
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records import files
-from progrpo_cli.records.rundir import RunDirectory, find_runs
+from progrpo_cli.records.find import find_runs
+from progrpo_cli.records.rundir import RunDirectory
 
 
 def started(path: Path) -> RunDirectory:

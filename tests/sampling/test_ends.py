@@ -9,7 +9,6 @@ from real_vllm import ENVIRONMENT, SHORT, needs_vllm
 from transformers import AutoTokenizer, GenerationConfig
 from two_ended import OTHER, OWN, write_two_ended
 
-from progrpo_cli.commands.train import train_in
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.paths import ASSETS
@@ -20,6 +19,7 @@ from progrpo_cli.sampling.base import Batch
 from progrpo_cli.sampling.ends import complete, end_tokens
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.training import own_rollouts
+from progrpo_cli.training.launch import train_in
 
 BATCH = Batch(["3 5 7 12=24:"] * 12 + ["1 2 3 4=9:"] * 12, seed=1)
 SETTINGS = {"temperature": 0.8, "top_p": 1.0, "max_new_tokens": 30, "chat": False}

@@ -16,7 +16,7 @@ from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
-from progrpo_cli.studies.trial_tables import write_trials_csv
+from progrpo_cli.studies.trial_tables import rows, write_trials_csv
 
 SHORT = [
     "train.prompts_per_rollout=2",
@@ -84,7 +84,7 @@ def test_a_launcher_starts_counts_and_stops(
         return launcher.alive() == 0
 
     wait(ended)
-    write_trials_csv(plan, store, record)
+    write_trials_csv(plan, rows(plan, store, record))
     check(tmp_path / plan.directory)
     assert csv_rows(tmp_path / plan.directory)[0]["attempts"] == "2"
 

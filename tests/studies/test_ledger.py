@@ -8,7 +8,8 @@ from studies.postgresql import PostgreSQL
 
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.studies.ledger import Entry, FileLedger, Ledger, LostRun, SqlLedger
+from progrpo_cli.studies.entry import Entry
+from progrpo_cli.studies.ledger import FileLedger, Ledger, LostRun, SqlLedger
 
 RUN = "0123456789ab-s0"
 Open = Callable[[str], Ledger]

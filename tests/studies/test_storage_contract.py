@@ -9,7 +9,8 @@ import pytest
 from studies.simulated import SPACE, Study, note, objective, result, simulate
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.studies.optuna_trials import StudyRecord, plan_kept_in
+from progrpo_cli.studies.open import plan_kept_in
+from progrpo_cli.studies.optuna_trials import StudyRecord
 from progrpo_cli.studies.plan import Plan, Run, load_plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import open_store

@@ -130,6 +130,30 @@ def dapo_math() -> list[dict]:
     ]
 
 
+def gsm8k() -> list[dict]:
+    """Solutions with their sums, and the answer behind ####."""
+    return [
+        {
+            "question": f"Ann has {i + 2} boxes of {1000 + i} pens. How many pens has she?",
+            "answer": f"<<{i + 2}*{1000 + i}={(i + 2) * (1000 + i)}>> pens.\n#### {(i + 2) * (1000 + i):,}",
+        }
+        for i in range(SIZE)
+    ]
+
+
+def math_train() -> list[dict]:
+    """MATH's rows: the answer is the box of the solution."""
+    return [
+        {
+            "problem": f"What is the half of ${2 * i + 1}$?",
+            "solution": f"Half of $\\boxed{{{2 * i}}} + 1$? It is $\\boxed{{\\frac{{{2 * i + 1}}}{{2}}}}$.",
+            "level": "Level 1",
+            "type": "Algebra",
+        }
+        for i in range(SIZE)
+    ]
+
+
 def _function(i: int) -> dict:
     return {
         "task_id": f"Own/{i}",
@@ -242,7 +266,7 @@ SOLUTIONS = {
 SCHEMAS = {
     made.__name__: made
     for made in (
-        *(aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math),
+        *(aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math, gsm8k, math_train),
         *(humaneval_plus, livecodebench, deepcoder, gpqa, mmlu_pro, own),
     )
 }

@@ -13,7 +13,8 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import SPLITS, Attempt
-from progrpo_cli.tasks.code.checking import code_in, same_output
+from progrpo_cli.tasks.code.checking import same_output
+from progrpo_cli.tasks.code.extraction import code_in
 from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.code.task import Code
 from progrpo_cli.tasks.config import CodeConfig

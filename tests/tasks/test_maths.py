@@ -53,6 +53,20 @@ def test_references_are_right_in_jsonl_and_parquet_and_others_wrong(name: str, t
     assert parquet.verdicts(attempts[:4]) == ["correct", "wrong"] * 2
 
 
+@pytest.mark.parametrize(("name", "split"), [("gsm8k", "test"), ("math_train", "rl")])
+def test_the_answer_of_a_solution_is_the_reference(name: str, split: str, tmp_path: Path) -> None:
+    path = schemas.write(name, tmp_path)
+    task = (
+        task_of(name, path)
+        if name == "gsm8k"
+        else task_of(name, path, shares=SharesConfig(rl=100, validation=0, test=0))
+    )
+    for i, problem in enumerate(task.problems(split)):
+        right, wrong = ((i + 2) * (1000 + i), i + 2) if name == "gsm8k" else (f"{i}.5", 2 * i)
+        assert [judge(task, problem, f"\\boxed{{{answer}}}") for answer in (right, wrong)] == ["correct", "wrong"]
+    assert shipped("math_train").shares.rl == 98
+
+
 def test_another_way_to_write_the_answer_is_right(tmp_path: Path) -> None:
     task = task_of("math500", schemas.write("math500", tmp_path))
     problems = task.problems("test")

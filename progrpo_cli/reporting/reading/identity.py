@@ -4,38 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from progrpo_cli.config.hashing import is_hashed, with_defaults
 from progrpo_cli.config.values import comparable, flat
 from progrpo_cli.evaluation.scores_file import first_error
+from progrpo_cli.records.identity import Identity
 from progrpo_cli.reporting.reading.found import Found
 from progrpo_cli.reporting.reading.record import RunRecord
-
-
-class Identity(BaseModel):
-    """The ``progrpo`` part of a run's configuration, see :func:`progrpo_cli.records.rundir.identity_of`."""
-
-    kind: Annotated[str, Field(pattern="^(run|model)$")]
-    config_hash: str
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    version: str
-    commit: str | None
-    dirty: bool | None = None
-    """Whether the checkout had changes that are not in the commit; None: nobody wrote it."""
-    method_source: str | None = None
-    """SHA-256 over the source of the method, several with ``+`` between if it changed on the way.
-
-    None: a version that did not write it, or no method trained it.
-    """
-    judge_source: str | None = None
-    """The same of what judged while it was trained."""
-    directory: str
-    model: str
-    command: str | None = None
-    """What started the run; trackers did not keep it before."""
 
 
 @dataclass(frozen=True)

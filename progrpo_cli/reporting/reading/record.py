@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from progrpo_cli.records.budget import Budget, budget_of
-from progrpo_cli.tracking.tracked_run import STEPS_BELOW, TrackedRun
+from progrpo_cli.tracking.tracked_run import SCORES, STEPS_BELOW, TrackedRun
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -34,10 +34,6 @@ def curve_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     train = config.get("train")
     size = train.get("group_size") if isinstance(train, Mapping) else None
     return (*CURVES, f"pass@{size}") if isinstance(size, int) and 1 < size < STEPS_BELOW else CURVES
-
-
-SCORES = "scores/"
-"""Prefix of the summary keys under which trackers keep a whole ``scores.json`` as text."""
 
 
 @dataclass(frozen=True)

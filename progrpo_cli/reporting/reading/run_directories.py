@@ -18,7 +18,8 @@ import yaml
 from progrpo_cli.config import plain_yaml
 from progrpo_cli.records.budget import Budget
 from progrpo_cli.records.files import read_lines
-from progrpo_cli.records.rundir import RunDirectory, identity_of
+from progrpo_cli.records.identity import identity_of
+from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.reporting.reading.parallel import Helper
 from progrpo_cli.reporting.reading.record import (
     CURVES,
@@ -31,7 +32,7 @@ from progrpo_cli.reporting.reading.record import (
     curves_of_rows,
 )
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW
-from progrpo_cli.untrusted import METRICS, SCORES, open_regular, read_bytes, read_text
+from progrpo_cli.untrusted import MEDIUM, METRICS, open_regular, read_bytes, read_text
 
 _LAST_BYTES = 2**16
 _AT_ONCE = 10
@@ -68,9 +69,7 @@ def _read(run: RunDirectory) -> RunRecord:
         name=run.name,
         group=manifest["study"],
         config={**config, "progrpo": identity_of(manifest, run.name)},
-        scores={
-            scores.parent.name: read_text(scores, SCORES) for scores in sorted(run.path.glob("eval/*/scores.json"))
-        },
+        scores={scores.parent.name: read_text(scores, MEDIUM) for scores in run.scores_files()},
         curves=read_curves(run.metrics_path, curve_names(config)),
         status=run.status() if manifest["status"] == "running" else manifest["status"],
         started=datetime.fromisoformat(manifest["started_at"]).timestamp(),

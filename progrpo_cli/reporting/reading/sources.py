@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from progrpo_cli.errors import RequestError
+from progrpo_cli.records.layout import MANIFEST
 from progrpo_cli.reporting.reading import run_directories, wandb_files, wandb_online
 from progrpo_cli.reporting.reading.found import Found
 from progrpo_cli.reporting.reading.parallel import Helper
@@ -14,7 +15,6 @@ from progrpo_cli.reporting.reading.record import RunRecord, from_tracked
 from progrpo_cli.tracking import wandb_server
 
 DEFAULT = "runs"
-_MANIFEST = "manifest.json"
 _ONLINE, _OFFLINE = "wandb:", "wandb-offline:"
 
 
@@ -51,7 +51,7 @@ def read(sources: list[str], *, offline: bool = False, helper: Helper | None = N
                 found.note(line)
             _add(found, records, f"{directory} (offline W&B files)")
         else:
-            manifests = _files(directory, _MANIFEST)
+            manifests = _files(directory, MANIFEST)
             read_from = run_directories.read([manifest.parent for manifest in manifests], helper or Helper())
             _add(found, read_from, f"{directory} (run directories)")
     if not found.runs:
@@ -74,6 +74,6 @@ def _files(root: Path, ending: str) -> list[Path]:
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         found.extend(Path(parent, name) for name in sorted(names) if name.endswith(ending))
-        if ending == _MANIFEST in names:
+        if ending == MANIFEST in names:
             folders.clear()
     return found

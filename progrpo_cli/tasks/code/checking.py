@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,14 +14,17 @@ from typing import Any
 from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.base import Verdict
 from progrpo_cli.tasks.code import driver
-from progrpo_cli.tasks.code.program import LimitReached, Limits
+from progrpo_cli.tasks.code.program import LimitReached, Limits, Program
 from progrpo_cli.tasks.code.sandbox import Sandbox
 
+PACKAGES = ("numpy",)
+"""What programs of contests find besides the standard library, as in the benchmarks' own runners."""
 _SHORT = 1000
 """Bytes of the messages that say how something went; those that carry values may be longer."""
 _WORD = re.compile(r"\S+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 """Python's Decimal takes more: digits of other scripts, and ``1_0`` for 10."""
+_INTEGERS = re.compile(r"[+-]?[0-9]+ [+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,18 @@ def _message(line: bytes | None) -> dict[str, Any]:
 
 
 def _by_test_code(sandbox: Sandbox, source: str, tests: CheckCode, limits: Limits) -> Verdict:
-    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "method": False}
+    of_solution = {"mode": "calls", "source": source, "context": tests.context, "entry": tests.entry}
     of_tests = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
-    return _by_checker(sandbox, of_solution, of_tests, limits, packages=("numpy",))
+    with sandbox.start(of_solution, limits) as solution:
+        if verdict := _not_ready(solution):
+            return verdict
+        with sandbox.start(of_tests, limits, packages=("numpy",)) as checker:
+            checker.deadline = solution.deadline
+            return _told(solution, checker)
 
 
 def _by_calls(sandbox: Sandbox, source: str, tests: Calls, limits: Limits) -> Verdict:
-    method = "class Solution" in source
-    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "method": method, "prelude": True}
+    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "prelude": True}
     calls = [
         {
             "call": driver.encode([call.arguments, {}]),
@@ -105,37 +113,52 @@ def _by_calls(sandbox: Sandbox, source: str, tests: Calls, limits: Limits) -> Ve
         }
         for call in tests.calls
     ]
-    return _by_checker(sandbox, of_solution, {"mode": "compare", "calls": calls}, limits)
+    whole = limits.seconds_in_all
+    ends = time.monotonic() + whole
+    with sandbox.start(of_solution, limits, packages=PACKAGES, seconds=whole) as solution:
+        solution.deadline = time.monotonic() + limits.seconds
+        if verdict := _not_ready(solution):
+            return verdict
+        with sandbox.start({"mode": "compare", "calls": calls}, limits, seconds=whole) as checker:
+            return _told(solution, checker, each=limits.seconds, ends=ends)
 
 
-def _by_checker(
-    sandbox: Sandbox,
-    of_solution: dict[str, Any],
-    of_checker: dict[str, Any],
-    limits: Limits,
-    packages: tuple[str, ...] = (),
-) -> Verdict:
-    """Two programs talk: one makes calls and judges, the other answers them. We carry their lines and look at none."""
-    with sandbox.start(of_solution, limits) as solution:
-        first = _message(solution.line())
-        if not first.get("ready"):
-            return "unparseable" if first.get("unparseable") else _failed(first.get("raised"))
-        with sandbox.start(of_checker, limits, packages) as checker:
-            checker.deadline = solution.deadline
-            checker.beside = solution
-            was_answered = False
-            while (said := checker.line()) is not None:
-                if not said.startswith(b'{"call"'):
-                    message = _message(said)
-                    return "correct" if message.get("passed") is True else _failed(message.get("failed"))
-                solution.forward(said)
-                if (answer := solution.line()) is None:
-                    return "wrong"
-                was_answered = True
-                checker.forward(answer)
-            if was_answered:  # by what ended the checker
-                return "wrong"
+def _not_ready(solution: Program) -> Verdict | None:
+    first = _message(solution.line())
+    if first.get("ready"):
+        return None
+    return "unparseable" if first.get("unparseable") else _failed(first.get("raised"))
+
+
+def _told(solution: Program, checker: Program, each: float | None = None, ends: float = 0.0) -> Verdict:
+    """The verdict of a program that makes calls and judges on one that answers them. We carry their lines, unread.
+
+    Args:
+        solution: answers calls.
+        checker: makes them.
+        each: seconds for each call, and for looking at what came back; None: the deadlines that they have.
+        ends: when there is no more time for any.
+    """
+    checker.beside = solution
+    was_answered = False
+    while True:
+        if each is not None:
+            checker.deadline = min(time.monotonic() + each, ends)
+        said = checker.line()
+        if said is None and was_answered:  # by what ended the checker
+            return "wrong"
+        if said is None:
             raise WorkError("the process that tests what a policy wrote ended without a word")
+        if not said.startswith(b'{"call"'):
+            message = _message(said)
+            return "correct" if message.get("passed") is True else _failed(message.get("failed"))
+        if each is not None:
+            solution.deadline = checker.deadline = min(time.monotonic() + each, ends)
+        solution.forward(said)
+        if (answer := solution.line()) is None:
+            return "wrong"
+        was_answered = True
+        checker.forward(answer)
 
 
 def _failed(error: object) -> Verdict:
@@ -146,21 +169,26 @@ def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) ->
     with sandbox.start({"mode": "compile", "source": source}, limits) as compiler:
         if _message(compiler.line()).get("unparseable"):
             return "unparseable"
+    ends = time.monotonic() + limits.seconds_in_all
     for given, expected in tests.pairs:
+        if time.monotonic() > ends:
+            raise LimitReached("time")
         room = replace(limits, output=max(limits.output, 2 * len(expected.encode("utf-8", "surrogatepass"))))
         task = {"mode": "program", "source": source, "input": given, "prelude": True}
-        with sandbox.start(task, room) as program:
-            printed = program.everything().decode("utf-8", "replace")
-            if not same_output(printed, expected) or program.status() != 0:
+        with sandbox.start(task, room, packages=PACKAGES) as program:
+            printed, status = program.everything().decode("utf-8", "replace"), program.status()
+            if status == driver.OUT_OF_MEMORY:
+                raise LimitReached("memory")
+            if not same_output(printed, expected) or status != 0:
                 return "wrong"
     return "correct"
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as decimals.
+    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as such.
 
-    As LiveCodeBench's runner compares, for which only a line feed ends a line. Linear, and in no more memory than the
-    texts: a program may print eight million empty lines, or as many words in one.
+    As LiveCodeBench's runner has it only a line feed ends a line. Linear, and in no more memory than the texts: a
+    program may print eight million empty lines, or as many words in one.
     """
     printed, expected = printed.strip(), expected.strip()
     return printed.count("\n") == expected.count("\n") and all(map(_same_line, _lines(printed), _lines(expected)))
@@ -184,18 +212,12 @@ def _same_line(line: str, wanted: str) -> bool:
 def _same_word(word: str, wanted: str) -> bool:
     if word == wanted:
         return True
-    return all(len(text) < 100 and _NUMBER.fullmatch(text) for text in (word, wanted)) and Decimal(word) == Decimal(
-        wanted
-    )
-
-
-def code_in(text: str) -> str | None:
-    """The last block between ``` fences, else what follows an open fence, else the text; None where that is blank."""
-    parts = text.split("```")
-    if len(parts) == 1:
-        code = text
-    else:
-        block = parts[1] if len(parts) == 2 else parts[-2] if len(parts) % 2 else parts[-3]
-        language, newline, body = block.partition("\n")
-        code = body if newline and language.strip().lower() in ("", "python", "python3", "py") else block
-    return code if code.strip() else None
+    if not all(len(text) <= 100 and _NUMBER.fullmatch(text) for text in (word, wanted)):
+        return False
+    try:
+        ours, theirs = Decimal(word), Decimal(wanted)
+        if max(abs(ours.adjusted()), abs(theirs.adjusted())) >= 400:
+            return bool(ours == theirs)
+        return ours == theirs or (not _INTEGERS.fullmatch(f"{word} {wanted}") and driver.close(ours, theirs))
+    except ArithmeticError:
+        return False

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import os
 import resource
 import sys
+import threading
+import types
+from decimal import Decimal
 from typing import Any
 
 PRELUDE = """
@@ -23,11 +27,17 @@ builtins
 """What LiveCodeBench's public runner has imported, by name and as modules, before a program starts."""
 
 
+TOLERANCE = Decimal("1e-6")
+"""Of floats, as the graders of APPS, TACO and DeepCoder have it; integers are exact."""
+OUT_OF_MEMORY = 77
+"""Exit status of a program that ended with a MemoryError."""
+
+
 def main() -> None:
     lines = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="surrogatepass")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogatepass")
     task = json.loads(lines.readline())
-    names: dict[str, Any] = {"__name__": "__main__" if task["mode"] == "program" else "solution"}
+    names = vars(module("__main__" if task["mode"] == "program" else "solution"))
     try:
         set_up(task, names)
     except Exception as error:
@@ -39,7 +49,10 @@ def main() -> None:
     if task["mode"] == "program":
         lines.close()
         replies.close()
-        execute(compiled(task["source"]), names, task)
+        try:
+            execute(compiled(task["source"]), names, task)
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
         return
     if task["mode"] == "compile":
         try:
@@ -64,22 +77,39 @@ def main() -> None:
         answer_calls(task, names, lines, reply)
 
 
+def module(name: str) -> types.ModuleType:
+    """A module that programs run in and that is imported by its name: dataclasses and pickles look for it."""
+    made = types.ModuleType(name)
+    made.__file__ = f"{name.strip('_')}.py"
+    sys.modules[name] = made
+    return made
+
+
 def set_up(task: dict[str, Any], names: dict[str, Any]) -> None:
     """The other user, the input, the names that the program may rely on, and in the end the limits."""
     if task["uid"]:
         os.setgroups([])
         os.setgid(task["uid"])
         os.setuid(task["uid"])
+    sys.set_int_max_str_digits(0)  # programs print integers of any length; their limit of time is another
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which `site` would define
     if task["mode"] == "program":
         become_input(task.pop("input"))  # before the limit on the size of files, which is not meant for it
     if task.get("prelude"):
+        sys.path.append("/packages")
         import_prelude(names)
+        cap_stacks(task["limits"]["RLIMIT_AS"] // 4)
     for name, value in task["limits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (lower, lower))
+
+
+def cap_stacks(most: int) -> None:
+    """Contest programs ask for threads with a stack of 1 GB: what is beyond the memory would start no thread at all."""
+    stack_size = threading.stack_size
+    threading.stack_size = lambda size=0: stack_size(min(size, most))
 
 
 def become_input(text: str) -> None:
@@ -114,13 +144,16 @@ def compiled(source: str, name: str = "solution") -> Any:
 
 def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply: Any) -> None:
     try:
-        code = compiled(task["source"])
+        parts = [compiled(part) for part in whole(task)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         reply({"unparseable": True})
         return
     try:
-        execute(code, names, task)
-        function = getattr(names["Solution"](), task["entry"]) if task["method"] else names[task["entry"]]
+        for code in parts:
+            execute(code, names, task)
+        entry, solution = task["entry"], names.get("Solution")
+        is_method = isinstance(solution, type) and hasattr(solution, entry)
+        function = getattr(names["Solution"](), entry) if is_method else names[entry]
     except BaseException as error:
         raised = type(error).__name__
     else:
@@ -137,6 +170,19 @@ def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply:
         except BaseException as error:
             message = {"raised": type(error).__name__}
         reply(message)
+
+
+def whole(task: dict[str, Any]) -> list[str]:
+    """What is run, one after the other: a prompt with imports, and the program, or the body that goes on with it."""
+    context, source = task.get("context", ""), task["source"]
+    if not context:
+        return [source]
+    try:
+        compiled(context)
+        compiled(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return [f"{context}\n{source}"]
+    return [context, source]
 
 
 def run_tests(task: dict[str, Any], lines: Any, reply: Any) -> None:
@@ -183,17 +229,38 @@ def compare(task: dict[str, Any], lines: Any, reply: Any) -> None:
 
 
 def same(value: Any, expected: Any) -> bool:
-    """Equal plain values; a tuple may stand for a list, which JSON does not tell apart."""
+    """Equal plain values; a tuple may stand for a list, which JSON does not tell apart. Floats within ``TOLERANCE``."""
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, list) and isinstance(expected, list):
         return len(value) == len(expected) and all(map(same, value, expected))
-    return bool(value == expected) and isinstance(value, bool) == isinstance(expected, bool)
+    if isinstance(value, dict) and isinstance(expected, dict):
+        return value.keys() == expected.keys() and all(same(value[key], expected[key]) for key in expected)
+    if isinstance(value, bool) != isinstance(expected, bool):
+        return False
+    if float in (type(value), type(expected)) and {type(value), type(expected)} <= {int, float}:
+        return value == expected or (finite(value) and finite(expected) and close(value, expected))
+    return bool(value == expected)
+
+
+def finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def close(value: Any, expected: Any) -> bool:
+    """Whether numbers of which one is a float differ by no more than the graders of these benchmarks let them.
+
+    An integer is expected to that much, whatever its size; of what is no integer it is the share.
+    """
+    difference, wanted = abs(Decimal(value) - Decimal(expected)), abs(Decimal(expected))
+    return difference <= TOLERANCE * (max(Decimal(1), wanted) if wanted % 1 else 1)
 
 
 def encode(value: Any) -> Any:
     """Plain values as JSON; whatever is no plain value is an error, a class derived from one included."""
     kind = type(value)
+    if kind is int and value.bit_length() > 13_000:  # more digits than others turn into a number
+        return ["int", hex(value)]
     if value is None or kind in (bool, int, float, str):
         return value
     if kind in (list, tuple, set, frozenset):
@@ -216,6 +283,8 @@ def decode(value: Any) -> Any:
     kind, *parts = value
     if kind == "dict":
         return {decode(key): decode(part) for key, part in parts}
+    if kind == "int":
+        return int(parts[0], 16)
     if kind == "bytes":
         return bytes.fromhex(parts[0])
     if kind == "complex":

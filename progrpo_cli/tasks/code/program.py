@@ -32,7 +32,9 @@ class Limits:
     """What one program may use."""
 
     seconds: float = 6.0
-    """Wall-clock and processor time."""
+    """Wall-clock and processor time: of each call, each run of a program, and of a benchmark's own test code."""
+    seconds_in_all: float = 120.0
+    """Wall-clock time of all tests of one program."""
     memory: int = 512 * _MEGABYTE
     """Bytes, of each process (address space) and of all together (resident, and in the buffers of sockets)."""
     processes: int = 24

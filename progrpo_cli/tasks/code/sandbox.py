@@ -44,14 +44,16 @@ class Sandbox:
                 f"task.sandbox=none runs it unprotected, at your risk"
             )
 
-    def start(self, task: Mapping[str, Any], limits: Limits, packages: tuple[str, ...] = ()) -> Program:
+    def start(
+        self, task: Mapping[str, Any], limits: Limits, packages: tuple[str, ...] = (), seconds: float | None = None
+    ) -> Program:
         """Start what ``task`` says (see the driver), with the standard library and, if asked for, some packages.
 
         Raises:
             WorkError: the sandbox itself does not start: no verdict on any program.
         """
         values = {
-            "RLIMIT_CPU": math.ceil(limits.seconds) + 1,
+            "RLIMIT_CPU": math.ceil(seconds or limits.seconds) + 1,
             "RLIMIT_AS": limits.memory,
             "RLIMIT_FSIZE": limits.file_size,
             "RLIMIT_NOFILE": limits.files,

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
-from progrpo_cli.tasks.code.checking import CheckCode, Tests, code_in, judge
+from progrpo_cli.tasks.code.checking import CheckCode, Outputs, Tests, judge
+from progrpo_cli.tasks.code.extraction import code_in
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.shapes import read_tests
@@ -30,7 +31,9 @@ class Code:
             RequestError: bubblewrap is missing or does not work.
         """
         self._sandbox = Sandbox(config.sandbox, config.label)
-        self._limits = Limits(seconds=config.seconds, memory=config.memory_mb << 20)
+        self._limits = Limits(
+            seconds=config.seconds, seconds_in_all=config.seconds_in_all, memory=config.memory_mb << 20
+        )
         self.name = config.label
         self.max_new_tokens = config.max_new_tokens
         self.chat = config.chat
@@ -80,11 +83,10 @@ class Code:
     def _verdict(self, attempt: Attempt) -> Verdict:
         if not attempt.finished:
             return "truncated"
-        source, tests = code_in(attempt.text), self._tests[attempt.problem.id]
+        tests = self._tests[attempt.problem.id]
+        source = code_in(attempt.text, entry=None if isinstance(tests, Outputs) else tests.entry)
         if source is None:
             return "unparseable"
-        if isinstance(tests, CheckCode):  # the prompt has imports and helpers, and ends where a body may begin
-            source = f"{tests.context}\n{source}"
         try:
             return judge(self._sandbox, source, tests, self._limits)
         except (WorkError, OSError, RecursionError) as error:  # ours: nothing is known of the program

@@ -1,4 +1,4 @@
-"""Which part of a completion is the answer, and whether a parser may see it. Linear in the length of the text.
+"""Whether a parser may see an answer. Linear in the length of the text.
 
 Everything here runs in our own process on whatever a policy wrote, so it searches and counts, and computes nothing.
 """
@@ -8,13 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-MAX_ANSWER = 500
-"""Characters of an answer."""
-MAX_TAIL = 1_000
-"""Characters at the end of a completion that are searched for an answer without ``\\boxed{}``."""
+from progrpo_cli.tasks.answers import MAX_ANSWER
+
 MAX_DIGITS = 60
 """Digits in a row."""
-_MAX_INT = 4000  # Python refuses to read more than 4,300; an answer has at most 60, and zeros in front
 MAX_DEPTH = 20
 """Nesting of brackets."""
 MAX_POWERS = 12
@@ -24,8 +21,6 @@ MAX_TOWER = 2
 MAX_EXPONENT = 4
 """Digits of an exponent; half as many where a power stands in a power."""
 
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_ANSWER_IS = re.compile(r"(?:answer|result)\**\s*(?:is|:|=)\**:?\s*", re.IGNORECASE)
 _OPEN, _CLOSE = "{[(", "}])"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _DIGITS = re.compile(r"\d+")
@@ -34,38 +29,6 @@ _POWER_IN_POWER = re.compile(r"\^\{[^{}]*\^")
 _FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!")
 _COMBINATORIAL = re.compile(r"!|binom|choose|sum|prod|int|gamma", re.IGNORECASE)
 _TOKEN = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|\S")
-_INTEGER = re.compile(r"[+-]?\d+")
-_THIN_COMMA = re.compile(r",\\!\s*")
-_PER_CENT = re.compile(r"(.*\d)\s*\\?%")
-_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d+)")
-
-
-def answer_in(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}``, else what follows the last "answer is" or "answer:", to the line's end.
-
-    None where there is neither, or where the last box is not closed within the limit on answers.
-    """
-    boxes = list(_BOXED.finditer(text[-2_000_000:]))
-    if boxes:
-        return _balanced(text[-2_000_000:], boxes[-1].end())
-    tail = text[-MAX_TAIL:]
-    stated = list(_ANSWER_IS.finditer(tail))
-    if not stated:
-        return None
-    line = tail[stated[-1].end() :].split("\n", 1)[0].strip()
-    return line.rstrip(". ").strip("*") or None
-
-
-def _balanced(text: str, start: int) -> str | None:
-    depth = 1
-    for position in range(start, min(len(text), start + MAX_ANSWER + 1)):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start:position].strip() or None
-    return None
 
 
 def may_be_parsed(answer: str) -> bool:
@@ -127,29 +90,6 @@ def _digits_of_exponents(powers: str) -> Iterator[int]:
     """How many digits each exponent begins with."""
     for inside, bare in _EXPONENT.findall(powers):
         yield len("".join((inside or bare).split()))
-
-
-def normal(answer: str) -> str:
-    """The answer without dollar signs, thousands separators of plain numbers and spaces at its ends."""
-    stripped = answer.strip().strip("$").strip().removeprefix("\\(").removesuffix("\\)").strip()
-    plain = _THIN_COMMA.sub("", stripped.replace("{,}", ""))
-    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", plain):
-        plain = plain.replace(",", "")
-    if scientific := _SCIENTIFIC.fullmatch(plain):
-        return f"{scientific[1]} \\times 10^{{{int(scientific[2])}}}" if len(scientific[2]) < MAX_EXPONENT else plain
-    return plain
-
-
-def verdict_without_parsing(gold: str, answer: str) -> bool | None:
-    """Equal texts are right and different whole numbers wrong; None where that does not decide it. Both are normal.
-
-    A number without the reference's per cent sign is right: a question for a per cent says so itself.
-    """
-    if gold == answer or ((per_cent := _PER_CENT.fullmatch(gold)) and per_cent[1] == answer):
-        return True
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer) and len(answer) <= MAX_DIGITS:
-        return len(gold) <= _MAX_INT and int(gold) == int(answer)
-    return None
 
 
 def looks_costly(answer: str) -> bool:

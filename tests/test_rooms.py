@@ -1,0 +1,115 @@
+"""The order of the rooms, as docs/design.md shows it."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "progrpo_cli"
+
+
+def rooms_of_the_design() -> list[str]:
+    """The rooms of docs/design.md from top to bottom: `main`, `commands`, `reporting`, `reporting.rendering`, ..."""
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    block = text.split("## The rooms")[1].split("```")[1]
+    names = re.findall(r"^([a-z_/]+)(?:\.py|(?<=/))\s", block, re.MULTILINE)
+    return [name.rstrip("/").replace("/", ".") for name in names]
+
+
+def imports_of_modules(root: Path) -> dict[str, set[str]]:
+    """For each module below ``root`` those of its package that it imports anywhere, also lazily or only for types."""
+    paths = {}
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    imported: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: a relative import"
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    names.add(whole if whole in paths else str(node.module))
+        imported[module] = (names & paths.keys()) - {module}
+    return imported
+
+
+def room_of(module: str, rooms: list[str], package: str) -> str:
+    """The room with the longest name that the module is in."""
+    within = module.removeprefix(f"{package}.")
+    holding = [room for room in rooms if within == room or within.startswith(f"{room}.")]
+    assert holding, f"{module} is in no room of docs/design.md"
+    return max(holding, key=len)
+
+
+def imports_back_up(imported: dict[str, set[str]], rooms: list[str], package: str = PACKAGE) -> list[str]:
+    """The imports that do not point down, a line each."""
+    order = {room: place for place, room in enumerate(rooms)}
+    root = {package, f"{package}.__main__"}  # the version, which imports nothing, and the other way to start main
+    return [
+        f"{module} imports {other}"
+        for module in sorted(imported.keys() - root)
+        for other in sorted(imported[module] - root)
+        if order[room_of(module, rooms, package)] > order[room_of(other, rooms, package)]
+    ]
+
+
+def circles(imported: dict[str, set[str]]) -> list[str]:
+    """The modules that can be reached from themselves; packages' empty ``__init__`` count for nothing."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(imported[start])
+        while waiting:
+            if (module := waiting.pop()) not in seen:
+                seen.add(module)
+                waiting += imported[module]
+        return seen
+
+    return [module for module in sorted(imported) if module in reached(module)]
+
+
+def test_every_import_points_down() -> None:
+    rooms = rooms_of_the_design()
+    assert {"main", "commands", "reporting.reading", "training", "errors"} <= set(rooms)
+    assert imports_back_up(imports_of_modules(ROOT / PACKAGE), rooms) == []
+
+
+def test_no_two_modules_import_each_other() -> None:
+    assert circles(imports_of_modules(ROOT / PACKAGE)) == []
+
+
+def test_no_module_is_too_long() -> None:
+    others = {"progrpo_cli/tasks/judging/pool.py"}  # it is about to be replaced
+    long = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in (ROOT / PACKAGE).rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert not long.keys() - others
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "from house.upper import a",
+        "import house.upper.a",
+        "def f():\n    from house.upper import a\n    return a",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.upper.a import X",
+    ],
+)
+def test_an_import_is_seen_wherever_it_hides(tmp_path: Path, hidden: str) -> None:
+    for name, text in {"__init__": "", "upper/__init__": "", "upper/a": "X = 1\n", "lower": hidden}.items():
+        path = tmp_path / "house" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    imported = imports_of_modules(tmp_path / "house")
+    assert imports_back_up(imported, ["upper", "lower"], "house") == ["house.lower imports house.upper.a"]
+    assert circles(imported) == []
+    (tmp_path / "house/upper/a.py").write_text("def f():\n    import house.lower\n")
+    assert circles(imports_of_modules(tmp_path / "house")) == ["house.lower", "house.upper.a"]
