@@ -43,10 +43,12 @@ def set_up_logging(verbosity: int) -> None:
 
 
 def results() -> Console:
-    """The console for results, on stdout: as wide as the terminal, and wide enough for a table in a file.
+    """The console for results, on stdout: as wide as the terminal, and wide enough for a table in a file."""
+    return plain_console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
-    Every text is shown as it is: ``[red]`` in a name is no markup, and escape sequences are left out.
-    """
+
+def plain_console(**settings: Any) -> Console:
+    """A console that shows every text as it is: ``[red]`` in a name is no markup, escape sequences are left out."""
     from rich.console import Console
     from rich.text import Text
 
@@ -54,8 +56,7 @@ def results() -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(escape.plain_lines(text), **{**options, "markup": False, "emoji": False})
 
-    width = None if sys.stdout.isatty() else WIDTH_OF_A_FILE
-    return Plain(width=width, highlight=False, markup=False, emoji=False)
+    return Plain(highlight=False, markup=False, emoji=False, **settings)
 
 
 class Progress(Protocol):
