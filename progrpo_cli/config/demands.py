@@ -14,14 +14,20 @@ from typing import Any
 from progrpo_cli.config import paths
 from progrpo_cli.config.schema import Config, GenerationConfig
 from progrpo_cli.errors import RequestError
+from progrpo_cli.methods.registry import METHODS
 from progrpo_cli.tasks.config import CodeConfig, DatasetConfig, OwnConfig
+from progrpo_cli.tasks.registry import KINDS_OF_TASKS
 
+IMPORTED = ("method.name", "task.kind")
+"""Keys that may name a class of another package: whoever installed it trusts it, and a space or a folder that the
+command line names may choose it; a run or study directory that was sent may not have it imported."""
 CODE = ("task.verdict", "task.sandbox", "model.trust_remote_code")
 """Keys that make us run code that is neither ours nor in a sandbox."""
 FILES = ("task.dataset", "model.path")
 """Keys that may name a file or directory."""
 _WHY = {
     **dict.fromkeys(CODE, "runs code without protection"),
+    **dict.fromkeys(IMPORTED, "runs code without protection, another package's"),
     **dict.fromkeys(FILES, "is a file outside of its directory"),
     "train.generation.server_url": "sends weights and prompts to a server",
     "tracking.wandb.mode": "sends to W&B",
@@ -63,6 +69,13 @@ def demanded_by(config: Config, directory: Path) -> dict[str, str]:
     if wandb.entity is not None and wandb.mode != "disabled":  # where WANDB_MODE may still say online
         found["tracking.wandb.entity"] = wandb.entity
     return found
+
+
+def imported_by(config: Config) -> dict[str, str]:
+    """Those of :data:`IMPORTED` whose class is another installed package's, and the names."""
+    of_others = (not METHODS.is_shipped(config.method.name), not KINDS_OF_TASKS.is_shipped(config.task.kind))
+    named = zip(IMPORTED, of_others, (config.method.name, config.task.kind), strict=True)
+    return {key: name for key, is_of_others, name in named if is_of_others}
 
 
 def demanded_by_values(varied: Mapping[str, Iterable[Any]], directory: Path) -> dict[str, str]:

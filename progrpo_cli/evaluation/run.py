@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -81,8 +82,14 @@ def evaluate(
     if trained_on and settings.split != "rl":
         seen = count_seen(problems, settings.task, trained_on, split=settings.split)
     directory = root / settings.directory_name()
+    is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    samples = _complete(directory / SAMPLES, task, problems, settings, make_sampler, title)
+    try:
+        samples = _complete(directory / SAMPLES, task, problems, settings, make_sampler, title)
+    except RequestError:
+        if is_new:  # nothing was drawn: a request that is refused leaves nothing behind
+            shutil.rmtree(directory)
+        raise
     _refuse_errors(samples, directory)
     scores_path = directory / SCORES
     if scores_path.exists():
@@ -185,7 +192,7 @@ def _complete(
     return present
 
 
-def _judge_again(present: Sequence[dict[str, Any]], task: Task, problems: Sequence[Problem]) -> None:
+def _judge_again(present: Sequence[SampleLine], task: Task, problems: Sequence[Problem]) -> None:
     """Give samples on which the judge failed their verdicts; they had ended, or they would be ``truncated``."""
     of_id = {problem.id: problem for problem in problems}
     failed = [line for line in present if line["verdict"] == "error"]
@@ -194,7 +201,7 @@ def _judge_again(present: Sequence[dict[str, Any]], task: Task, problems: Sequen
         line["verdict"] = verdict
 
 
-def _refuse_errors(samples: Sequence[dict[str, Any]], directory: Path) -> None:
+def _refuse_errors(samples: Sequence[SampleLine], directory: Path) -> None:
     """Say on how many samples the judge failed.
 
     Raises:

@@ -68,7 +68,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
         _refuse_demands_of(target, request)
         with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
-    config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location)}"]))
+    config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"]))
     run = RunDirectory(directory_of(target))
     with run.lock(), run.nothing_left_of_a_wrong_request():
         if not run.exists:
@@ -91,9 +91,11 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
 
 def _refuse_demands_of(run: RunDirectory, request: Request) -> None:
     """Raise RequestError if the run's own files ask for what is used of them here and nobody here asked for it."""
-    used = () if request.trust_config else ("tracking.",) if request.tasks else ("task.", "tracking.")
+    # With --tasks the run's own task judges nothing, but its class is needed to read the configuration.
+    used = ("tracking.", *demands.IMPORTED) if request.tasks else ("task.", "tracking.", *demands.IMPORTED)
     found = {key: value for key, value in run.demands().items() if key.startswith(used)}
-    demands.refuse(str(run.config_path), found, "if you trust whoever made it, add --trust-config")
+    if not request.trust_config:
+        demands.refuse(str(run.config_path), found, "if you trust whoever made it, add --trust-config")
 
 
 def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[Scores]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.config import paths
-from progrpo_cli.errors import ProgrpoError, RequestError
+from progrpo_cli.errors import ProgrpoError, RequestError, nearest
 from progrpo_cli.policies import smollm2
 from progrpo_cli.records.layout import Layout
 from progrpo_cli.untrusted import read_text
@@ -32,6 +32,8 @@ _NO_SIZES = ("max_position_embeddings", "model_max_length", "max_length", "origi
 """Numbers of positions, for which nothing is made."""
 _DESCRIBES = 256 << 20
 """Bytes of a file of a model that is not its weights: the largest vocabularies have 40 MB."""
+LOCAL = ("runs", "policy", "checkpoints", ".", "..", "/")
+"""What a path of ours begins with: no owner on the hub."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -87,6 +89,9 @@ def resolve(target: str) -> Source:
         return Source(target.rstrip("/"), target)
     if path.exists():
         raise RequestError(f"{target} is a file; a run directory, a model directory or a hub name is needed")
+    if target != path.name and (path.parent.is_dir() or path.parts[0] in LOCAL):
+        beside = [str(other) for other in path.parent.glob("*") if other.is_dir()]
+        raise RequestError(f"there is no directory {target}{nearest(target, beside) if beside else ''}")
     if not _HUB_NAME.fullmatch(target):
         raise RequestError(f"{target!r} is neither an existing path nor a hub name (owner/name)")
     return Source(target, target)
@@ -151,6 +156,7 @@ def _read(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tu
             output_loading_info=True,
         )
     _refuse_what_is_not_whole(source, loaded, getattr(model, "all_tied_weights_keys", None) or {})
+    _refuse_what_is_not_finite(source, model)
     return tokenizer, model
 
 
@@ -179,6 +185,14 @@ def _refuse_what_is_not_whole(source: Source, loaded: Mapping[str, Any], tied: M
     problems += [" ".join(str(message).split())[:200] for message in loaded.get("error_msgs") or ()]
     if problems:
         raise RequestError(f"cannot load {source.label}: its weights are not whole: {'; '.join(problems)}")
+
+
+def _refuse_what_is_not_finite(source: Source, model: Any) -> None:
+    import torch
+
+    for name, weight in model.named_parameters():
+        if not weight.is_meta and not bool(torch.isfinite(weight).all()):
+            raise RequestError(f"cannot load {source.label}: {name} holds values that are not finite (NaN or infinity)")
 
 
 def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

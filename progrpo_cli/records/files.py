@@ -1,17 +1,19 @@
-"""Writing files so that a reader, or a crash, never sees half of one."""
+"""Writing files so that a reader, or a crash, never sees half of one; and locks on files."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from progrpo_cli.untrusted import LARGE, LINE, open_regular
+from progrpo_cli.untrusted import LARGE, LARGEST_LOCK, LINE, open_lock, open_regular
 
 ABANDONED_SECONDS = 3600.0
 """A file beside another that is so much older than what is there now was left by a process that died."""
@@ -126,3 +128,47 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 raise ValueError(f"{path}, line {number}: not a JSON object")
             records.append(record)
     return records
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
+    """Hold the kernel's lock on a file, which is made if need be: a holder that is killed leaves nothing behind.
+
+    Args:
+        path: the file; its directory is there.
+        seconds: how long another holder is waited for; None: until it lets go.
+
+    Yields:
+        The file, open for reading and appending.
+
+    Raises:
+        BlockingIOError: another process holds it still.
+        OSError: the file cannot be opened.
+    """
+    with open_lock(path) as file:
+        if seconds is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            deadline = time.monotonic() + seconds
+            while not _locked_now(file, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock", str(path))
+                time.sleep(0.02)
+        yield file
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds :func:`locked` on a file; the file is not made."""
+    try:
+        with open_regular(path, LARGEST_LOCK) as file:
+            return not _locked_now(file, fcntl.LOCK_SH)
+    except OSError:  # there is none, or it is no lock of ours
+        return False
+
+
+def _locked_now(file: IO[Any], how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -48,6 +48,8 @@ class Manifest(Changes, total=False):
     versions: dict[str, int]
     """Of the ``method``'s arithmetic and of the ``judge``."""
     started_at: str
+    curves: list[str]
+    """The metrics of its method that a report draws."""
     model: str
     study: str | None
     config_signature: str

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.compose import validate
-from progrpo_cli.config.demands import demanded_by
+from progrpo_cli.config.demands import demanded_by, imported_by
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten, to_yaml
@@ -29,7 +27,7 @@ from progrpo_cli.records.layout import SAMPLES, Layout
 from progrpo_cli.records.manifest import Changes, Manifest, read_manifest
 from progrpo_cli.records.provenance import now, provenance
 from progrpo_cli.records.signature import is_ours, sign
-from progrpo_cli.untrusted import LARGEST_LOCK, MEDIUM, count_lines, open_lock, open_regular, read_bytes, read_text
+from progrpo_cli.untrusted import MEDIUM, count_lines, read_bytes, read_text
 
 log = logging.getLogger("progrpo")
 
@@ -87,15 +85,18 @@ class RunDirectory(Layout):
         """Change fields of the manifest."""
         files.write_json(self.manifest_path, {**self.manifest(), **changes})
 
-    def config(self) -> Config:
+    def config(self, *, import_others: bool = True) -> Config:
         """The frozen configuration.
+
+        Args:
+            import_others: see :func:`progrpo_cli.config.compose.validate`.
 
         Raises:
             RequestError: there is none, or it is not valid.
         """
         frozen = plain_yaml.read(self.config_path)
         try:
-            return validate(frozen)
+            return validate(frozen, import_others=import_others)
         except RequestError as error:
             raise RequestError(f"{self.config_path}: {error}") from error
 
@@ -111,15 +112,7 @@ class RunDirectory(Layout):
 
     def in_use(self) -> bool:
         """Whether a process holds the directory."""
-        lock = self.path / ".lock"
-        try:
-            with open_regular(lock, LARGEST_LOCK) as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # none, or what is no lock of ours
-            return False
-        return False
+        return files.is_locked(self.path / ".lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -128,19 +121,16 @@ class RunDirectory(Layout):
         Raises:
             RequestError: another process holds it, or the path cannot be a directory of ours.
         """
-        file: IO[str]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open_lock(self.path / ".lock")
-        except OSError as error:
-            raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
-        with file:
-            deadline = time.monotonic() + _PROBES_SECONDS
-            while not _try_lock(file):
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise RequestError(f"{self.path} is in use by process {file.read().strip() or 'unknown'}")
-                time.sleep(0.02)
+        path = self.path / ".lock"
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(files.locked(path, seconds=_PROBES_SECONDS))
+            except BlockingIOError:
+                holder = path.read_text(encoding="utf-8").strip() or "unknown"
+                raise RequestError(f"{self.path} is in use by process {holder}") from None
+            except OSError as error:
+                raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -185,7 +175,7 @@ class RunDirectory(Layout):
         """Freeze the configuration and write the manifest of a new run."""
         text = to_yaml(config)
         files.write_text(self.config_path, text)
-        signed = {"config_signature": sign(text.encode())} if demanded_by(config, self.path) else {}
+        signed = {"config_signature": sign(text.encode())} if _demands(config, self.path) else {}
         files.write_json(
             self.manifest_path,
             {
@@ -198,6 +188,7 @@ class RunDirectory(Layout):
                 "finished_at": None,
                 "error": None,
                 "failed_at": None,
+                "curves": config.method.curves if kind == "run" else [],
                 **fields,
                 **signed,
                 "wandb_run_id": secrets.token_hex(4),
@@ -208,7 +199,7 @@ class RunDirectory(Layout):
 
     def demands(self) -> dict[str, str]:
         """What the configuration asks for, unless a command of this user wrote it, which was asking itself."""
-        found = demanded_by(self.config(), self.path)
+        found = _demands(self.config(import_others=False), self.path)
         if found and is_ours(read_bytes(self.config_path), self.manifest().get("config_signature")):
             return {}
         return found
@@ -228,9 +219,5 @@ class RunDirectory(Layout):
         return aside
 
 
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _demands(config: Config, directory: Path) -> dict[str, str]:
+    return {**demanded_by(config, directory), **imported_by(config)}

@@ -14,8 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWar
 
 from progrpo_cli.sampling.base import Batch, Sample
 from progrpo_cli.sampling.chat import as_chat
-from progrpo_cli.sampling.decoding import Prompts, draw, drawn_in_order, in_evaluation
+from progrpo_cli.sampling.decoding import Prompts, drawn_in_order, in_evaluation
 from progrpo_cli.sampling.ends import complete, end_tokens
+from progrpo_cli.sampling.positions import require_positions
+from progrpo_cli.sampling.ways import draws_by_loop, way_for
 
 
 class HfSampler:
@@ -48,8 +50,16 @@ class HfSampler:
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
         """See :class:`progrpo_cli.sampling.base.Sampler`; a batch's samples do not depend on the number of cores."""
+        prompts = list(dict.fromkeys(prompt for batch in batches for prompt in batch.prompts))
+        if prompts:
+            longest = max(map(len, self._encode(prompts, padded=False).input_ids))
+            require_positions(self._model.config, longest, self._max_new_tokens)
+        by_loop = draws_by_loop(self._model)  # found out here, before several threads ask
         with in_evaluation(self._model):
-            yield from drawn_in_order(self._model, (partial(self._draw, batch) for batch in batches))
+            if by_loop:
+                yield from drawn_in_order(self._model, (partial(self._draw, batch) for batch in batches))
+            else:  # one after the other: some models keep their state in themselves
+                yield from map(self._draw, batches)
 
     def _draw(self, batch: Batch) -> list[Sample]:
         device = self._model.device
@@ -59,7 +69,7 @@ class HfSampler:
         generator = torch.Generator().manual_seed(batch.seed)
         chances = torch.rand((self._max_new_tokens, len(batch.prompts)), generator=generator)
         prompts = Prompts(encoded.input_ids, encoded.attention_mask, rows)
-        drawn = draw(self._model, prompts, chances, ends=self._ends, distribution=self._sampled_from)
+        drawn = way_for(self._model)(self._model, prompts, chances, ends=self._ends, distribution=self._sampled_from)
         texts = self._tokenizer.batch_decode(drawn.tokens, skip_special_tokens=True)
         return [
             Sample(
@@ -86,14 +96,14 @@ class HfSampler:
             scores = self._top_p(None, scores)
         return scores.log_softmax(dim=-1)
 
-    def _encode(self, prompts: Sequence[str]) -> Any:
+    def _encode(self, prompts: Sequence[str], *, padded: bool = True) -> Any:
+        tensors: dict[str, Any] = {"return_tensors": "pt", "padding": True} if padded else {}
         if not self._chat:
-            return self._tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
+            return self._tokenizer(list(prompts), padding_side="left", **tensors)
         return self._tokenizer.apply_chat_template(
             [as_chat(prompt) for prompt in prompts],
             add_generation_prompt=True,
-            return_tensors="pt",
             return_dict=True,
-            padding=True,
+            **tensors,
             tokenizer_kwargs={"padding_side": "left"},
         )

@@ -70,7 +70,11 @@ class VllmSampler:
                 f"vLLM cannot load {self._engine['model']}: {' '.join(str(error).split())[:300]}"
             ) from error
         try:
+            room = engine.model_config.max_model_len
             for batch in batches:
+                longest = max(len(encoded["prompt_token_ids"]) for encoded in self._encode(list(set(batch.prompts))))
+                if longest >= room:
+                    raise RequestError(f"the longest prompt has {longest} tokens: the model has {room} positions")
                 engine.reset_prefix_cache()
                 yield self._draw(engine, batch)
         finally:

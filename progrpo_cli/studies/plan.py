@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.compose import GROUPS, validate
-from progrpo_cli.config.demands import demanded_by, demanded_by_values
+from progrpo_cli.config.compose import validate
+from progrpo_cli.config.demands import demanded_by, demanded_by_values, imported_by
+from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten
@@ -173,7 +174,15 @@ class Plan:
         varied = {key: ends_of(parameter) for key, parameter in self.space.parameters.items() if key not in GROUPS}
         found = demanded_by_values(varied, directory)
         for base in self.bases:
-            found.update(demanded_by(validate(base.config), directory))
+            found.update(demanded_by(validate(base.config, import_others=False), directory))
+        return found
+
+    @cached_property
+    def code_imported(self) -> dict[str, str]:
+        """What of them is another installed package's."""
+        found: dict[str, str] = {}
+        for base in self.bases:
+            found.update(imported_by(validate(base.config, import_others=False)))
         return found
 
     def refuse_other_versions(self) -> None:
@@ -203,7 +212,11 @@ class Plan:
         else:
             text = yaml.safe_dump(self.frozen(), sort_keys=False)
             files.write_text(self._file, text)
-            if self.is_ours and (self.storage or self.demands()) and (signed := signature.sign(text.encode())):
+            if (
+                self.is_ours
+                and (self.storage or self.demands() or self.code_imported)
+                and (signed := signature.sign(text.encode()))
+            ):
                 files.write_text(self.directory / _SIGNATURE, signed)
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from progrpo_cli.config import paths, plain_yaml
+from progrpo_cli.config import folder, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.section import LARGEST_K, MOST_K
 from progrpo_cli.studies.parameters import Parameter, Value, grid_of
@@ -157,19 +158,17 @@ class Space(_Part):
                 yield from self._combinations({**chosen, keys[0]: value}, keys[1:])
 
 
-def load_space(name: str | None) -> Space:
-    """Read a shipped space, or a file of one's own (a path that ends in ``.yaml``).
+def load_space(name: str | None, config_dir: Path | None = None) -> Space:
+    """Read a shipped space, one of a folder of the user's own, or a file (a path that ends in ``.yaml``).
 
     Raises:
         RequestError: there is no such space, or its file is wrong (which key).
     """
-    known = paths.names(paths.SWEEPS)
     if name is None:
-        raise RequestError(f"which --space? A file of your own (.yaml), or one of: {', '.join(known)}")
-    own = name.endswith(".yaml")
-    if not own and name not in known:
-        raise RequestError(f"unknown space {name!r}{nearest(name, known)}")
-    return parse_space(plain_yaml.read(Path(name) if own else paths.SWEEPS / f"{name}.yaml"), name)
+        known = ", ".join(folder.names(folder.SPACES, config_dir))
+        raise RequestError(f"which --space? A file of your own (.yaml), or one of: {known}")
+    path = Path(name) if name.endswith(".yaml") else folder.path_of(folder.SPACES, name, config_dir)
+    return parse_space(plain_yaml.read(path), name)
 
 
 def own_file(name: str | None) -> Path | None:
@@ -182,8 +181,22 @@ def changed(space: Space, name: str, changes: Mapping[str, Any]) -> Space:
     return parse_space({**space.model_dump(mode="json"), **changes}, name)
 
 
+def _with_numbers(value: Any) -> Any:
+    """``1e-6`` is a number: YAML 1.1 wants a point in it and takes it for a text."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(part) for part in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+_EXPONENT = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d{1,3}")
+
+
 def parse_space(content: Any, name: str) -> Space:
     """Check the content of a space's file; ``name`` is for the message."""
+    if isinstance(content, dict) and isinstance(content.get("parameters"), dict):
+        content = {**content, "parameters": _with_numbers(content["parameters"])}
     try:
         return Space.model_validate(content)
     except ValidationError as error:

@@ -128,10 +128,10 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
     if storage not in (None, plan.storage):
         check_url(plan.storage, workers=1)
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
-    plan.refuse_other_versions()
     if not trust_config:
         refuse_storage(plan, storage)
         refuse_demands(plan)
+    plan.refuse_other_versions()
     with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
         import progrpo_cli.sampling.hf
         import progrpo_cli.training.run  # noqa: F401

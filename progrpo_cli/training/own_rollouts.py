@@ -10,6 +10,7 @@ from accelerate.utils import DistributedType
 from trl.models.utils import unwrap_model_for_generation
 
 from progrpo_cli.sampling.decoding import Prompts, draw, drawn_in_order, has_plain_cache, in_evaluation, is_small
+from progrpo_cli.sampling.ways import draws_by_loop
 
 ROWS_AT_ONCE = 128
 """Completions that a core draws at once from a small model: more are no faster. The number depends on no machine."""
@@ -38,7 +39,7 @@ class DrawsOwnRollouts(_Base):  # type: ignore[misc]  # TRL is not typed
             or images is not None
             or multimodal_fields
             or self.accelerator.distributed_type not in WHOLE_MODELS
-            or not has_plain_cache(model)
+            or not (has_plain_cache(model) and draws_by_loop(model))
         )
         if by_generate:
             drawn: tuple[list[list[int]], Any] = super()._generate_single_turn(

@@ -19,6 +19,8 @@ from progrpo_cli.records.budget import budget_field, take_back
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.ends import complete, end_tokens, texts_of
+from progrpo_cli.sampling.positions import require_positions
+from progrpo_cli.sampling.ways import way_for
 from progrpo_cli.tasks.base import Problem, Split, Task
 from progrpo_cli.tasks.contamination import count_seen, fingerprints
 from progrpo_cli.tasks.judge_errors import JudgeErrors
@@ -92,6 +94,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
                 run.metrics_path,
                 tracker=tracked,
                 progress=shown,
+                method=config.method.name,
                 resumed_at=resumed_at,
                 health=config.train.health,
                 watch=watch,
@@ -172,7 +175,10 @@ def _train(
     if processes.is_main():
         _keep_what_is_trained_on(config, run, task, problems)
     prompts = rollout_prompts(config, problems, chat=task.chat)
-    longest = longest_prompt(prompts, tokenizer, chat=task.chat) if config.train.generation.backend == "vllm" else None
+    longest = longest_prompt(prompts, tokenizer, chat=task.chat)
+    require_positions(model.config, longest, config.task.max_new_tokens)
+    if config.train.generation.backend == "hf" and processes.world() == 1:
+        way_for(model)  # a model that nothing here can sample from is refused before anything is trained
     options = grpo_config(config, run.checkpoints, device, longest_prompt=longest, ends=ends)
     set_seed(config.seed)  # adapters are drawn before TRL seeds anything
     with server_is_usable(config.train.generation):

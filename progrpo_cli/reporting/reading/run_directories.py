@@ -63,12 +63,13 @@ def _read(run: RunDirectory) -> RunRecord:
     manifest = json.loads(read_text(run.manifest_path))
     if not isinstance(manifest["wandb_run_id"], str):
         raise TypeError("wandb_run_id in manifest.json is not text")
-    config: dict[str, Any] = plain_yaml.parse(read_text(run.config_path))
+    frozen: dict[str, Any] = plain_yaml.parse(read_text(run.config_path))
+    config = {**frozen, "progrpo": identity_of(manifest, run.name)}
     return RunRecord(
         id=manifest["wandb_run_id"],
         name=run.name,
         group=manifest["study"],
-        config={**config, "progrpo": identity_of(manifest, run.name)},
+        config=config,
         scores={scores.parent.name: read_text(scores, MEDIUM) for scores in run.scores_files()},
         curves=read_curves(run.metrics_path, curve_names(config)),
         status=run.status() if manifest["status"] == "running" else manifest["status"],

@@ -218,7 +218,11 @@ def compare(task: dict[str, Any], lines: Any, reply: Any) -> None:
     try:
         for call in task["calls"]:
             reply({"call": call["call"]})
-            value = decode(json.loads(lines.readline())["value"])
+            message = json.loads(lines.readline())
+            if "value" not in message:
+                reply({"failed": message.get("raised")})
+                return
+            value = decode(message["value"])
             if not any(same(value, decode(expected)) for expected in call["expected"]):
                 reply({"failed": "AssertionError"})
                 return

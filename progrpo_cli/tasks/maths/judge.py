@@ -81,31 +81,9 @@ def judge(request: Mapping[str, Any]) -> str:
 
 
 # One of each kind before the workers are forked: parsers and SymPy load the rest of themselves at first use.
-for _first, _other in (
-    *(
-        ("\\frac{1}{2}", "\\sqrt{2}"),
-        ("x^2+1", "(x+1)^2"),
-        ("(1,2)", "1,2"),
-        ("\\{1,2\\}", "2,3"),
-        ("[0,\\infty)", "[0,1)"),
-    ),
-    *(
-        ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix}1\\\\3\\end{pmatrix}"),
-        ("(10^{-2}, 1)", "(10^{-3}, 1)"),
-    ),
-    *(
-        ("x=0.5", "x=1.5 \\times 10^{3}"),
-        ("2x+y=1", "y=2x"),
-        ("x<3", "x>2"),
-        ("\\sqrt{2}", "1.41"),
-        ("3+4i", "(1+i)^2"),
-    ),
-    *(
-        ("5!", "10\\%"),
-        ("(-\\infty,1)\\cup(2,3)", "(2,3)"),
-        ("\\log_2 3", "\\sin x"),
-        ("x=1 \\text{ or } x=2", "1 \\pm 2"),
-    ),
+for _first in (
+    *("\\frac{1}{2}", "x^2+1", "(1,2)", "\\{1,2\\}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}", "[0,\\infty)"),
+    *("(10^{-2}, 1)", "x=0.5", "1.5 \\times 10^{3}"),
 ):
-    judge({"gold": _first, "answer": _other})
+    judge({"gold": _first, "answer": "\\sqrt{2}"})
     judge({"gold": _first, "answer": _first})
