@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from progrpo_cli import escape
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,10 +21,17 @@ PLAIN_LINE_SECONDS = 10.0
 WIDTH_OF_A_FILE = 200
 
 
+class _Plain(logging.Formatter):
+    """Names of directories, parameters and tags are in what we log: no escape sequence reaches the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape.plain_lines(super().format(record))
+
+
 def set_up_logging(verbosity: int) -> None:
     """Send our log to stderr: verbosity -1 warnings only, 0 information, 1 debugging (other libraries' logs too)."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     log.handlers = [handler]
     log.propagate = False
     log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
@@ -35,9 +44,19 @@ def set_up_logging(verbosity: int) -> None:
 
 def results() -> Console:
     """The console for results, on stdout: as wide as the terminal, and wide enough for a table in a file."""
-    from rich.console import Console
+    return plain_console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
+
+def plain_console(**settings: Any) -> Console:
+    """A console that shows every text as it is: ``[red]`` in a name is no markup, escape sequences are left out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(escape.plain_lines(text), **{**options, "markup": False, "emoji": False})
+
+    return Plain(highlight=False, markup=False, emoji=False, **settings)
 
 
 class Progress(Protocol):
@@ -56,17 +75,17 @@ class _Bar:
         from rich.progress import Progress as RichProgress
 
         self.rich = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             console=Console(stderr=True),
         )
-        self._task = self.rich.add_task(title, total=total, text="")
+        self._task = self.rich.add_task(escape.plain(title), total=total, text="")
 
     def update(self, done: int, text: str = "") -> None:
-        self.rich.update(self._task, completed=done, text=text)
+        self.rich.update(self._task, completed=done, text=escape.plain(text))
 
 
 class _Lines:

@@ -30,6 +30,11 @@ def plain(text: str) -> str:
     return "".join(character for character in spaced if not unicodedata.category(character).startswith("C"))
 
 
+def plain_lines(text: str) -> str:
+    """The same for a text of several lines, which it keeps."""
+    return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
+
+
 def csv(text: str) -> str:
     """A spreadsheet must not take text for a formula, also not after leading spaces, which some cut off."""
     clean = plain(text)

@@ -11,8 +11,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+LARGEST = 2**53
+"""Of whole numbers: what a float and JavaScript still hold exactly, and far more than anything here can do."""
+MOST_K = 64
+"""Each is a row of every table and a column of every file."""
+LARGEST_K, LARGEST_N = 1_000_000, 2_000_000
+"""Pass@k of a million is beyond what anybody has drawn; costs grow with n."""
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Mark(Enum):

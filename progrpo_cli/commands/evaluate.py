@@ -35,7 +35,7 @@ def evaluate(
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
     trust_config: Annotated[
-        bool, typer.Option("--trust-config", help="Run the code that the run's own files ask for.")
+        bool, typer.Option("--trust-config", help="Take code, hosts and files from the run's own files.")
     ] = False,
     fresh: Fresh = False,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from progrpo_cli import processes
+from progrpo_cli import escape, processes
 from progrpo_cli.errors import Interrupted, RequestError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
@@ -48,7 +48,7 @@ def command(name: str, verbose: bool, quiet: bool) -> Iterator[None]:
 
 def print_result(result: Mapping[str, Any], as_json: bool, text: str) -> None:
     """The result as one JSON document, or the text for people."""
-    typer.echo(json.dumps(result, indent=2) if as_json else text)
+    typer.echo(json.dumps(result, indent=2) if as_json else escape.plain_lines(text))
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

@@ -32,7 +32,9 @@ def sweep(
     worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
     trust_config: Annotated[
         bool,
-        typer.Option("--trust-config", help="Of --worker: run the code that study.yaml asks for."),
+        typer.Option(
+            "--trust-config", help="Take code, hosts and files from study.yaml (--worker) or the --space file."
+        ),
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -43,15 +45,15 @@ def sweep(
         from progrpo_cli.studies import start
         from progrpo_cli.studies.open import Settings
 
-        if trust_config and not worker:
+        if trust_config and not worker and not (space or "").endswith(".yaml"):
             raise RequestError(
-                "--trust-config is for --worker: what runs code is asked for on the command line, e.g. task.verdict=..."
+                "--trust-config is for --worker and for a space's own file: a shipped space asks for nothing"
             )
         if worker:
             start.work(study, storage, trust_config=trust_config)
             return
         if status:
-            result = start.status(study, space)
+            result = start.status(study, space, storage)
         else:
             settings = Settings(
                 seeds=None if seeds is None else integers("--seeds", seeds),
@@ -60,6 +62,7 @@ def sweep(
                 sampler=sampler,
                 storage=storage,
                 launcher=launcher,
+                trust_config=trust_config,
                 config_dir=config_dir,
             )
             result = start.sweep(

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from progrpo_cli.config import folder, paths, versions
-from progrpo_cli.config.code_run import code_run_by, in_words
+from progrpo_cli.config.demands import demanded_by, in_words
 from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.plain_yaml import refuse_what_is_not_data
 from progrpo_cli.config.schema import SHIPPED_CODE_ONLY, Config
@@ -64,7 +64,8 @@ def compose(overrides: Sequence[str] = (), experiment: str | None = None, *, con
     config = validate(resolved)
     versions.refuse_set(resolved, config)
     asked = [key for _, key in checked]
-    if unasked := {key: value for key, value in code_run_by(config).items() if key not in asked}:
+    demands = demanded_by(config, config_dir) if config_dir is not None else {}
+    if unasked := {key: value for key, value in demands.items() if key not in asked}:
         raise RequestError(
             f"--config-dir {config_dir}: a file {in_words(unasked)}: a file cannot ask for that, the command line can "
             f"({' '.join(f'{key}={value}' for key, value in unasked.items())})"

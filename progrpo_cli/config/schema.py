@@ -102,8 +102,8 @@ class GenerationConfig(Section):
     @field_validator("server_url")
     @classmethod
     def _is_a_url(cls, url: str) -> str:
-        if not re.fullmatch(r"https?://[^/\s]+", url):
-            raise ValueError("a URL such as http://127.0.0.1:8000 is needed")
+        if not re.fullmatch(r"https?://[^/\s@]+", url):
+            raise ValueError("a URL such as http://127.0.0.1:8000 is needed, without a user or password")
         return url
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ class Request:
     trust_remote_code: bool = False
     """Asked for here, not read from the run: a run directory may come from somebody else."""
     trust_config: bool = False
-    """For the same reason: a verdict function, no sandbox, another package's method or task is taken from it."""
+    """For the same reason: what the run's configuration asks for (see `config/demands.py`) is taken from it."""
     config_dir: Path | None = None
     """Where ``tasks`` are looked for, too."""
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from progrpo_cli import heavy
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.console import log, progress
-from progrpo_cli.errors import RequestError
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.evaluation.scores import score
 from progrpo_cli.evaluation.scores_file import Scores, first_error
 from progrpo_cli.evaluation.settings import EvalSettings
@@ -27,7 +27,9 @@ from progrpo_cli.records.provenance import now
 from progrpo_cli.sampling.base import Batch, Sample, Sampler, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem, Task
 from progrpo_cli.tasks.contamination import count_seen
+from progrpo_cli.tasks.judge_errors import LARGEST_SHARE
 from progrpo_cli.tasks.registry import make_task
+from progrpo_cli.untrusted import MEDIUM, read_bytes, read_text
 
 TRUNCATED_SHARE = 0.5
 """Share of truncated samples above which an evaluation says so."""
@@ -88,6 +90,7 @@ def evaluate(
         if is_new:  # nothing was drawn: a request that is refused leaves nothing behind
             shutil.rmtree(directory)
         raise
+    _refuse_errors(samples, directory)
     scores_path = directory / SCORES
     if scores_path.exists():
         ks = [*ks, *_ks_of_before(scores_path)]
@@ -128,7 +131,7 @@ def _warn_of_truncation(scores: Scores, settings: EvalSettings, title: str) -> N
 def _ks_of_before(path: Path) -> list[int]:
     """The k of an earlier call on the same samples; what is damaged is written anew from them."""
     try:
-        return Scores.model_validate_json(path.read_bytes()).k
+        return Scores.model_validate_json(read_bytes(path, MEDIUM)).k
     except ValidationError as error:
         log.warning(f"{path} is damaged and written anew: {first_error(error)}")
         return []
@@ -159,6 +162,9 @@ def _complete(
         "judge_version": settings.task.judge_version,
     }
     _check_that_problems_are_the_same(path, present, wanted, held)
+    if any(line["verdict"] == "error" for line in present):
+        _judge_again(present, task, problems)
+        files.write_text(path, files.json_lines(present))
     if len(present) == len(wanted):
         return present
     rows = settings.rows_per_batch
@@ -186,6 +192,30 @@ def _complete(
     return present
 
 
+def _judge_again(present: Sequence[SampleLine], task: Task, problems: Sequence[Problem]) -> None:
+    """Give samples on which the judge failed their verdicts; they had ended, or they would be ``truncated``."""
+    of_id = {problem.id: problem for problem in problems}
+    failed = [line for line in present if line["verdict"] == "error"]
+    attempts = [Attempt(of_id[line["problem_id"]], line["text"], True) for line in failed]
+    for line, verdict in zip(failed, task.verdicts(attempts), strict=True):
+        line["verdict"] = verdict
+
+
+def _refuse_errors(samples: Sequence[SampleLine], directory: Path) -> None:
+    """Say on how many samples the judge failed.
+
+    Raises:
+        WorkError: on more than its share: no scores are made of them.
+    """
+    failed = [line["problem_id"] for line in samples if line["verdict"] == "error"]
+    if not failed:
+        return
+    told = f"{directory}: the judge failed on {len(failed)} of {len(samples)} samples (first of problem {failed[0]})"
+    if len(failed) > LARGEST_SHARE * len(samples):
+        raise WorkError(f"{told}; the samples are kept, and the same command judges these again")
+    log.warning(f"{told}, which count as not correct; `error` among the verdicts")
+
+
 def _check_that_problems_are_the_same(
     path: Path, present: Sequence[SampleLine], wanted: Sequence[tuple[Problem, int]], problems: Mapping[str, Any]
 ) -> None:
@@ -201,7 +231,7 @@ def _check_that_problems_are_the_same(
     if not present:
         files.write_json(kept, dict(problems))
         return
-    held = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    held = json.loads(read_text(kept)) if kept.exists() else {}
     before, now_is = held.get("judge_version", 1), problems["judge_version"]
     if before != now_is:
         raise RequestError(

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from progrpo_cli.config.hashing import digest
+from progrpo_cli.section import LARGEST_N, MOST_K
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
@@ -118,8 +119,8 @@ class Scores(BaseModel):
     comparable_key: ComparableKey | None = None
     task_version: str | None = None
     """:attr:`Measure.problems`, where files of before there was a key have it."""
-    n: Positive
-    k: list[Positive]
+    n: Annotated[Positive, Field(le=LARGEST_N)]
+    k: Annotated[list[Positive], Field(max_length=MOST_K)]
     problems: int | None = None
     counts: Annotated[list[tuple[str | int, int, int]], Field(min_length=1)]
     """Problem id, samples, how many of them are correct."""

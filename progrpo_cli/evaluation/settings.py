@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores_file import OWN_END, ComparableKey, Measure, Sampling, digest_of_ids
-from progrpo_cli.section import Mark
+from progrpo_cli.section import LARGEST_K, LARGEST_N, MOST_K, Mark
 from progrpo_cli.tasks.base import Problem, Split
 from progrpo_cli.tasks.config import TaskConfig
 
@@ -84,8 +84,12 @@ def samples_needed(ks: list[int], n: int | None) -> int:
     Pass@k from n = k samples is 0 or 1 for each problem: twice as many make the estimate worth its interval.
 
     Raises:
-        RequestError: a k below 1, or above n.
+        RequestError: a k below 1, or above n, or more than can be meant.
     """
+    if len(ks) > MOST_K or max(ks) > LARGEST_K or (n or 0) > LARGEST_N:
+        raise RequestError(
+            f"--k, --n: at most {MOST_K} k up to {LARGEST_K:,} and {LARGEST_N:,} samples a problem can be asked for"
+        )
     if any(k < 1 for k in ks):
         raise RequestError(f"--k {min(ks)}: k must be at least 1")
     if n is None:

@@ -19,6 +19,7 @@ from progrpo_cli.evaluation.scores_file import (
     unsaid_in_words,
 )
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.untrusted import MEDIUM, read_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,9 +72,12 @@ def base_beside(scores: Scores, base_run: Path) -> tuple[Scores | None, str]:
 
 def _read(path: Path) -> Scores | None:
     try:
-        return Scores.model_validate_json(path.read_bytes())
+        return Scores.model_validate_json(read_bytes(path, MEDIUM))
     except ValidationError as error:
         log.warning(f"{path} is damaged and left out: {first_error(error)}")
+        return None
+    except OSError as error:
+        log.warning(f"left out: {error}")
         return None
 
 

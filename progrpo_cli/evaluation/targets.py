@@ -9,8 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.config import paths, versions
-from progrpo_cli.config.code_run import IMPORTED, in_words
+from progrpo_cli.config import demands, paths, versions
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.config.paths import RUNS
@@ -66,7 +65,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     tracked and reported like those of a run.
     """
     if isinstance(target, RunDirectory):
-        _refuse_code_of(target, request)
+        _refuse_demands_of(target, request)
         with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
     config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"]))
@@ -75,7 +74,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
         if not run.exists:
             identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
             run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
-        _refuse_code_of(run, request)
+        _refuse_demands_of(run, request)
         run.update(status="running", finished_at=None, error=None)
         try:
             with tracker(run, config) as tracked:
@@ -90,14 +89,13 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     return scores
 
 
-def _refuse_code_of(run: RunDirectory, request: Request) -> None:
-    """Raise RequestError if the run's own task, or another package's method, would run code that nobody asked for."""
-    found = run.code_run()
-    found.pop("model.trust_remote_code", None)  # never read from a directory
-    if request.tasks:  # the run's own task judges nothing, but its class is needed to read the configuration
-        found = {key: value for key, value in found.items() if key in IMPORTED}
-    if found and not request.trust_config:
-        raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
+def _refuse_demands_of(run: RunDirectory, request: Request) -> None:
+    """Raise RequestError if the run's own files ask for what is used of them here and nobody here asked for it."""
+    # With --tasks the run's own task judges nothing, but its class is needed to read the configuration.
+    used = ("tracking.", *demands.IMPORTED) if request.tasks else ("task.", "tracking.", *demands.IMPORTED)
+    found = {key: value for key, value in run.demands().items() if key.startswith(used)}
+    if not request.trust_config:
+        demands.refuse(str(run.config_path), found, "if you trust whoever made it, add --trust-config")
 
 
 def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[Scores]:

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from progrpo_cli.untrusted import LARGE, LARGEST_LOCK, LINE, open_lock, open_regular
+
 ABANDONED_SECONDS = 3600.0
 """A file beside another that is so much older than what is there now was left by a process that died."""
 
@@ -110,13 +112,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
     records = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is not complete
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not JSON") from error
+    with open_regular(path, LARGE) as file:
+        lines = iter(lambda: file.readline(LINE), b"")
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                if len(line) == LINE:
+                    raise ValueError(f"{path}, line {number}: longer than {LINE >> 20} MiB")
+                break  # what follows the last newline is not complete
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: not JSON") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{path}, line {number}: not a JSON object")
+            records.append(record)
     return records
 
 
@@ -135,7 +145,7 @@ def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
         BlockingIOError: another process holds it still.
         OSError: the file cannot be opened.
     """
-    with path.open("a+", encoding="utf-8") as file:
+    with open_lock(path) as file:
         if seconds is None:
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
@@ -150,9 +160,9 @@ def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
 def is_locked(path: Path) -> bool:
     """Whether a process holds :func:`locked` on a file; the file is not made."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, LARGEST_LOCK) as file:
             return not _locked_now(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
+    except OSError:  # there is none, or it is no lock of ours
         return False
 
 

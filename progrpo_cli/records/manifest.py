@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from progrpo_cli.errors import RequestError
+from progrpo_cli.untrusted import read_text
 
 _ALWAYS = {"kind", "status", "config_hash", "seed", "started_at", "finished_at"}
 """Keys that every manifest of ours has had."""
@@ -56,7 +57,7 @@ def read_manifest(path: Path) -> Manifest:
         RequestError: there is none, it is not JSON, or it is another program's.
     """
     try:
-        held: Any = json.loads(path.read_text(encoding="utf-8"))
+        held: Any = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path.parent} is not a run directory: no readable manifest.json") from error
     if not isinstance(held, dict) or not held.keys() >= _ALWAYS or not isinstance(held["started_at"], str):

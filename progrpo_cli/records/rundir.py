@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.code_run import code_imported_by, code_run_by
 from progrpo_cli.config.compose import validate
+from progrpo_cli.config.demands import demanded_by, imported_by
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten, to_yaml
@@ -27,6 +27,7 @@ from progrpo_cli.records.layout import SAMPLES, Layout
 from progrpo_cli.records.manifest import Changes, Manifest, read_manifest
 from progrpo_cli.records.provenance import now, provenance
 from progrpo_cli.records.signature import is_ours, sign
+from progrpo_cli.untrusted import MEDIUM, count_lines, read_bytes, read_text
 
 log = logging.getLogger("progrpo")
 
@@ -47,7 +48,7 @@ class RunDirectory(Layout):
     def lines_written(self) -> int:
         """How far the run has got, in lines: updates trained and samples drawn."""
         written = [self.metrics_path, *self.evaluations.glob(f"*/{SAMPLES}")]
-        return sum(path.read_bytes().count(b"\n") for path in written if path.exists())
+        return sum(count_lines(path) for path in written if path.exists())
 
     def keep_trained_on(self, task: str, questions: Iterable[str]) -> None:
         """Write down the fingerprints of the questions that the run trains on."""
@@ -56,7 +57,7 @@ class RunDirectory(Layout):
     def trained_on(self) -> list[str]:
         """Fingerprints of the questions that the run trains on; empty where an earlier version kept none."""
         try:
-            questions = json.loads(self.trained_on_path.read_text(encoding="utf-8"))["questions"]
+            questions = json.loads(read_text(self.trained_on_path, MEDIUM))["questions"]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
@@ -174,7 +175,7 @@ class RunDirectory(Layout):
         """Freeze the configuration and write the manifest of a new run."""
         text = to_yaml(config)
         files.write_text(self.config_path, text)
-        signed = {"config_signature": sign(text.encode())} if _code_of(config) else {}
+        signed = {"config_signature": sign(text.encode())} if _demands(config, self.path) else {}
         files.write_json(
             self.manifest_path,
             {
@@ -196,10 +197,10 @@ class RunDirectory(Layout):
             },
         )
 
-    def code_run(self) -> dict[str, str]:
-        """Settings that run code that is not ours, unless a command of this user wrote them, which was asking."""
-        found = _code_of(self.config(import_others=False))
-        if found and is_ours(self.config_path.read_bytes(), self.manifest().get("config_signature")):
+    def demands(self) -> dict[str, str]:
+        """What the configuration asks for, unless a command of this user wrote it, which was asking itself."""
+        found = _demands(self.config(import_others=False), self.path)
+        if found and is_ours(read_bytes(self.config_path), self.manifest().get("config_signature")):
             return {}
         return found
 
@@ -218,5 +219,5 @@ class RunDirectory(Layout):
         return aside
 
 
-def _code_of(config: Config) -> dict[str, str]:
-    return {**code_run_by(config), **code_imported_by(config)}
+def _demands(config: Config, directory: Path) -> dict[str, str]:
+    return {**demanded_by(config, directory), **imported_by(config)}

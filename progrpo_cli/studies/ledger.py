@@ -20,6 +20,7 @@ from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.entry import Entry
 from progrpo_cli.studies.patience import patiently
+from progrpo_cli.untrusted import MEDIUM, read_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -117,7 +118,7 @@ class FileLedger:
 
     def _read(self, name: str) -> Entry:
         try:
-            text = (self._directory / f"{name}.json").read_text(encoding="utf-8")
+            text = read_text(self._directory / f"{name}.json", MEDIUM)
         except FileNotFoundError:
             return Entry()
         return Entry.model_validate_json(text)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from progrpo_cli.console import PLAIN_LINE_SECONDS, log
+from progrpo_cli.console import PLAIN_LINE_SECONDS, log, plain_console
 from progrpo_cli.studies.pace import Pace
 from progrpo_cli.studies.plan import Plan
 
@@ -90,11 +90,10 @@ class _Lines:
 
 class _Live:
     def __init__(self, plan: Plan) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._plan, self._pace = plan, Pace(plan)
-        self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self.live = Live(console=plain_console(stderr=True), auto_refresh=False, transient=True)
 
     def update(self, found: Rows, alive: int) -> None:
         self.live.update(self.render(found, alive), refresh=True)

@@ -17,8 +17,9 @@ from progrpo_cli.records.layout import STUDY
 from progrpo_cli.studies.patience import patiently
 from progrpo_cli.studies.plan import Plan, load_plan, thawed
 from progrpo_cli.studies.planning import make_plan
-from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space
+from progrpo_cli.studies.space import SAMPLERS, Space, changed, load_space, own_file
 from progrpo_cli.studies.storage import Store, check_url, open_store
+from progrpo_cli.studies.trust import refuse_storage
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Settings:
     sampler: str | None = None
     storage: str | None = None
     launcher: str = "local"
+    trust_config: bool = False
+    """What the space's file asks for is taken from it."""
     config_dir: Path | None = None
 
 
@@ -60,9 +63,19 @@ def requested_plan(space: str | None, overrides: list[str], settings: Settings, 
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory of {RUNS}/")
     storage = settings.storage
     if storage is None and is_study(RUNS / name):
-        storage = load_plan(RUNS / name).storage
+        held = load_plan(RUNS / name)
+        refuse_storage(held, None)
+        storage = held.storage
     check_url(storage, workers=loaded.workers)
-    plan = make_plan(loaded, overrides, RUNS / name, storage=storage, config_dir=settings.config_dir)
+    plan = make_plan(
+        loaded,
+        overrides,
+        RUNS / name,
+        storage=storage,
+        space_file=own_file(space),
+        trusted=settings.trust_config,
+        config_dir=settings.config_dir,
+    )
     for base in plan.bases:
         wandb_mode(base.config["tracking"]["wandb"]["mode"])
     return plan

@@ -46,7 +46,12 @@ class Known:
 class StudyRecord:
     """The trials of a study; every method may be called by all workers at any time."""
 
-    def __init__(self, plan: Plan, store: Store) -> None:
+    def __init__(self, plan: Plan, store: Store, *, reading: bool = False) -> None:
+        """Make the study in its storage, or only read the one that is there.
+
+        Raises:
+            KeyError: there is none to read.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._plan = plan
@@ -55,7 +60,10 @@ class StudyRecord:
         self._of_hash = {trial.config_hash: trial for trial in plan.grid}
         self._ended: dict[int, Known] = {}
         self._ids: dict[int, int] = {}
-        self._alone(self._create)
+        if reading:
+            self._study = patiently(lambda: optuna.load_study(study_name=plan.name, storage=self._storage))
+        else:
+            self._alone(self._create)
 
     def _alone(self, action: Callable[[Callable[[], None]], _T]) -> _T:
         """Do something as the study's only process; all of it again where a connection broke, and the lock with it.

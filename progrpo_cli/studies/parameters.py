@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Value = bool | int | float | str
 
+MOST_VALUES = 1000
+"""Of one parameter in a grid."""
+
 
 class _Typed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,14 +40,14 @@ class Grid(_Typed):
     """Values to go through; a bare list is short for it. Numbers stay numbers for Optuna."""
 
     type: Literal["grid"] = "grid"
-    values: Annotated[list[Value], Field(min_length=1)]
+    values: Annotated[list[Value], Field(min_length=1, max_length=MOST_VALUES)]
 
 
 class Categorical(_Typed):
     """Choices without an order."""
 
     type: Literal["categorical"]
-    choices: Annotated[list[Value], Field(min_length=1)]
+    choices: Annotated[list[Value], Field(min_length=1, max_length=MOST_VALUES)]
 
 
 class Integer(_Typed):
@@ -68,7 +71,7 @@ class Float(_Typed):
     type: Literal["float", "log-float"]
     low: float
     high: float
-    points: Annotated[int, Field(ge=2)] | None = None
+    points: Annotated[int, Field(ge=2, le=MOST_VALUES)] | None = None
     """For a grid: so many values, evenly spaced on the scale, both ends included."""
 
     @model_validator(mode="after")

@@ -9,25 +9,28 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.code_run import KEYS, code_imported_by, code_run_by
 from progrpo_cli.config.compose import validate
+from progrpo_cli.config.demands import demanded_by, demanded_by_values, imported_by
 from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
-from progrpo_cli.records import files
+from progrpo_cli.records import files, signature
 from progrpo_cli.records.layout import STUDY
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.space import Space, parse_space
+from progrpo_cli.untrusted import read_bytes, read_text
+
+_SIGNATURE = ".study.signature"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Plan:
     bases: tuple[Base, ...]
     storage: str | None
     """URL of the storage of trials; None: a journal file in the study's directory."""
+    is_ours: bool = field(default=True, compare=False)
+    """Whether a command of this user made it; what was read from files is so only with this user's signature."""
 
     @property
     def name(self) -> str:
@@ -163,12 +168,13 @@ class Plan:
         trials = self.directory / "trials"
         return [Run(trial, seed, RunDirectory(trials / f"{trial.config_hash}-s{seed}")) for seed in self.seeds]
 
-    @cached_property
-    def code_run(self) -> dict[str, str]:
-        """The settings of the study's configurations that run code without protection."""
-        found = {key: "..." for key in KEYS if key in self.space.parameters}
+    def demands(self, directory: Path | None = None) -> dict[str, str]:
+        """What the study's configurations ask for; files in ``directory`` (default: the study's) are none of it."""
+        directory = directory or self.directory
+        varied = {key: ends_of(parameter) for key, parameter in self.space.parameters.items() if key not in GROUPS}
+        found = demanded_by_values(varied, directory)
         for base in self.bases:
-            found.update(code_run_by(validate(base.config, import_others=False)))
+            found.update(demanded_by(validate(base.config, import_others=False), directory))
         return found
 
     @cached_property
@@ -176,7 +182,7 @@ class Plan:
         """What of them is another installed package's."""
         found: dict[str, str] = {}
         for base in self.bases:
-            found.update(code_imported_by(validate(base.config, import_others=False)))
+            found.update(imported_by(validate(base.config, import_others=False)))
         return found
 
     def refuse_other_versions(self) -> None:
@@ -204,7 +210,14 @@ class Plan:
         if self.is_frozen:
             self.refuse_other(load_plan(self.directory))
         else:
-            files.write_text(self._file, yaml.safe_dump(self.frozen(), sort_keys=False))
+            text = yaml.safe_dump(self.frozen(), sort_keys=False)
+            files.write_text(self._file, text)
+            if (
+                self.is_ours
+                and (self.storage or self.demands() or self.code_imported)
+                and (signed := signature.sign(text.encode()))
+            ):
+                files.write_text(self.directory / _SIGNATURE, signed)
 
     @property
     def _file(self) -> Path:
@@ -260,16 +273,32 @@ def load_plan(directory: Path) -> Plan:
     path = directory / STUDY
     if not path.is_file():
         raise RequestError(f"{directory} is not a study directory: no study.yaml")
-    return thawed(plain_yaml.read(path), directory)
+    return thawed(plain_yaml.read(path), directory, is_ours=_is_signed(path))
 
 
-def thawed(held: Any, directory: Path) -> Plan:
-    """The plan from the content of ``study.yaml``."""
+def _is_signed(path: Path) -> bool:
+    try:
+        return signature.is_ours(read_bytes(path, plain_yaml.LARGEST), read_text(path.parent / _SIGNATURE))
+    except (OSError, ValueError):
+        return False
+
+
+def thawed(held: Any, directory: Path, *, is_ours: bool = False) -> Plan:
+    """The plan from the content of ``study.yaml``.
+
+    Raises:
+        RequestError: it is not one of ours.
+    """
     if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
         raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
     plain_yaml.refuse_what_is_not_data(held, str(directory / STUDY))
-    bases = tuple(Base(base["choices"], base["config"]) for base in held["bases"])
-    return Plan(directory, parse_space(held["space"], str(directory / STUDY)), bases, held["storage"])
+    try:
+        bases = tuple(Base(dict(base["choices"]), dict(base["config"])) for base in held["bases"])
+        if not bases or not isinstance(held["storage"], str | None):
+            raise TypeError
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{directory}/study.yaml is damaged: it has no list of configurations") from error
+    return Plan(directory, parse_space(held["space"], str(directory / STUDY)), bases, held["storage"], is_ours)
 
 
 def _set(section: dict[str, Any], parts: list[str], value: Value) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import versions
-from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.compose import compose, keys
 from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import is_hashed
@@ -18,6 +17,7 @@ from progrpo_cli.section import Mark
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.plan import Base, Plan, Trial
 from progrpo_cli.studies.space import Space
+from progrpo_cli.studies.trust import refuse_of_space
 
 
 def make_plan(
@@ -26,15 +26,19 @@ def make_plan(
     directory: Path,
     *,
     storage: str | None = None,
+    space_file: Path | None = None,
+    trusted: bool = False,
     config_dir: Path | None = None,
 ) -> Plan:
     """Compose what the study starts from, and check that every parameter's values are taken.
 
     Args:
         space: what is varied.
-        overrides: what the command line sets besides.
+        overrides: the command line's.
         directory: the study's.
-        storage: see :attr:`Plan.storage`.
+        storage: where its trials are kept; None: a journal.
+        space_file: of a space that is not shipped: the file, which may be somebody else's.
+        trusted: the command line says that it is not.
         config_dir: see :func:`progrpo_cli.config.compose.compose`.
 
     Raises:
@@ -75,12 +79,8 @@ def make_plan(
         config = compose([*experiment, *space.overrides, *chosen, *overrides], config_dir=config_dir)
         bases.append(Base(choices, config.model_dump(mode="json")))
     plan = Plan(directory, space, tuple(bases), storage)
-    asked = [_key_of(override) for override in overrides]
-    if unasked := {key: value for key, value in plan.code_run.items() if key not in asked}:
-        raise RequestError(
-            f"the space {in_words(unasked)}: a file cannot ask for that, the command line can "
-            f"(`progrpo sweep ... {next(iter(unasked))}=...`)"
-        )
+    if not trusted:
+        refuse_of_space(plan, space_file, [_key_of(override) for override in overrides])
     _check(plan)
     return plan
 

@@ -20,7 +20,7 @@ def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
     Test problems are never looked at.
     """
     train_locked(run.directory, run.config, study=plan.name, watch=watch)
-    trusted = run.config.model.trust_remote_code  # whoever started the worker has been asked, see Plan.code_run
+    trusted = run.config.model.trust_remote_code  # whoever started the worker has been asked, see Plan.demands
     at = () if plan.space.temperature is None else (plan.space.temperature,)
     request = Request(ks=list(plan.space.k), split="validation", temperatures=at, trust_remote_code=trusted)
     with tracker(run.directory, run.config, study=plan.name) as tracked:

@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from progrpo_cli.config import folder, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.section import LARGEST_K, MOST_K
 from progrpo_cli.studies.parameters import Parameter, Value, grid_of
 
+MOST_TRIALS = 10_000
+"""Each is composed and checked before the first run: 10,000 take half a minute, and years to train."""
+MOST_SEEDS, MOST_WORKERS, MOST_PARAMETERS = 1000, 1024, 64
+"""More than anybody trains; a plan lists trials x seeds."""
 SAMPLERS = ("grid", "tpe", "nsga2", "random")
 
 
@@ -58,7 +63,7 @@ class Pruner(_Part):
 class Budget(_Part):
     """How much a study may try."""
 
-    trials: Annotated[int, Field(ge=1)] | None = None
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     """Sets of parameters; None (grid only): all of them."""
 
 
@@ -73,12 +78,12 @@ class Space(_Part):
     """The base experiment, of ``experiments/experiment/``."""
     overrides: list[str] = []
     """What every run of the study has besides the experiment, in Hydra's grammar."""
-    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1, max_length=MOST_PARAMETERS)]
     """For each configuration key (or group, as ``method``) what it may be."""
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1, max_length=MOST_SEEDS)]
     """Every trial is run once with each."""
-    objectives: Annotated[list[Objective], Field(min_length=1)]
-    k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 32]
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=16)]
+    k: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST_K)]], Field(min_length=1, max_length=MOST_K)] = [1, 32]
     """The k of Pass@k on the validation split."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """At which all trials are evaluated there; None: at ``train.temperature``, which the space then cannot vary."""
@@ -92,18 +97,30 @@ class Space(_Part):
     """How often in all a run that failed is tried again."""
     minutes_per_run: Annotated[float, Field(gt=0)] | None = None
     """A run that takes longer (training and evaluation) has failed; None: no limit."""
-    workers: Annotated[int, Field(ge=1)] = 2
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 2
     slurm: dict[str, str | int] = {}
     """For ``--launcher slurm``, a job a worker: sbatch's options as submitit names them, e.g. ``partition``, ``time``
     (minutes), ``cpus_per_task``, ``gres``."""
+
+    @field_validator("slurm")
+    @classmethod
+    def _are_one_line_each(cls, options: dict[str, str | int]) -> dict[str, str | int]:
+        # They become lines of a batch script: a second line would be a command.
+        for key, value in options.items():
+            if not all(part.isprintable() for part in (key, str(value))):
+                raise ValueError(f"{key[:40]!r}: a value of one line is needed")
+        return options
 
     @model_validator(mode="after")
     def _the_parts_fit(self) -> Space:
         if self.sampler.name != "grid" and self.budget.trials is None:
             raise ValueError(f"sampler {self.sampler.name} needs budget.trials (or --trials)")
         if self.sampler.name == "grid":
+            size = 1
             for key, parameter in self.parameters.items():
-                grid_of(key, parameter)
+                size *= len(grid_of(key, parameter))
+                if size > MOST_TRIALS:
+                    raise ValueError(f"the grid has more than {MOST_TRIALS:,} trials; take a sampler with a budget")
         if self.sampler.name == "nsga2" and len(self.objectives) < 2:
             raise ValueError("sampler nsga2 is for several objectives; with one take tpe")
         if len({objective.metric for objective in self.objectives}) < len(self.objectives):
@@ -152,6 +169,11 @@ def load_space(name: str | None, config_dir: Path | None = None) -> Space:
         raise RequestError(f"which --space? A file of your own (.yaml), or one of: {known}")
     path = Path(name) if name.endswith(".yaml") else folder.path_of(folder.SPACES, name, config_dir)
     return parse_space(plain_yaml.read(path), name)
+
+
+def own_file(name: str | None) -> Path | None:
+    """The file that ``--space`` names; None for a shipped space."""
+    return Path(name) if name is not None and name.endswith(".yaml") else None
 
 
 def changed(space: Space, name: str, changes: Mapping[str, Any]) -> Space:

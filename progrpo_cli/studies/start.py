@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.config.code_run import in_words
 from progrpo_cli.config.paths import RUNS
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
@@ -13,7 +12,9 @@ from progrpo_cli.heavy import heavy_imports
 from progrpo_cli.sampling.vllm_setup import require_generation
 from progrpo_cli.studies.open import Settings, existing, fetched, freeze, opened, requested_plan
 from progrpo_cli.studies.plan import Plan, load_plan
+from progrpo_cli.studies.space import own_file
 from progrpo_cli.studies.storage import Store, check_url, open_store
+from progrpo_cli.studies.trust import refuse_demands, refuse_options_of_slurm, refuse_storage
 
 
 def sweep(
@@ -38,9 +39,10 @@ def sweep(
         plan.refuse_other(begun)
     if dry_run:
         from progrpo_cli.studies.estimate import estimate
+        from progrpo_cli.studies.look import look
         from progrpo_cli.studies.trial_tables import rows
 
-        found = rows(plan, *(opened(plan) if plan.is_frozen else (None, None)))
+        found = rows(plan, *(look(plan) if plan.is_frozen else (None, None)))
         open_runs = plan.most_runs - sum(row["status"] in ("complete", "pruned") for row in found)
         return {
             **_described(plan),
@@ -54,6 +56,8 @@ def sweep(
         from progrpo_cli.studies.launchers.slurm import require_slurm
 
         require_slurm(plan.space.slurm)
+        if not settings.trust_config:
+            refuse_options_of_slurm(plan, own_file(space))
     is_new = freeze(plan)
     from progrpo_cli.studies.launchers.make import launched
 
@@ -86,16 +90,18 @@ def sweep(
     return {**_described(plan), "runs": done, **_judged(plan, store, record)}
 
 
-def status(study: str | None, space: str | None) -> dict[str, Any]:
-    """Where a study stands; nothing is started or changed.
+def status(study: str | None, space: str | None, storage: str | None = None) -> dict[str, Any]:
+    """Where a study stands; nothing is started, written or locked.
 
     Raises:
-        RequestError: there is no such study.
+        RequestError: there is no such study, or its file names a storage that nobody here has asked for.
     """
     plan = existing(study or (Path(space).stem if space else None))
+    refuse_storage(plan, storage)
+    from progrpo_cli.studies.look import look
     from progrpo_cli.studies.trial_tables import rows
 
-    store, record = opened(plan)
+    store, record = look(plan)
     return {**_described(plan), "runs": rows(plan, store, record), **_judged(plan, store, record)}
 
 
@@ -105,10 +111,10 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
     Args:
         study: name or directory.
         storage: where the study is kept; None: what its directory says.
-        trust_config: run the code that the study's frozen configuration asks for; it may come from somebody else.
+        trust_config: take what the study's frozen configuration asks for; it may come from somebody else.
 
     Raises:
-        RequestError: there is no such study, or it runs code and is not trusted.
+        RequestError: there is no such study, or it asks for what somebody else may not ask for.
     """
     if study is None:
         raise RequestError("--worker needs --study: the name or directory of a study that was started")
@@ -120,12 +126,11 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
             raise
         plan = fetched(study, storage)
     if storage not in (None, plan.storage):
+        check_url(plan.storage, workers=1)
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
-    code = {**plan.code_run, **plan.code_imported}
-    if code and not trust_config:
-        raise RequestError(
-            f"study {plan.directory} {in_words(code)}; if you trust whoever started it, add --trust-config"
-        )
+    if not trust_config:
+        refuse_storage(plan, storage)
+        refuse_demands(plan)
     plan.refuse_other_versions()
     with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
         import progrpo_cli.sampling.hf
@@ -146,9 +151,11 @@ def _described(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _judged(plan: Plan, store: Store, record: Any) -> dict[str, Any]:
+def _judged(plan: Plan, store: Store | None, record: Any) -> dict[str, Any]:
     from progrpo_cli.studies.trial_tables import trial_table, verdict
 
+    if store is None:
+        return {"trials": [], "verdict": None}
     table = trial_table(plan, store, record)
     return {"trials": table, "verdict": verdict(plan, store, table)}
 

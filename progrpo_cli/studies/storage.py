@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
 SECRETS = ("password", "passwd", "secret", "scram", "conninfo")
 """Words in the names of libpq's settings that hold a secret, or a whole connection string with one."""
+_CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
+"""A dead peer is noticed within a minute and a half."""
 
 
 def check_url(url: str | None, *, workers: int) -> None:
@@ -124,13 +126,61 @@ def open_store(directory: Path, url: str | None) -> Store:
     return Store(JournalStorage(journal), ledger, here)
 
 
+def read_store(directory: Path, url: str | None) -> Store | None:
+    """The same for looking only: nothing is made, locked or written. None where there is nothing yet.
+
+    Raises:
+        WorkError: the database cannot be reached.
+    """
+    ledger: Ledger = FileLedger(directory / "ledger", directory / "trials")
+    if url is None:
+        journal = directory / "optuna.journal"
+        if not journal.is_file():
+            return None
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        backend = JournalFileBackend(str(journal), lock_obj=_journal_lock(directory / ".journal.lock"))
+        return Store(JournalStorage(backend), ledger, _nobody_else)
+    import sqlalchemy
+    from optuna.storages import RDBStorage
+
+    if _scheme(url) == SQLITE:
+        import sqlite3
+
+        file = Path(sqlalchemy.make_url(url).database or "").resolve()
+        if not file.is_file():
+            return None
+        options: dict[str, Any] = {"creator": lambda: sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)}
+    else:
+        connection = {**_CONNECTION, "options": "-c default_transaction_read_only=on"}
+        options = {"pool_pre_ping": True, "connect_args": connection}
+    engine = sqlalchemy.create_engine(url, **options)
+    tables = patiently(lambda: set(sqlalchemy.inspect(engine).get_table_names()))
+    if not {"studies", "trials", "version_info", "alembic_version"} <= tables:
+        return None
+    trials = patiently(lambda: RDBStorage(url, engine_kwargs=options, skip_table_creation=True))
+    if _scheme(url) != SQLITE:
+        if "progrpo_runs" not in tables:
+            return None
+        ledger = SqlLedger(engine, directory.name, directory / "trials", "")
+    return Store(trials, ledger, _nobody_else)
+
+
+@contextmanager
+def _nobody_else() -> Iterator[Callable[[], None]]:
+    """For who only looks: there is nothing to keep others from."""
+    yield lambda: None
+
+
 def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
     import sqlalchemy
     from optuna.storages import RDBStorage
 
-    # A dead peer is noticed within a minute and a half, and a connection that a restart has cut is made anew.
-    connection = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
-    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connection}
+    options: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "connect_args": _CONNECTION,
+    }  # what a restart has cut is made anew
     engine = sqlalchemy.create_engine(url, **options)
 
     @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progrpo_cli import escape
 from progrpo_cli.records import files
 from progrpo_cli.studies.alike import groups, otherwise
 from progrpo_cli.studies.entry import Entry
@@ -77,9 +78,11 @@ def write_trials_csv(plan: Plan, found: Sequence[Mapping[str, Any]]) -> None:
     """Write ``trials.csv`` from its :func:`rows`."""
     columns = [column for column in (found[0] if found else {}) if column != "worker"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(found)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([escape.csv(column) for column in columns])
+    for row in found:
+        cells = (row[column] for column in columns)
+        writer.writerow([escape.csv(cell) if isinstance(cell, str) else cell for cell in cells])
     files.write_text(_trials_csv(plan), text.getvalue())
 
 

@@ -8,7 +8,8 @@ from typing import Literal, Protocol, get_args
 
 Split = Literal["rl", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Verdict = Literal["correct", "wrong", "unparseable", "timeout", "truncated"]
+Verdict = Literal["correct", "wrong", "unparseable", "timeout", "memory", "truncated", "error"]
+"""``memory``: the program's or answer's limit; ``error``: our judge failed, so that nothing is known of the answer."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -53,8 +54,8 @@ class Task(Protocol):
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Judge completions, in their order; a task that judges in other processes does so side by side.
 
-        ``truncated`` is whatever the policy did not end. An answer never raises: it is wrong, ``unparseable``, or a
-        ``timeout`` if judging it ran out of its limits of time or memory.
+        ``truncated`` is whatever the policy did not end. An answer never raises: it is wrong, ``unparseable``,
+        ``timeout`` or ``memory`` if judging it ran out of that limit, or an ``error`` where the judge itself failed.
         """
 
     def canonical(self, problem: Problem, text: str) -> str | None:

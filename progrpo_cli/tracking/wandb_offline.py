@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW, TrackedRun
+from progrpo_cli.untrusted import METRICS, read_bytes
 
 log = logging.getLogger("progrpo")
 
@@ -108,7 +109,7 @@ def _merged(fragments: list[_Fragment]) -> TrackedRun:
 
 def _read_fragment(path: Path) -> _Fragment:
     """Raises ValueError where the file does not begin as a W&B log."""
-    data = path.read_bytes()
+    data = read_bytes(path, METRICS)
     if not data.startswith(FILE_HEADER[:4]):
         raise ValueError("not a W&B transaction log")
     if data[: len(FILE_HEADER)] != FILE_HEADER[: len(data)]:

@@ -203,10 +203,13 @@ class TakePart(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
 class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     """Checkpoints on rollout boundaries only: TRL does not save its rollout buffer.
 
-    A signal to any process stops all of them, at the same boundary.
+    A signal to any process stops all of them, at the same boundary; so does ``must_stop`` of any.
     """
 
-    def __init__(self, save_every: int, updates_per_rollout: int, resumed_at: int) -> None:
+    def __init__(
+        self, save_every: int, updates_per_rollout: int, resumed_at: int, must_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._must_stop = must_stop
         self._save_every = save_every
         self._updates_per_rollout = updates_per_rollout
         self._saved_at = resumed_at
@@ -221,7 +224,7 @@ class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers i
     ) -> None:
         if state.global_step % self._updates_per_rollout or state.global_step >= state.max_steps:
             return
-        stop = any(processes.of_all(self.stop_requested))
+        stop = any(processes.of_all(self.stop_requested or self._must_stop()))
         if stop or state.global_step - self._saved_at >= self._save_every:
             control.should_save = True
             self._saved_at = state.global_step

@@ -16,6 +16,7 @@ from transformers import Trainer
 from progrpo_cli.console import log
 from progrpo_cli.errors import WorkError
 from progrpo_cli.records import files
+from progrpo_cli.untrusted import read_text
 
 PARTIAL = ".partial"
 """Of ``checkpoints/``: where a checkpoint is written, and where one goes that is taken away."""
@@ -36,7 +37,7 @@ def last_checkpoint(directory: Path) -> int:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        sizes: dict[str, int] = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
+        sizes: dict[str, int] = json.loads(read_text(checkpoint / FILES))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -11,6 +11,7 @@ from datasets import Dataset
 from progrpo_cli.config.schema import Config
 from progrpo_cli.sampling.chat import as_chat
 from progrpo_cli.tasks.base import Attempt, Problem, Task, Verdict
+from progrpo_cli.tasks.judge_errors import JudgeErrors
 
 
 def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) -> Dataset:
@@ -69,11 +70,16 @@ def reward_weights(config: Config) -> dict[str, float]:
 
 
 def reward_functions(
-    config: Config, task: Task, problems: Sequence[Problem], ends: Collection[int]
+    config: Config,
+    task: Task,
+    problems: Sequence[Problem],
+    ends: Collection[int],
+    errors: JudgeErrors | None = None,
 ) -> list[Callable[..., list[float]]]:
     """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run.
 
-    ``ends`` are the tokens that end a completion, see :func:`progrpo_cli.sampling.ends.end_tokens`.
+    ``ends`` are the tokens that end a completion, see :func:`progrpo_cli.sampling.ends.end_tokens`. Where there is no
+    verdict there is no reward, which ``errors`` counts.
     """
     judged: list[tuple[list[list[int]], list[Verdict]]] = []
 
@@ -86,6 +92,7 @@ def reward_functions(
                 Attempt(problems[i], text, ended) for i, text, ended in zip(problem, texts, finished, strict=True)
             ]
             judged[:] = [(completion_ids, task.verdicts(attempts))]
+            (errors or JudgeErrors()).look(judged[0][1], "a rollout")
         return judged[0][1]
 
     def correctness(

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from progrpo_cli.records import files
+from progrpo_cli.untrusted import read_text
 
 FILE = "drawn.json"
 
@@ -43,7 +44,7 @@ class Drawn:
     def load(self, checkpoint: Path) -> None:
         """Go on from the totals of a checkpoint."""
         try:
-            held = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
+            held = json.loads(read_text(checkpoint / FILE))
             self._samples, self._tokens = int(held["samples_drawn"]), int(held["tokens_drawn"])
         except (OSError, ValueError, KeyError, TypeError):  # of a version that did not count
             self._is_known = False

@@ -23,6 +23,7 @@ from progrpo_cli.sampling.positions import require_positions
 from progrpo_cli.sampling.ways import way_for
 from progrpo_cli.tasks.base import Problem, Split, Task
 from progrpo_cli.tasks.contamination import count_seen, fingerprints
+from progrpo_cli.tasks.judge_errors import JudgeErrors
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_run import tracker
 from progrpo_cli.training.adapters import lora_config
@@ -153,7 +154,7 @@ def _train(
         watcher: makes the callback that sees each update, of what it shall measure then.
     """
     device = policy.choose_device(config.device)
-    task = make_task(config.task)
+    task, errors = make_task(config.task), JudgeErrors()
     # Weights and optimiser in single precision whatever model.dtype says: at RL's learning rates most updates are
     # smaller than bfloat16 can represent. model.dtype is the precision of arithmetic (autocast) and of evaluation.
     model, tokenizer = policy.load(
@@ -187,7 +188,7 @@ def _train(
             refill_prompts=refill_prompts(config, problems, chat=task.chat),
             model=model,
             processing_class=tokenizer,
-            reward_funcs=reward_functions(config, task, problems, ends),
+            reward_funcs=reward_functions(config, task, problems, ends, errors),
             args=options,
             train_dataset=prompts,
             peft_config=lora_config(config.model.lora, model),
@@ -200,7 +201,7 @@ def _train(
     trainer.remove_callback(PrinterCallback)  # prints every log to stdout, which belongs to the command's result
     metrics = watcher(
         rollout_metrics=lambda: trainer.rollout_metrics,
-        validate=validator(config, task, model, tokenizer),
+        validate=validator(config, task, model, tokenizer, errors),
         eval_every=config.train.eval_every,
     )
     tables = CompletionTables(
@@ -210,7 +211,9 @@ def _train(
         updates_per_rollout=config.train.updates_per_rollout,
         resumed_at=resumed_at,
     )
-    checkpoints = CheckpointPolicy(config.train.save_every, config.train.updates_per_rollout, resumed_at)
+    checkpoints = CheckpointPolicy(
+        config.train.save_every, config.train.updates_per_rollout, resumed_at, lambda: bool(errors.too_many)
+    )
     trainer.add_callback(metrics)
     trainer.add_callback(tables)  # after the metrics, which complete the rollout's log
     trainer.add_callback(checkpoints)
@@ -223,6 +226,8 @@ def _train(
         leave_server(trainer)
     stop_requested = any(processes.of_all(checkpoints.stop_requested))
     if trainer.state.global_step < config.train.steps:
+        if errors.too_many:
+            raise WorkError(f"{errors.too_many}; stopped after update {trainer.state.global_step}, which is kept")
         return False, True
     trainer.require_finite_weights()
     if processes.is_main():

@@ -11,9 +11,12 @@ from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.sampling.base import Batch, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Task
+from progrpo_cli.tasks.judge_errors import JudgeErrors
 
 
-def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callable[[], dict[str, float]]:
+def validator(
+    config: Config, task: Task, model: Any, tokenizer: Any, errors: JudgeErrors
+) -> Callable[[], dict[str, float]]:
     """Held-out Pass@1 and Pass@G on the validation split, G samples a problem, as ``validation/...``.
 
     What it returns is collective: every process samples its part of the batches, which are the same for any number of
@@ -43,7 +46,9 @@ def validator(config: Config, task: Task, model: Any, tokenizer: Any) -> Callabl
         ]
         for part, samples in zip(parts.values(), sampler.sample(batches), strict=True):
             attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(part, samples, strict=True)]
-            for problem, verdict in zip(part, task.verdicts(attempts), strict=True):
+            verdicts = task.verdicts(attempts)
+            errors.look(verdicts, "a batch of the validation split")
+            for problem, verdict in zip(part, verdicts, strict=True):
                 counts[problem.id] += verdict == "correct"
         right = [sum(of_process[problem.id] for of_process in processes.of_all(counts)) for problem in problems]
         return {

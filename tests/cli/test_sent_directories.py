@@ -96,7 +96,7 @@ def test_a_space_cannot_vary_what_runs_code(evil: CommandLine) -> None:
 
 
 def test_a_worker_of_a_study_that_was_sent(evil: CommandLine) -> None:
-    """The study itself, started here, asks for its verdict function and has it; its files alone do not."""
+    """The study itself, started here, asks for its verdict function and has it; its files unsigned do not."""
     (evil.directory / "mine.yaml").write_text(yaml.safe_dump(SPACE))
     result = evil.json("sweep", "--space", "mine.yaml", *SMALL, *ASKED)
     assert [run["status"] for run in result["runs"]] == ["complete"]
@@ -104,7 +104,10 @@ def test_a_worker_of_a_study_that_was_sent(evil: CommandLine) -> None:
     study = evil.directory / "runs" / "mine"
     held = yaml.safe_load((study / "study.yaml").read_text())
     worker = ["sweep", "--worker", "--study", "runs/mine"]
+    assert evil(*worker).returncode == 0  # this user signed it
+    (study / ".study.signature").rename(evil.directory / "signature")
     refused(evil, "task.verdict=evil:judge", *worker)
+    (evil.directory / "signature").rename(study / ".study.signature")  # of another content from here on
     held["bases"][0]["config"]["task"]["verdict"] = None
     held["bases"][0]["config"]["model"]["trust_remote_code"] = True
     (study / "study.yaml").write_text(yaml.safe_dump(held))

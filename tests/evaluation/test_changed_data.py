@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from progrpo_cli.config.compose import compose
-from progrpo_cli.errors import RequestError
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.evaluation.run import Evaluation, evaluate
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.sampling.base import Batch, Sample
+from progrpo_cli.tasks.own import Own
 
 ROWS = [{"id": i, "prompt": f"Say {i:02}.", "answer": f"{i:02}", "note": ""} for i in range(20)]
 SAMPLES = 8 * len(ROWS)
@@ -109,3 +110,20 @@ def test_samples_of_an_earlier_version_are_known_by_their_ids(begun: Path) -> No
     assert evaluated(begun, 1).scores.metrics()["pass@1"].value == 1.0
     assert len(samples(begun)) == SAMPLES
     assert not digest.exists()
+
+
+def test_samples_on_which_the_judge_failed_are_kept_named_and_judged_again(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = (begun / "eval").glob("*/samples.jsonl")
+    monkeypatch.setattr(Own, "verdicts", lambda self, attempts: ["error"] * len(attempts))
+    (path.parent / "scores.json").unlink(missing_ok=True)
+    path.unlink()
+    with pytest.raises(WorkError, match="the judge failed on"):
+        evaluated(begun, 100)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["verdict"] for line in lines} == {"error"}
+    assert not (path.parent / "scores.json").exists()
+    monkeypatch.undo()
+    assert evaluated(begun, 0).scores.verdicts["error"] == 0  # nothing is drawn again
+    assert len(path.read_text().splitlines()) == len(lines)

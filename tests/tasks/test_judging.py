@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from progrpo_cli.errors import WorkError
-from progrpo_cli.tasks.judging.pool import SECOND, SOON, JudgePool
+from progrpo_cli.tasks.judging.pool import SECOND, SOON, JudgePool, _ParentDied
 
 LIMIT = 1.5
 """Seconds: so many that no ordinary answer has to wait as long for a processor that others use, too."""
@@ -28,7 +28,7 @@ def answers(pool: JudgePool, *texts: str) -> list[str]:
 
 def test_every_answer_gets_its_own_verdict_in_order(pool: JudgePool) -> None:
     texts = ["right", "hang", "wrong", "raise", "die", "right", "memory", "recursion", "sleep", "right"] * 3
-    expected = {"right": "correct", "hang": "timeout", "raise": "unparseable", "die": "timeout", "memory": "timeout"}
+    expected = {"right": "correct", "hang": "timeout", "raise": "unparseable", "die": "error", "memory": "memory"}
     expected |= {"recursion": "unparseable"}
     assert answers(pool, *texts) == [expected.get(text, "wrong") for text in texts]
     assert answers(pool, "right", "wrong") == ["correct", "wrong"]
@@ -70,7 +70,7 @@ def test_a_killed_pool_starts_again(pool: JudgePool) -> None:
     answers(pool, "right", "right")
     for pid in pool.pids()[::-1]:
         os.kill(pid, signal.SIGKILL)
-    assert answers(pool, "right", "wrong", "right")[1] in ("wrong", "timeout")
+    assert answers(pool, "right", "wrong", "right")[1] == "wrong"
     assert answers(pool, *["right"] * 5) == ["correct"] * 5
 
 
@@ -101,3 +101,13 @@ def test_a_worker_cannot_write_start_or_connect(pool: JudgePool, tmp_path: Path)
 def test_a_module_that_cannot_be_imported_is_an_error() -> None:
     with pytest.raises(WorkError, match="does not start"):
         JudgePool("no_such_module", workers=1).judge([{}])
+
+
+def test_a_parent_that_keeps_dying_is_an_error_of_what_is_left(
+    pool: JudgePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> bytes:
+        raise _ParentDied
+
+    monkeypatch.setattr(pool, "_command", dies)
+    assert answers(pool, "right", "wrong") == ["error", "error"]

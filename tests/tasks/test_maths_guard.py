@@ -79,7 +79,7 @@ def test_each_gets_a_verdict_within_the_limit_and_memory_stays_bounded(pool: Jud
         peak = max(peak, sum(process.memory_info().rss for process in tree if process.is_running()))
 
     verdicts = pool.judge([{"gold": "\\frac{1}{2}", "answer": normal.normal(seen[i])} for i in allowed], watch)
-    assert set(verdicts) <= {"wrong", "unparseable", "timeout"}
+    assert set(verdicts) <= {"wrong", "unparseable", "timeout", "memory"}
     assert len(verdicts) == len(allowed)
     # Of the workers that were killed: those whose answers ran out of time, each at most twice before its whole limit.
     used = parent.cpu_times().children_user - before

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from progrpo_cli.config import plain_yaml
 from progrpo_cli.records.budget import Budget
 from progrpo_cli.records.files import read_lines
 from progrpo_cli.records.identity import identity_of
@@ -31,8 +32,8 @@ from progrpo_cli.reporting.reading.record import (
     curves_of_rows,
 )
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW
+from progrpo_cli.untrusted import MEDIUM, METRICS, open_regular, read_bytes, read_text
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, where PyYAML was built with it
 _LAST_BYTES = 2**16
 _AT_ONCE = 10
 """Runs a job: so few that two processes end at about the same time."""
@@ -59,17 +60,17 @@ def _read_or_say_why(directory: Path) -> RunRecord | str:
 
 
 def _read(run: RunDirectory) -> RunRecord:
-    manifest = json.loads(run.manifest_path.read_text(encoding="utf-8"))
+    manifest = json.loads(read_text(run.manifest_path))
     if not isinstance(manifest["wandb_run_id"], str):
         raise TypeError("wandb_run_id in manifest.json is not text")
-    frozen: dict[str, Any] = yaml.load(run.config_path.read_text(encoding="utf-8"), Loader=_Loader)
+    frozen: dict[str, Any] = plain_yaml.parse(read_text(run.config_path))
     config = {**frozen, "progrpo": identity_of(manifest, run.name)}
     return RunRecord(
         id=manifest["wandb_run_id"],
         name=run.name,
         group=manifest["study"],
         config=config,
-        scores={scores.parent.name: scores.read_text(encoding="utf-8") for scores in run.scores_files()},
+        scores={scores.parent.name: read_text(scores, MEDIUM) for scores in run.scores_files()},
         curves=read_curves(run.metrics_path, curve_names(config)),
         status=run.status() if manifest["status"] == "running" else manifest["status"],
         started=datetime.fromisoformat(manifest["started_at"]).timestamp(),
@@ -83,7 +84,7 @@ def _budget(path: Path) -> Budget | None:
     """What the last complete line says; a longer file is not read for it."""
     if not path.exists():
         return None
-    with path.open("rb") as file:
+    with open_regular(path, METRICS) as file:
         file.seek(max(0, path.stat().st_size - _LAST_BYTES))
         *_, last, _ = [b"", *file.read().split(b"\n")]
     try:
@@ -98,7 +99,7 @@ def read_curves(path: Path, names: tuple[str, ...] = CURVES) -> Curves:
     Raises:
         ValueError: a line other than the last, which a crash may have cut, is no JSON.
     """
-    numbers = _numbers(path.read_bytes(), names) if path.exists() else None
+    numbers = _numbers(read_bytes(path, METRICS), names) if path.exists() else None
     if numbers is None:
         return curves_of_rows(read_lines(path), names)
     steps, *columns = numbers.T

@@ -31,8 +31,9 @@ class Launcher(Protocol):
 def worker_command(plan: Plan) -> list[str]:
     """The command of the contract; the study's storage stands in ``study.yaml`` too, the URL is for people to see."""
     command = [sys.executable, "-m", "progrpo_cli", "sweep", "--worker", "--study", str(plan.directory)]
-    is_trusted = plan.code_run or plan.code_imported  # the command line that started the study asked for it
-    trust = ["--trust-config"] if is_trusted else []
+    trust = (
+        ["--trust-config"] if plan.demands() or plan.code_imported else []
+    )  # the command line that started the study asked for it
     return [*command, *trust, *(["--storage", plan.storage] if plan.storage else [])]
 
 

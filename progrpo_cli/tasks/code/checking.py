@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
+from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.base import Verdict
 from progrpo_cli.tasks.code import driver
-from progrpo_cli.tasks.code.program import LimitReached, Limits
+from progrpo_cli.tasks.code.program import LimitReached, Limits, Program
 from progrpo_cli.tasks.code.sandbox import Sandbox
 
-TOLERANCE = Decimal("1e-6")
-"""Of floats, as the graders of APPS, TACO and DeepCoder have it; integers are exact."""
 PACKAGES = ("numpy",)
 """What programs of contests find besides the standard library, as in the benchmarks' own runners."""
-_INTEGERS = re.compile(r"[+-]?\d+ [+-]?\d+")
+_SHORT = 1000
+"""Bytes of the messages that say how something went; those that carry values may be longer."""
+_WORD = re.compile(r"\S+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+"""Python's Decimal takes more: digits of other scripts, and ``1_0`` for 10."""
+_INTEGERS = re.compile(r"[+-]?[0-9]+ [+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,11 @@ Tests = CheckCode | Calls | Outputs
 
 
 def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdict:
-    """``correct`` if all tests pass, ``unparseable`` without valid Python, ``timeout`` beyond time or memory."""
+    """``correct`` if all tests pass, ``unparseable`` without valid Python, ``timeout`` and ``memory`` beyond a limit.
+
+    Raises:
+        WorkError: the sandbox, or what tests the program in it, failed: nothing is known of the program.
+    """
     try:
         if isinstance(tests, Outputs):
             return _by_output(sandbox, source, tests, limits)
@@ -73,87 +82,87 @@ def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdic
 
 
 def _message(line: bytes | None) -> dict[str, Any]:
-    """A line from a sandbox, which may hold anything: what is no JSON object is an empty message."""
+    """A short line from a sandbox, which may hold anything: what is no JSON object is an empty message.
+
+    Long lines hold values, which are never rebuilt in this process.
+    """
     try:
-        message = json.loads(line or b"")
+        message = json.loads(line or b"") if len(line or b"") < _SHORT else {}
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
 
 
 def _by_test_code(sandbox: Sandbox, source: str, tests: CheckCode, limits: Limits) -> Verdict:
-    task = {"mode": "calls", "source": source, "context": tests.context, "entry": tests.entry}
-    with sandbox.start(task, limits) as solution:
-        first = _message(solution.line())
-        if not first.get("ready"):
-            return "unparseable" if first.get("unparseable") else "wrong"
-        of_tests = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
+    of_solution = {"mode": "calls", "source": source, "context": tests.context, "entry": tests.entry}
+    of_tests = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
+    with sandbox.start(of_solution, limits) as solution:
+        if verdict := _not_ready(solution):
+            return verdict
         with sandbox.start(of_tests, limits, packages=("numpy",)) as checker:
             checker.deadline = solution.deadline
-            while True:
-                said = _message(checker.line())
-                if "call" not in said:
-                    return "correct" if said.get("passed") is True else "wrong"
-                solution.write(said["call"])
-                if (line := solution.line()) is None:
-                    return "wrong"
-                checker.write(_answer(line))
+            return _told(solution, checker)
 
 
 def _by_calls(sandbox: Sandbox, source: str, tests: Calls, limits: Limits) -> Verdict:
-    task = {"mode": "calls", "source": source, "entry": tests.entry, "prelude": True}
-    ends = time.monotonic() + limits.seconds_in_all
-    with sandbox.start(task, limits, packages=PACKAGES, seconds=limits.seconds_in_all) as solution:
+    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "prelude": True}
+    calls = [
+        {
+            "call": driver.encode([call.arguments, {}]),
+            "expected": [driver.encode(expected) for expected in (call.expected, *call.or_else)],
+        }
+        for call in tests.calls
+    ]
+    whole = limits.seconds_in_all
+    ends = time.monotonic() + whole
+    with sandbox.start(of_solution, limits, packages=PACKAGES, seconds=whole) as solution:
         solution.deadline = time.monotonic() + limits.seconds
-        first = _message(solution.line())
-        if not first.get("ready"):
-            return "unparseable" if first.get("unparseable") else "wrong"
-        for call in tests.calls:
-            solution.deadline = min(time.monotonic() + limits.seconds, ends)
-            solution.write(driver.encode([call.arguments, {}]))
-            try:
-                value = driver.decode(_answer(solution.line())["value"])
-            except (KeyError, TypeError, ValueError, IndexError, RecursionError):
-                return "wrong"
-            if not any(_same(value, expected) for expected in (call.expected, *call.or_else)):
-                return "wrong"
-    return "correct"
+        if verdict := _not_ready(solution):
+            return verdict
+        with sandbox.start({"mode": "compare", "calls": calls}, limits, seconds=whole) as checker:
+            return _told(solution, checker, each=limits.seconds, ends=ends)
 
 
-def _answer(line: bytes | None) -> dict[str, Any]:
-    """What a call gave; one that ran out of memory is a limit that was reached."""
-    message = _message(line)
-    if message.get("raised") == "MemoryError":
-        raise LimitReached("memory")
-    return message
+def _not_ready(solution: Program) -> Verdict | None:
+    first = _message(solution.line())
+    if first.get("ready"):
+        return None
+    return "unparseable" if first.get("unparseable") else _failed(first.get("raised"))
 
 
-def _same(value: Any, expected: Any) -> bool:
-    """Equal plain values; a tuple may stand for a list, which JSON does not tell apart. Floats within ``TOLERANCE``."""
-    if isinstance(value, tuple):
-        value = list(value)
-    if isinstance(value, list) and isinstance(expected, list):
-        return len(value) == len(expected) and all(map(_same, value, expected))
-    if isinstance(value, dict) and isinstance(expected, dict):
-        return value.keys() == expected.keys() and all(_same(value[key], expected[key]) for key in expected)
-    if isinstance(value, bool) != isinstance(expected, bool):
-        return False
-    if float in (type(value), type(expected)) and {type(value), type(expected)} <= {int, float}:
-        return value == expected or (_finite(value) and _finite(expected) and _close(value, expected))
-    return bool(value == expected)
+def _told(solution: Program, checker: Program, each: float | None = None, ends: float = 0.0) -> Verdict:
+    """The verdict of a program that makes calls and judges on one that answers them. We carry their lines, unread.
 
-
-def _finite(value: float) -> bool:
-    return isinstance(value, int) or math.isfinite(value)
-
-
-def _close(value: Any, expected: Any) -> bool:
-    """Whether numbers of which one is a float differ by no more than the graders of these benchmarks let them.
-
-    An integer is expected to that much, whatever its size; of what is no integer it is the share.
+    Args:
+        solution: answers calls.
+        checker: makes them.
+        each: seconds for each call, and for looking at what came back; None: the deadlines that they have.
+        ends: when there is no more time for any.
     """
-    difference, wanted = abs(Decimal(value) - Decimal(expected)), abs(Decimal(expected))
-    return difference <= TOLERANCE * (max(Decimal(1), wanted) if wanted % 1 else 1)
+    checker.beside = solution
+    was_answered = False
+    while True:
+        if each is not None:
+            checker.deadline = min(time.monotonic() + each, ends)
+        said = checker.line()
+        if said is None and was_answered:  # by what ended the checker
+            return "wrong"
+        if said is None:
+            raise WorkError("the process that tests what a policy wrote ended without a word")
+        if not said.startswith(b'{"call"'):
+            message = _message(said)
+            return "correct" if message.get("passed") is True else _failed(message.get("failed"))
+        if each is not None:
+            solution.deadline = checker.deadline = min(time.monotonic() + each, ends)
+        solution.forward(said)
+        if (answer := solution.line()) is None:
+            return "wrong"
+        was_answered = True
+        checker.forward(answer)
+
+
+def _failed(error: object) -> Verdict:
+    return "memory" if error == "MemoryError" else "wrong"
 
 
 def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) -> Verdict:
@@ -176,27 +185,39 @@ def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) ->
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as such."""
-    lines, wanted = ([line.strip() for line in text.strip().splitlines()] for text in (printed, expected))
-    if lines == wanted:
+    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as such.
+
+    As LiveCodeBench's runner has it only a line feed ends a line. Linear, and in no more memory than the texts: a
+    program may print eight million empty lines, or as many words in one.
+    """
+    printed, expected = printed.strip(), expected.strip()
+    return printed.count("\n") == expected.count("\n") and all(map(_same_line, _lines(printed), _lines(expected)))
+
+
+def _lines(text: str) -> Iterator[str]:
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
+
+
+def _same_line(line: str, wanted: str) -> bool:
+    if line.strip() == wanted.strip():
         return True
-    return len(lines) == len(wanted) and all(map(_same_words, lines, wanted))
-
-
-def _same_words(line: str, wanted: str) -> bool:
-    words, of_wanted = line.split(), wanted.split()
-    return len(words) == len(of_wanted) and all(map(_same_word, words, of_wanted))
+    words = zip_longest(_WORD.finditer(line), _WORD.finditer(wanted))
+    return all(word and other and _same_word(word[0], other[0]) for word, other in words)
 
 
 def _same_word(word: str, wanted: str) -> bool:
     if word == wanted:
         return True
-    if len(word) > 100 or len(wanted) > 100:
+    if not all(len(text) <= 100 and _NUMBER.fullmatch(text) for text in (word, wanted)):
         return False
     try:
         ours, theirs = Decimal(word), Decimal(wanted)
-        if not (ours.is_finite() and theirs.is_finite() and max(abs(ours.adjusted()), abs(theirs.adjusted())) < 400):
+        if max(abs(ours.adjusted()), abs(theirs.adjusted())) >= 400:
             return bool(ours == theirs)
-        return ours == theirs or (not _INTEGERS.fullmatch(f"{word} {wanted}") and _close(ours, theirs))
-    except (InvalidOperation, ArithmeticError):
+        return ours == theirs or (not _INTEGERS.fullmatch(f"{word} {wanted}") and driver.close(ours, theirs))
+    except ArithmeticError:
         return False

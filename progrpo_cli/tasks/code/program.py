@@ -82,6 +82,8 @@ class Program:
         self._init: int | None = None
         self._init_pid: int | None = None
         self.deadline = time.monotonic() + limits.seconds
+        self.beside: Program | None = None
+        """Another one that is watched while this one is waited for."""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -169,7 +171,15 @@ class Program:
         Raises:
             LimitReached: it does not read in time.
         """
-        rest = memoryview(json.dumps(message).encode() + b"\n")
+        self.forward(json.dumps(message).encode())
+
+    def forward(self, line: bytes) -> None:
+        """Send a line as it is. A program that has ended does not get it.
+
+        Raises:
+            LimitReached: it does not read in time.
+        """
+        rest = memoryview(line + b"\n")
         with selectors.DefaultSelector() as selector:
             selector.register(self._in, selectors.EVENT_WRITE)
             while rest:
@@ -240,6 +250,8 @@ class Program:
             self._next_look = now + _WATCH
             if sum(_resident(self._process.pid)) + self._in_sockets() > self._limits.memory:
                 raise LimitReached("memory")
+        if self.beside is not None:
+            self.beside._look()
         return self.deadline - now
 
     def _in_sockets(self) -> int:

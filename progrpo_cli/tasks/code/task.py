@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from progrpo_cli.errors import RequestError
+from progrpo_cli.console import log
+from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.code.checking import CheckCode, Outputs, Tests, judge
 from progrpo_cli.tasks.code.extraction import code_in
@@ -86,7 +87,11 @@ class Code:
         source = code_in(attempt.text, entry=None if isinstance(tests, Outputs) else tests.entry)
         if source is None:
             return "unparseable"
-        return judge(self._sandbox, source, tests, self._limits)
+        try:
+            return judge(self._sandbox, source, tests, self._limits)
+        except (WorkError, OSError, RecursionError) as error:  # ours: nothing is known of the program
+            log.warning(f"task {self.name}, problem {attempt.problem.id}: no verdict: {error}")
+            return "error"
 
     def canonical(self, problem: Problem, text: str) -> None:
         """None: programs have no canonical form."""

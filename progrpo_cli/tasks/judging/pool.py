@@ -30,6 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from progrpo_cli.console import log
 from progrpo_cli.errors import WorkError
 
 SOON = 0.06
@@ -99,7 +100,9 @@ class JudgePool:
         *,
         costly: Collection[int] = (),
     ) -> list[str]:
-        """What ``judge`` says of each request, in order; ``timeout`` where it ran out of time or memory, or died.
+        """What ``judge`` says of each request, in order; ``timeout`` or ``memory`` where it ran out of one.
+
+        ``error`` is where nobody can say: two workers died of it, or their parent keeps dying.
 
         Args:
             requests: what the module's ``judge`` takes.
@@ -127,7 +130,9 @@ class JudgePool:
                 except _ParentDied as error:
                     self._stop()
                     if attempt == _RESTARTS:
-                        raise WorkError(f"the processes that judge answers ({self._module}) keep dying") from error
+                        log.warning(f"the processes that judge answers ({self._module}) keep dying: {error}")
+                        for index in [index for index, answer in enumerate(answers) if answer is None]:
+                            known(index, "error")
         return [answer for answer in answers if answer is not None]
 
     def close(self) -> None:
@@ -146,6 +151,7 @@ class JudgePool:
         known: Callable[[int, str], None],
     ) -> None:
         running: dict[socket.socket, _Running] = {}
+        died: set[int] = set()
         with selectors.DefaultSelector() as selector:
             while running or any(waiting.values()):
                 while (lane := _next_lane(waiting, running)) and self._has_room(running):
@@ -164,14 +170,17 @@ class JudgePool:
                     answer = _receive(channel) if channel in ready else None
                     selector.unregister(channel)
                     del running[channel]
-                    if answer is not None and run.lane != "aside":
+                    if answer not in (None, "memory") and run.lane != "aside":
                         self._idle.append(run.worker)
                     else:
                         self._kill(run.worker)
                     if run.lane in _AFTER and channel not in ready:
                         waiting[_AFTER[run.lane]].append(run.index)
-                    else:  # a worker that died would die again
-                        known(run.index, answer or "timeout")
+                    elif channel in ready and answer is None and run.index not in died:
+                        died.add(run.index)  # perhaps somebody else killed the worker
+                        waiting["second"].append(run.index)
+                    else:
+                        known(run.index, answer or ("error" if channel in ready else "timeout"))
 
     def _has_room(self, running: Mapping[Any, _Running]) -> bool:
         return sum(run.lane != "aside" for run in running.values()) < self._size

@@ -73,7 +73,9 @@ def _work(judge: Callable[[Mapping[str, Any]], str], channel: socket.socket, mem
         try:
             verdict = judge(request)
         except MemoryError:
-            return  # the pool says `timeout`, and a new worker has its memory back
+            request = None
+            send(b"memory")
+            return  # a new worker has its memory back
         except Exception:  # graders raise anything at odd answers
             verdict = "unparseable"
         send(verdict.encode())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from progrpo_cli.console import log
-from progrpo_cli.errors import RequestError, WorkError
+from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.answers import MAX_ANSWER, answer_in
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.config import MathsConfig
@@ -106,7 +106,8 @@ class Maths:
         judged = shared_pool(_JUDGE).judge([request for _, request in asked], costly=costly)
         for (i, request), verdict in zip(asked, judged, strict=True):
             if verdict not in get_args(Verdict):
-                raise WorkError(f"task {self.name}: the reference answer {request['gold']!r} cannot be read any more")
+                log.warning(f"task {self.name}: the reference answer {request['gold']!r} cannot be read any more")
+                verdict = "error"
             verdicts[i] = verdict  # type: ignore[call-overload]
         return verdicts
 

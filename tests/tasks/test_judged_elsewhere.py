@@ -1,0 +1,157 @@
+"""What a program or an answer made is rebuilt and compared where it can be killed, and a judge that fails says so."""
+
+import resource
+import tracemalloc
+from types import SimpleNamespace
+
+import pytest
+from bubblewrap import require_bubblewrap
+
+from progrpo_cli.errors import WorkError
+from progrpo_cli.tasks.base import Attempt, Problem
+from progrpo_cli.tasks.code import task as code_task
+from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, judge, same_output
+from progrpo_cli.tasks.code.program import Limits
+from progrpo_cli.tasks.code.sandbox import Sandbox
+from progrpo_cli.tasks.code.task import Code
+from progrpo_cli.tasks.judge_errors import JudgeErrors
+from progrpo_cli.tasks.maths.known import verdict_without_parsing
+from progrpo_cli.tasks.maths.normal import normal
+
+CALLS = Calls("f", (Call([1], 42),))
+CHECK = CheckCode("", "def check(candidate):\n    assert candidate(1) == 42\n", "f")
+LIMITS = Limits(seconds=3.0, memory=256 << 20)
+REPLIES = {
+    "colliding hashes": r"""'["set"' + ''.join(', ' + str(i * (2**61 - 1)) for i in range(1, 60000)) + ']'""",
+    "a complex number of 400 digits": r"""'["complex", ' + '9' * 400 + ', 0]'""",
+    "an integer of 5,000 digits": r"""'9' * 5000""",
+    "deep": r"""'[' * 100000""",
+    "many values": r"""'["list"' + ', ["list"]' * 500000 + ']'""",
+    "no plain value": r"""'{"a": 1}'""",
+    "nothing": r"""''""",
+}
+"""What a program puts where its value belongs, past the driver's own encoding."""
+REPLY = r"""
+import os
+def f(x):
+    message = ('{"value": ' + {reply} + '}\n').encode()
+    for descriptor in range(3, 9):
+        try:
+            sent = 0
+            while sent < len(message): sent += os.write(descriptor, message[sent:])
+        except OSError: pass
+    os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    require_bubblewrap()
+    return Sandbox("bubblewrap", "test")
+
+
+@pytest.mark.parametrize("tests", [CALLS, CHECK], ids=["calls", "check"])
+@pytest.mark.parametrize("name", REPLIES)
+def test_no_reply_costs_this_process_anything(sandbox: Sandbox, name: str, tests: Calls | CheckCode) -> None:
+    worked = resource.getrusage(resource.RUSAGE_SELF)
+    verdict = judge(sandbox, REPLY.replace("{reply}", REPLIES[name]), tests, LIMITS)
+    assert verdict in ("wrong", "timeout", "memory")
+    if name == "colliding hashes":
+        assert verdict == "timeout"
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    assert now.ru_utime - worked.ru_utime < 1.5
+
+
+def test_memory_is_a_verdict_of_its_own(sandbox: Sandbox) -> None:
+    for source in ("def f(x): return bytes(1 << 40)", "x = [bytes(1 << 20) for _ in range(1 << 20)]"):
+        for tests in (CALLS, CHECK):
+            assert judge(sandbox, source, tests, LIMITS) == "memory"
+
+
+def test_a_program_is_watched_while_its_answer_is_looked_at(sandbox: Sandbox) -> None:
+    source = (
+        "import os, time\ndef f(x):\n    for _ in range(8):\n        if os.fork() == 0:\n            time.sleep(1)\n"
+        "            held = b'x' * (100 << 20)\n            time.sleep(1000)\n    return 42"
+    )
+    slow = CheckCode("", "import time\ndef check(candidate):\n    assert candidate(1) == 42\n    time.sleep(15)\n", "f")
+    assert judge(sandbox, source, slow, Limits(seconds=20.0, memory=256 << 20)) == "memory"
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"), [("\n" * 8_000_000 + "x", "1"), ("1 " * 4_000_000, "2"), ("1\n" * 4_000_000, "1\n2")]
+)
+def test_comparing_what_was_printed_needs_no_memory_for_its_parts(printed: str, expected: str) -> None:
+    tracemalloc.start()
+    try:
+        assert not same_output(printed, expected)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "same"),
+    [
+        ("1_0", "10", False),
+        ("１０", "10", False),
+        ("1\x1c2", "1\n2", False),
+        ("1\u20282", "1\n2", False),
+        ("1 2\r\n3", "1 2\n3", True),
+        ("1.50 +2", "1.5 2.0", True),
+        ("1e3", "1000", True),
+        ("1e9999999999", "1", False),
+        ("1 2", "1 2 3", False),
+        ("1 2 3", "1 2", False),
+        ("-0", "0", True),
+        (".5", "0.5", True),
+    ],
+)
+def test_numbers_and_lines_are_those_of_the_benchmarks(printed: str, expected: str, same: bool) -> None:
+    assert same_output(printed, expected) is same
+
+
+def test_integers_beyond_what_python_reads() -> None:
+    many = normal("9" * 5000)
+    assert not verdict_without_parsing(many, "9")
+    assert not verdict_without_parsing("9", many)
+    assert verdict_without_parsing(many, many) is True
+
+
+def test_a_sandbox_that_fails_is_an_error_of_that_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(sandbox: object, source: str, tests: object, limits: object) -> str:
+        if "bad" in source:
+            raise WorkError("the sandbox does not start")
+        return "correct"
+
+    monkeypatch.setattr(code_task, "judge", judged)
+    task = Code.__new__(Code)
+    vars(task).update(name="test", _sandbox=None, _limits=None, _tests={"p": CALLS})
+    attempts = [Attempt(Problem("p", ""), text, True) for text in ("good", "bad", "good")]
+    assert task.verdicts(attempts) == ["correct", "error", "correct"]
+
+
+def test_above_one_in_a_hundred_the_work_has_to_end() -> None:
+    errors = JudgeErrors()
+    errors.look(["error", *["wrong"] * 99], "a rollout")
+    assert errors.too_many is None
+    errors.look(["error", *["wrong"] * 98], "a rollout")
+    assert errors.too_many is not None
+    assert "1 of 99" in errors.too_many
+
+
+def test_training_stops_at_the_next_boundary() -> None:
+    from progrpo_cli.training.callbacks import CheckpointPolicy
+
+    errors = JudgeErrors()
+    policy = CheckpointPolicy(100, 2, 0, lambda: bool(errors.too_many))
+
+    def after(step: int) -> SimpleNamespace:
+        control = SimpleNamespace(should_save=False, should_training_stop=False)
+        policy.on_step_end(None, SimpleNamespace(global_step=step, max_steps=100), control)
+        return control
+
+    assert not after(2).should_training_stop
+    errors.look(["error"], "a rollout")
+    assert not after(3).should_training_stop
+    assert after(4).should_training_stop
+    assert after(4).should_save

@@ -1,0 +1,69 @@
+"""Names, parameters and tags are untrusted: on the terminal and in tables they are text and nothing else."""
+
+import csv
+import logging
+from pathlib import Path
+
+import pytest
+
+from progrpo_cli.console import log, progress, results, set_up_logging
+
+EVIL = "[red]x[/red] :boom: \x1b]0;title\x07\x1b[2J\u202e\x9b31m"
+
+
+def shown(said: str) -> None:
+    assert "[red]x[/red] :boom:" in said
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(said)
+
+
+def test_results(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    table = Table(title=EVIL)
+    table.add_column(EVIL)
+    table.add_row(EVIL)
+    console = results()
+    console.print(table)
+    assert capsys.readouterr().out.count("[red]x[/red] :boom:") == 3
+    console.print(table)
+    console.print(EVIL)
+    shown(capsys.readouterr().out)
+
+
+def test_the_log_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    before = log.handlers, log.propagate, log.level
+    try:
+        set_up_logging(0)
+        log.info(f"first {EVIL}\nsecond")
+        with progress(1, EVIL) as bar:
+            bar.update(1, EVIL)
+    finally:
+        log.handlers, log.propagate = before[0], before[1]
+        log.setLevel(before[2])
+        logging.raiseExceptions = True
+    said = capsys.readouterr().err
+    shown(said)
+    assert said.startswith("first [red]")
+    assert "\nsecond\n" in said
+
+
+def test_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    from progrpo_cli.commands.options import print_result
+
+    print_result({}, False, f"{EVIL}\nsecond")
+    said = capsys.readouterr().out
+    shown(said)
+    assert said.endswith("\nsecond\n")
+
+
+def test_trials_csv_holds_no_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from progrpo_cli.studies import trial_tables
+
+    row = {"=key": "=1+1", "value": -0.5, "none": None, "worker": "me", "error": "@SUM(A1)\x1b[2J"}
+    monkeypatch.setattr(trial_tables, "rows", lambda *_: [row])
+    trial_tables.write_trials_csv(SimpleNamespace(directory=tmp_path), None, None)
+    header, cells = csv.reader((tmp_path / "trials.csv").open())
+    assert header == ["'=key", "value", "none", "error"]
+    assert cells == ["'=1+1", "-0.5", "", "'@SUM(A1)[2J"]
