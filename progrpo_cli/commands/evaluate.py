@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from progrpo_cli.commands.options import Fresh, Json, Quiet, Verbose, command, integers, numbers
+from progrpo_cli.commands.options import ConfigDir, Fresh, Json, Quiet, Verbose, command, integers, numbers
 
 if TYPE_CHECKING:
     from progrpo_cli.evaluation.scores_file import Scores
@@ -23,6 +23,7 @@ def evaluate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="task.KEY=VALUE for the tasks of --tasks; may be repeated.")
     ] = None,
+    config_dir: ConfigDir = None,
     backend: Annotated[str, typer.Option(help="hf (transformers) or vllm (the extra `vllm`).")] = "hf",
     temperature: Annotated[
         str | None, typer.Option(help="Of sampling, several separated by commas; 0 is greedy. Default: the run's own.")
@@ -34,7 +35,7 @@ def evaluate(
         bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
     trust_config: Annotated[
-        bool, typer.Option("--trust-config", help="Take a verdict function, or no sandbox, from the run's own files.")
+        bool, typer.Option("--trust-config", help="Run the code that the run's own files ask for.")
     ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -59,6 +60,7 @@ def evaluate(
             fresh=fresh,
             trust_remote_code=trust_remote_code,
             trust_config=trust_config,
+            config_dir=config_dir,
         )
         scores = [score for one in targets(target) for score in evaluate_target(one, request)]
         if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,11 @@ Fresh = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides, e.g. method=grpo train.steps=50.")
+]
+
+ConfigDir = Annotated[
+    Path | None,
+    typer.Option(help="A folder of your own with experiment/, method/, model/, task/ or sweeps/, beside the shipped."),
 ]
 
 

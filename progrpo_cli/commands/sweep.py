@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from progrpo_cli.commands.options import Json, Overrides, Quiet, Verbose, command, integers
+from progrpo_cli.commands.options import ConfigDir, Json, Overrides, Quiet, Verbose, command, integers
 from progrpo_cli.errors import RequestError
 
 
 def sweep(
     space: Annotated[str | None, typer.Option(help="A space of sweeps/, e.g. arm_alpha, or a YAML file.")] = None,
     overrides: Overrides = None,
+    config_dir: ConfigDir = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the space's.")] = None,
     trials: Annotated[int | None, typer.Option(help="Sets of parameters to try; default: the space's budget.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: the space's.")] = None,
@@ -31,7 +32,7 @@ def sweep(
     worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
     trust_config: Annotated[
         bool,
-        typer.Option("--trust-config", help="Of --worker: take a verdict function, no sandbox from study.yaml."),
+        typer.Option("--trust-config", help="Of --worker: run the code that study.yaml asks for."),
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -59,6 +60,7 @@ def sweep(
                 sampler=sampler,
                 storage=storage,
                 launcher=launcher,
+                config_dir=config_dir,
             )
             result = start.sweep(
                 space, overrides or [], settings, study=study, dry_run=dry_run, retry_failed=retry_failed

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from progrpo_cli import processes
-from progrpo_cli.commands.options import Fresh, Json, Overrides, Quiet, Verbose, command, print_result
+from progrpo_cli.commands.options import ConfigDir, Fresh, Json, Overrides, Quiet, Verbose, command, print_result
 
 
 def train(
     overrides: Overrides = None,
     experiment: Annotated[str | None, typer.Option(help="An experiment of experiments/experiment/.")] = None,
+    config_dir: ConfigDir = None,
     run_dir: Annotated[Path | None, typer.Option(help="Default: runs/ and a name made of the configuration.")] = None,
     fresh: Fresh = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its hash.")] = False,
@@ -31,11 +32,13 @@ def train(
         if dry_run:
             if not processes.is_main():
                 return
-            config = compose(overrides or [], experiment)
+            config = compose(overrides or [], experiment, config_dir=config_dir)
             resolved = {"config_hash": config_hash(config), "config": config.model_dump(mode="json")}
             print_result(resolved, as_json, f"{to_yaml(config)}# config_hash: {resolved['config_hash']}")
             return
-        result = launch.train(overrides or [], experiment=experiment, run_dir=run_dir, fresh=fresh)
+        result = launch.train(
+            overrides or [], experiment=experiment, config_dir=config_dir, run_dir=run_dir, fresh=fresh
+        )
         if result is None:  # the main process says how it went
             return
         last = result["last"]

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from progrpo_cli.config.schema import Config
-from progrpo_cli.config.values import canonical_json
+from pydantic import BaseModel
 
-# What cannot change a number; the seed, over which runs are pooled; and labels (`experiment`, `model.name`).
-UNHASHED = (
-    "seed",
-    "tracking",
-    "device",
-    "experiment",
-    "model.name",
-    "task.sandbox",
-    "train.save_every",
-    "train.eval_every",
-    "train.keep_checkpoints",
-    "train.keep_completions",
-    "train.health",
-    "train.gradient_checkpointing",
-    "train.generation.server_url",
-    "train.generation.server_sync_port",
-    "train.generation.gpu_memory_utilization",
-)
+from progrpo_cli.config.compose import sections_of
+from progrpo_cli.config.schema import SHIPPED_CODE_ONLY, Config
+from progrpo_cli.config.values import canonical_json
+from progrpo_cli.section import Mark, Section
+
+
+@cache
+def unhashed_keys() -> frozenset[str]:
+    """The keys, of sections too, that are marked as no part of the hash, in whatever configuration we ship."""
+    return frozenset(_marked(Config, ""))
+
+
+def _marked(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if Mark.UNHASHED in field.metadata:
+            yield prefix + name
+        else:
+            for section in sections_of(field.annotation):
+                yield from _marked(section, f"{prefix}{name}.")
 
 
 @cache
 def is_hashed(key: str) -> bool:
     """Whether a configuration key such as ``method.arm.alpha`` is part of the hash."""
-    return not any(key == left_out or key.startswith(f"{left_out}.") for left_out in UNHASHED)
+    parts = key.split(".")
+    return not any(".".join(parts[:length]) in unhashed_keys() for length in range(1, len(parts) + 1))
 
 
 def config_hash(config: Config) -> str:
@@ -41,26 +42,29 @@ def config_hash(config: Config) -> str:
 
     A key that has a default was added later (see the schema): at its default it is left out, as if it were not there.
     """
-    return digest(_hashed(config.model_dump(mode="json", exclude_defaults=True), ""))
+    return digest(_hashed(config, config.model_dump(mode="json", exclude_defaults=True)))
 
 
 def with_defaults(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
     """A resolved configuration with the keys that were added after it was written, at their defaults.
 
-    So that what has one hash has one set of settings. One that is not valid in this version stays as it is.
+    So that what has one hash has one set of settings. One that is not valid in this version stays as it is. No code
+    of another package is imported: of its method or task only what all have is completed.
     """
     try:
-        return Config.model_validate(configuration).model_dump(mode="json")
+        return Config.model_validate(configuration, context=SHIPPED_CODE_ONLY).model_dump(mode="json")
     except (ValueError, TypeError, OverflowError):
         return configuration
 
 
-def _hashed(section: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    hashed = {
-        name: _hashed(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
-        for name, value in section.items()
-        if is_hashed(prefix + name)
-    }
+def _hashed(section: BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:
+    """What was dumped of a section, without fields that are marked as unhashed and without sections that are empty."""
+    unhashed = section.marked(Mark.UNHASHED) if isinstance(section, Section) else []
+    hashed = {}
+    for name, value in dumped.items():
+        below = getattr(section, name)
+        if name not in unhashed:
+            hashed[name] = _hashed(below, value) if isinstance(below, BaseModel) else value
     return {name: value for name, value in hashed.items() if value != {}}
 
 

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from progrpo_cli.catalogue import Catalogue
 from progrpo_cli.methods.base import Method
-from progrpo_cli.methods.registry import method_classes
-from progrpo_cli.section import Fraction, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
-from progrpo_cli.tasks.config import KINDS, TaskConfig, kind_of
+from progrpo_cli.methods.registry import METHODS
+from progrpo_cli.section import Fraction, Mark, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+from progrpo_cli.tasks.config import TaskConfig, kind_of
+from progrpo_cli.tasks.registry import KINDS_OF_TASKS
 
-if TYPE_CHECKING:
-    AnyMethod = Method
-    AnyTask = TaskConfig
-else:  # each method's own class validates its section, chosen by the name; each task's by its kind
-    AnyMethod = Annotated[reduce(or_, method_classes().values()), Field(discriminator="name")]
-    AnyTask = Annotated[
-        reduce(or_, (Annotated[section, Tag(kind)] for kind, section in KINDS.items())), Discriminator(kind_of)
-    ]
+SHIPPED_CODE_ONLY = {"shipped_code_only": True}
+"""Context of a validation that imports no method and no kind of task of another installed package."""
+
+
+class UnreadMethod(Method):
+    """A method of another package, of which only what every method has was checked: its code was not imported."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class UnreadTask(TaskConfig):
+    """A task of another package, of which only what every task has was checked: its code was not imported."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _method(section: Any, info: ValidationInfo) -> Any:
+    """Each method's own class checks its section, chosen by the name."""
+    return _read(section, section.get("name") if isinstance(section, dict) else None, METHODS, UnreadMethod, info)
+
+
+def _task(section: Any, info: ValidationInfo) -> Any:
+    """Each task's by its kind."""
+    return _read(section, kind_of(section) if isinstance(section, dict) else None, KINDS_OF_TASKS, UnreadTask, info)
+
+
+def _read(section: Any, name: object, catalogue: Catalogue[Any], unread: type[Section], info: ValidationInfo) -> Any:
+    if not isinstance(name, str):
+        return section  # it was read already, or pydantic says what is wrong with it
+    if info.context == SHIPPED_CODE_ONLY and not catalogue.is_shipped(name):
+        return unread.model_validate(section)
+    return catalogue.find(name).model_validate(section)
 
 
 class LoraConfig(Section):
@@ -39,7 +71,7 @@ class LoraConfig(Section):
 class ModelConfig(Section):
     """The policy that training starts from."""
 
-    name: str
+    name: Annotated[str, Mark.UNHASHED]
     path: Annotated[str, Field(min_length=1)]
     """A model directory, a hub name (`owner/name`), `progrpo/lab-base`, the policy that the package ships, or
     `progrpo/smollm2-135m` (the extra `smollm`)."""
@@ -61,10 +93,10 @@ class GenerationConfig(Section):
     """transformers' generate, or vLLM (the extra `vllm`)."""
     mode: Literal["colocate", "server"] = "colocate"
     """Of vLLM: inside the training process and on its device, or a `vllm serve` that runs already."""
-    server_url: str = "http://127.0.0.1:8000"
-    server_sync_port: Annotated[int, Field(ge=1, le=65535)] = 51216
+    server_url: Annotated[str, Mark.UNHASHED] = "http://127.0.0.1:8000"
+    server_sync_port: Annotated[int, Field(ge=1, le=65535), Mark.UNHASHED] = 51216
     """A free port of this machine through which the weights go to the server; one a training run."""
-    gpu_memory_utilization: Fraction = 0.3
+    gpu_memory_utilization: Annotated[Fraction, Mark.UNHASHED] = 0.3
     """Of a colocated vLLM: the share of the device's memory for its copy of the weights and its cache."""
 
     @field_validator("server_url")
@@ -125,17 +157,17 @@ class TrainConfig(Section):
     rewards: RewardsConfig = RewardsConfig()
     correctness_reward: Literal["correctness", "format"] = "correctness"
     """The reward function that says what is right: ARM's gate and Pass@k look at it alone, never at the sum."""
-    eval_every: Natural
+    eval_every: Annotated[Natural, Mark.UNHASHED]
     """Updates between held-out Pass@k on the validation split while training; 0: never."""
-    save_every: Positive
+    save_every: Annotated[Positive, Mark.UNHASHED]
     """Updates between checkpoints, which are written at the next rollout boundary."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, Mark.UNHASHED] = False
     """Compute activations again in the backward pass instead of keeping them: less memory, the same numbers."""
-    keep_checkpoints: Positive = 2
+    keep_checkpoints: Annotated[Positive, Mark.UNHASHED] = 2
     """Checkpoints that are kept, the newest ones; older ones are removed once a newer one is on the disk."""
-    keep_completions: Natural = 2
+    keep_completions: Annotated[Natural, Mark.UNHASHED] = 2
     """Rollouts whose samples are kept, the newest ones, a table each below `completions/` of the run; 0: none."""
-    health: HealthConfig = HealthConfig()
+    health: Annotated[HealthConfig, Mark.UNHASHED] = HealthConfig()
     generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")
@@ -179,14 +211,14 @@ class TrackingConfig(Section):
 class Config(Section):
     """One run, completely."""
 
-    experiment: str
-    method: AnyMethod
-    task: AnyTask
+    experiment: Annotated[str, Mark.UNHASHED]
+    method: Annotated[SerializeAsAny[Method], BeforeValidator(_method)]
+    task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(_task)]
     model: ModelConfig
     train: TrainConfig
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    device: Literal["auto", "cpu", "cuda"]
-    tracking: TrackingConfig
+    seed: Annotated[int, Field(ge=0, lt=2**32), Mark.UNHASHED]
+    device: Annotated[Literal["auto", "cpu", "cuda"], Mark.UNHASHED]
+    tracking: Annotated[TrackingConfig, Mark.UNHASHED]
 
     @model_validator(mode="after")
     def _the_method_fits(self) -> Config:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
-from progrpo_cli.config import paths
+from progrpo_cli.config import folder
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.evaluation.settings import samples_needed
@@ -51,7 +52,9 @@ class Request:
     trust_remote_code: bool = False
     """Asked for here, not read from the run: a run directory may come from somebody else."""
     trust_config: bool = False
-    """For the same reason: a verdict function or `task.sandbox=none` of the run's configuration is taken from it."""
+    """For the same reason: a verdict function, no sandbox, another package's method or task is taken from it."""
+    config_dir: Path | None = None
+    """Where ``tasks`` are looked for, too."""
 
     def __post_init__(self) -> None:
         """Refuse what no target could satisfy, before anything is loaded or written."""
@@ -72,10 +75,8 @@ class Request:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
             raise RequestError(f"--limit {self.limit}: must be at least 1")
-        known = paths.names(paths.EXPERIMENTS / "task")
         for name in self.tasks or []:
-            if name not in known:
-                raise RequestError(f"unknown task {name!r}{nearest(name, known)}")
+            folder.path_of("task", name, folder.checked(self.config_dir))
         for setting in self.settings:
             if not setting.startswith("task.") or not self.tasks:
                 raise RequestError(f"--set {setting}: takes task.KEY=VALUE, for the tasks that --tasks names")
@@ -84,4 +85,4 @@ class Request:
 
     def task_configs(self) -> list[TaskConfig]:
         """The tasks asked for; none: the target's own is meant."""
-        return [compose([f"task={name}", *self.settings]).task for name in self.tasks or []]
+        return [compose([f"task={name}", *self.settings], config_dir=self.config_dir).task for name in self.tasks or []]

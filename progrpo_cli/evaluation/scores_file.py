@@ -36,7 +36,7 @@ class Measure(BaseModel):
     problems: str | None = None
     """Digest of ids and prompts, in the task's order: of an own file, what its lines say."""
     judged_by: str | None = None
-    """Digest of the problems' references and of the settings that decide verdicts (``TaskConfig.judged_with``)."""
+    """Digest of the problems' references and of the settings that decide verdicts (``Mark.DECIDES_VERDICTS``)."""
     judge_version: int = 1
     """Of the code that judged; files of before there were versions are of 1."""
     prompt: str | None = None

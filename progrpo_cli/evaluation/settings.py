@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.scores_file import OWN_END, ComparableKey, Measure, Sampling, digest_of_ids
+from progrpo_cli.section import Mark
 from progrpo_cli.tasks.base import Problem, Split
 from progrpo_cli.tasks.config import TaskConfig
 
@@ -58,7 +59,7 @@ class EvalSettings:
 
     def key(self, problems: Sequence[Problem], *, chat: bool) -> ComparableKey:
         """With what the scores of these problems can be compared."""
-        judged_with = {name: getattr(self.task, name) for name in self.task.judged_with}
+        judged_with = {name: getattr(self.task, name) for name in self.task.marked(Mark.DECIDES_VERDICTS)}
         return ComparableKey(
             measure=Measure(
                 task=self.task.label,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import paths, versions
-from progrpo_cli.config.code_run import in_words
+from progrpo_cli.config.code_run import IMPORTED, in_words
 from progrpo_cli.config.compose import compose
 from progrpo_cli.config.hashing import digest
 from progrpo_cli.config.paths import RUNS
@@ -91,10 +91,12 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
 
 
 def _refuse_code_of(run: RunDirectory, request: Request) -> None:
-    """Raise RequestError if the run's own task would run code and nobody here asked for it."""
+    """Raise RequestError if the run's own task, or another package's method, would run code that nobody asked for."""
     found = run.code_run()
     found.pop("model.trust_remote_code", None)  # never read from a directory
-    if found and not request.tasks and not request.trust_config:
+    if request.tasks:  # the run's own task judges nothing, but its class is needed to read the configuration
+        found = {key: value for key, value in found.items() if key in IMPORTED}
+    if found and not request.trust_config:
         raise RequestError(f"{run.config_path} {in_words(found)}; if you trust whoever made it, add --trust-config")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -36,6 +36,17 @@ class ArmConfig(Section):
     """Groups whose advantages are shifted: at least one right (the formula), or right AND wrong ones in it."""
     scope: Literal["all", "correct"] = "all"
     """Samples that are shifted inside such a group."""
+
+    logged: ClassVar[tuple[str, ...]] = (
+        "prompt_confidence",
+        "answer_confidence",
+        "answer_confidence_correct",
+        "shift_mean",
+        "shift_std",
+        "gated_fraction",
+        "sign_flips",
+    )
+    """As :attr:`Method.logged`, under ``arm/``; reports draw all of it."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,20 @@ class Method(Section):
     """Whether ``advantages`` looks at :attr:`Rollout.logps`."""
     needs_reference: ClassVar[bool] = False
     """Whether the loss looks at :attr:`LossTerms.reference_logps`."""
+    logged: ClassVar[tuple[str, ...]] = ()
+    """Metrics of its own that every line of ``metrics.jsonl`` has, as ``<method>/<name>``."""
+    drawn: ClassVar[tuple[str, ...]] = ()
+    """Metrics that a report draws over training steps where they were logged, in a figure of the method's own."""
+
+    @property
+    def curves(self) -> list[str]:
+        """The metrics that a report draws of a run, by their names in ``metrics.jsonl``; its manifest has them."""
+        return curve_names(type(self), with_arm=self.arm is not None)
+
+    @property
+    def contract_metrics(self) -> list[str]:
+        """What every line of a run's ``metrics.jsonl`` has besides what it has with every method."""
+        return [*(f"{self.name}/{name}" for name in self.logged), *(_ARM_CURVES if self.arm is not None else ())]
 
     def trl_options(self) -> dict[str, Any]:
         """Options of ``trl.GRPOConfig`` that differ from the shared recipe's."""
@@ -139,8 +164,20 @@ class Method(Section):
         return None
 
     def metrics(self, terms: LossTerms) -> dict[str, torch.Tensor]:
-        """Scalars of the micro-batch worth logging, as ``<method>/<name>``; a name of TRL's takes TRL's place."""
+        """Scalars of the micro-batch worth logging, as ``<method>/<name>``; a name of TRL's takes TRL's place.
+
+        The names without a slash are declared in :attr:`logged`.
+        """
         return {}
+
+
+_ARM_CURVES = tuple(f"arm/{name}" for name in ArmConfig.logged)
+
+
+def curve_names(method: type[Method], *, with_arm: bool) -> list[str]:
+    """The metrics that a report draws of a method's runs, ARM's among them where it is on."""
+    name = "".join(get_args(method.model_fields["name"].annotation))
+    return [*(f"{name}/{metric}" for metric in method.drawn), *(_ARM_CURVES if with_arm else ())]
 
 
 def without_gradient_on(terms: LossTerms, chosen: torch.Tensor) -> torch.Tensor:

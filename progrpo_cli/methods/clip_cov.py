@@ -33,6 +33,8 @@ class ClipCov(Method):
     high: Finite
     arm: None = None
     version_of_code: ClassVar[int] = 2
+    logged: ClassVar[tuple[str, ...]] = ("candidate_fraction",)
+    drawn: ClassVar[tuple[str, ...]] = logged
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
         return without_gradient_on(terms, self._chosen(terms))

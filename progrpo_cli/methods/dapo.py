@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from progrpo_cli.methods.base import Method
 from progrpo_cli.section import Fraction, Natural, PositiveFloat
@@ -23,6 +23,7 @@ class Dapo(Method):
     overlong_penalty: PositiveFloat
     """At L_max. The paper's is 1 beside rewards of 1 and -1 (eq. 7): half the distance between right and wrong."""
     arm: None = None
+    drawn: ClassVar[tuple[str, ...]] = ("mixed_fraction", "rollouts_sampled")  # logged where there are refills
 
     def refills(self) -> int:
         return self.max_refills

@@ -26,6 +26,8 @@ class FlowRl(Method):
     """w is pi/pi_old of the whole completion, as the paper writes it, or its |o|-th root, as GSPO takes it."""
     arm: None = None
     needs_reference: ClassVar[bool] = True
+    logged: ClassVar[tuple[str, ...]] = ("log_partition", "residual")
+    drawn: ClassVar[tuple[str, ...]] = logged
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
         return terms.advantages * 0.0  # no policy-gradient surrogate: the squared residual is the whole loss

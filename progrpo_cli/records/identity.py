@@ -25,6 +25,8 @@ class Identity(BaseModel):
     """
     judge_source: str | None = None
     """The same of what judged while it was trained."""
+    curves: list[Any] | None = None
+    """The metrics of its method that a report draws; None: a version that did not write it."""
     directory: str
     model: str
     command: str | None = None
@@ -45,6 +47,7 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
         "commit": manifest["git"]["commit"],
         "dirty": manifest["git"].get("dirty"),
         **_sources(manifest),
+        "curves": manifest.get("curves"),
         "directory": directory,
         "model": manifest["model"],
         "command": manifest["command"],

@@ -13,60 +13,21 @@ STUDY = "study.yaml"
 
 
 class Layout:
-    """The paths of a run."""
+    """The paths of a run; docs/files.md says what is in them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def name(self) -> str:
-        """The directory's name."""
-        return self.path.name
-
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def manifest_path(self) -> Path:
-        return self.path / MANIFEST
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def policy(self) -> Path:
-        return self.path / "policy"
-
-    @property
-    def trained_on_path(self) -> Path:
-        """The training problems, as fingerprints of their questions."""
-        return self.path / "trained_on.json"
-
-    @property
-    def evaluations(self) -> Path:
-        """Where each evaluation of the policy has a directory."""
-        return self.path / "eval"
-
-    @property
-    def completions(self) -> Path:
-        """The tables of the last rollouts."""
-        return self.path / "completions"
-
-    @property
-    def failures(self) -> Path:
-        """The batches of updates that were not finite."""
-        return self.path / "failed"
-
-    @property
-    def wandb(self) -> Path:
-        """W&B's own files."""
-        return self.path / "wandb"
+        self.name = path.name
+        self.config_path = path / "config.yaml"
+        self.manifest_path = path / MANIFEST
+        self.metrics_path = path / "metrics.jsonl"
+        self.trained_on_path = path / "trained_on.json"
+        self.checkpoints = path / "checkpoints"
+        self.policy = path / "policy"
+        self.evaluations = path / "eval"  # a directory an evaluation
+        self.completions = path / "completions"
+        self.failures = path / "failed"
+        self.wandb = path / "wandb"
 
     def scores_files(self) -> list[Path]:
         """The ``scores.json`` of every evaluation that has been scored, by the names of their directories."""

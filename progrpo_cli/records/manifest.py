@@ -13,47 +13,38 @@ _ALWAYS = {"kind", "status", "config_hash", "seed", "started_at", "finished_at"}
 
 
 class Changes(TypedDict, total=False):
-    """The fields that change while a run goes on."""
+    """The fields that change while a run goes on; docs/files.md explains each."""
 
     status: Literal["running", "finished", "interrupted", "failed"]
-    """``running`` also of a run whose process was killed: see :meth:`RunDirectory.status`."""
     finished_at: str | None
-    """When it stopped, for whatever reason; times are UTC, ISO 8601."""
     error: str | None
     failed_at: str | None
     resumed_at: list[str]
     device: str
     processes: int
     budget: dict[str, Any]
-    """See :class:`progrpo_cli.records.budget.Budget`."""
     taken_back: dict[str, Any]
-    """The same of updates that were lost with a process and made again."""
     sources_since: list[dict[str, Any]]
-    """``sources`` of each process that had others, with ``at``."""
     wandb_run_id: str
     git: dict[str, Any]
-    """``commit``, and ``dirty``: whether files had changes that are not in it; null: not known."""
     sources: dict[str, Any]
-    """SHA-256 of the ``method``'s modules and of those of the ``judge``; see ``source_digests``."""
 
 
 class Manifest(Changes, total=False):
-    """The whole file; files of earlier versions have fewer fields. docs/files.md explains each."""
+    """The whole file; files of earlier versions have fewer fields."""
 
     kind: Literal["run", "model"]
-    """``model``: a policy that no run of ours trained, which was evaluated."""
     config_hash: str
     seed: int
     versions: dict[str, int]
-    """Of the ``method``'s arithmetic and of the ``judge``."""
     started_at: str
+    curves: list[str]
+    """The metrics of its method that a report draws."""
     model: str
     study: str | None
     config_signature: str
-    """That a command of this user wrote the configuration, where it runs code."""
     command: str
     progrpo: str
-    """The version of this package."""
     packages: dict[str, str]
     host: dict[str, Any]
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.code_run import code_run_by
+from progrpo_cli.config.code_run import code_imported_by, code_run_by
 from progrpo_cli.config.compose import validate
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
@@ -86,15 +84,18 @@ class RunDirectory(Layout):
         """Change fields of the manifest."""
         files.write_json(self.manifest_path, {**self.manifest(), **changes})
 
-    def config(self) -> Config:
+    def config(self, *, import_others: bool = True) -> Config:
         """The frozen configuration.
+
+        Args:
+            import_others: see :func:`progrpo_cli.config.compose.validate`.
 
         Raises:
             RequestError: there is none, or it is not valid.
         """
         frozen = plain_yaml.read(self.config_path)
         try:
-            return validate(frozen)
+            return validate(frozen, import_others=import_others)
         except RequestError as error:
             raise RequestError(f"{self.config_path}: {error}") from error
 
@@ -110,15 +111,7 @@ class RunDirectory(Layout):
 
     def in_use(self) -> bool:
         """Whether a process holds the directory."""
-        lock = self.path / ".lock"
-        if not lock.exists():
-            return False
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return files.is_locked(self.path / ".lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -127,19 +120,16 @@ class RunDirectory(Layout):
         Raises:
             RequestError: another process holds it, or the path cannot be a directory of ours.
         """
-        file: IO[str]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
-        with file:
-            deadline = time.monotonic() + _PROBES_SECONDS
-            while not _try_lock(file):
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise RequestError(f"{self.path} is in use by process {file.read().strip() or 'unknown'}")
-                time.sleep(0.02)
+        path = self.path / ".lock"
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(files.locked(path, seconds=_PROBES_SECONDS))
+            except BlockingIOError:
+                holder = path.read_text(encoding="utf-8").strip() or "unknown"
+                raise RequestError(f"{self.path} is in use by process {holder}") from None
+            except OSError as error:
+                raise RequestError(f"{self.path} cannot be written: {error.strerror}") from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -184,7 +174,7 @@ class RunDirectory(Layout):
         """Freeze the configuration and write the manifest of a new run."""
         text = to_yaml(config)
         files.write_text(self.config_path, text)
-        signed = {"config_signature": sign(text.encode())} if code_run_by(config) else {}
+        signed = {"config_signature": sign(text.encode())} if _code_of(config) else {}
         files.write_json(
             self.manifest_path,
             {
@@ -197,6 +187,7 @@ class RunDirectory(Layout):
                 "finished_at": None,
                 "error": None,
                 "failed_at": None,
+                "curves": config.method.curves if kind == "run" else [],
                 **fields,
                 **signed,
                 "wandb_run_id": secrets.token_hex(4),
@@ -206,8 +197,8 @@ class RunDirectory(Layout):
         )
 
     def code_run(self) -> dict[str, str]:
-        """Settings that run code without protection, unless a command of this user wrote them, which was asking."""
-        found = code_run_by(self.config())
+        """Settings that run code that is not ours, unless a command of this user wrote them, which was asking."""
+        found = _code_of(self.config(import_others=False))
         if found and is_ours(self.config_path.read_bytes(), self.manifest().get("config_signature")):
             return {}
         return found
@@ -227,9 +218,5 @@ class RunDirectory(Layout):
         return aside
 
 
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _code_of(config: Config) -> dict[str, str]:
+    return {**code_run_by(config), **code_imported_by(config)}

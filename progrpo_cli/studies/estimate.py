@@ -38,7 +38,7 @@ class _Measured:
         """By shape of rollout and method."""
         for run in find_runs(root) if root.is_dir() else []:
             try:
-                if run.finished and shape_of(config := run.config()) in shapes:
+                if run.finished and shape_of(config := run.config(import_others=False)) in shapes:
                     seconds = [line["step_seconds"] for line in run.metrics()]
                     self._of_shape.setdefault(shape_of(config), {}).setdefault(config.method.name, []).extend(seconds)
             except (

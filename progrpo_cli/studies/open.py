@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli.config.paths import RUNS
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.records import files
 from progrpo_cli.records.find import is_study
 from progrpo_cli.records.layout import STUDY
 from progrpo_cli.studies.patience import patiently
@@ -35,6 +37,7 @@ class Settings:
     sampler: str | None = None
     storage: str | None = None
     launcher: str = "local"
+    config_dir: Path | None = None
 
 
 def requested_plan(space: str | None, overrides: list[str], settings: Settings, study: str | None) -> Plan:
@@ -51,7 +54,7 @@ def requested_plan(space: str | None, overrides: list[str], settings: Settings, 
         raise RequestError(f"--trials {settings.trials}: at least 1 is needed")
     if settings.workers is not None and settings.workers < 1:
         raise RequestError(f"--workers {settings.workers}: at least 1 is needed")
-    loaded = _with_settings(load_space(space), str(space), settings)
+    loaded = _with_settings(load_space(space, settings.config_dir), str(space), settings)
     name = Path(str(space)).stem if study is None else study
     if Path(name).name != name or name in ("", ".", ".."):
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory of {RUNS}/")
@@ -59,7 +62,7 @@ def requested_plan(space: str | None, overrides: list[str], settings: Settings, 
     if storage is None and is_study(RUNS / name):
         storage = load_plan(RUNS / name).storage
     check_url(storage, workers=loaded.workers)
-    plan = make_plan(loaded, overrides, RUNS / name, storage=storage)
+    plan = make_plan(loaded, overrides, RUNS / name, storage=storage, config_dir=settings.config_dir)
     for base in plan.bases:
         wandb_mode(base.config["tracking"]["wandb"]["mode"])
     return plan
@@ -83,15 +86,12 @@ def freeze(plan: Plan) -> bool:
 
     A database is opened first: what cannot be reached is not written down, where it would keep the right one out.
     """
-    import fcntl
-
-    try:
-        plan.directory.mkdir(parents=True, exist_ok=True)
-        lock = (plan.directory / ".freeze.lock").open("ab")
-    except OSError as error:
-        raise RequestError(f"{plan.directory} cannot be written: {error.strerror}") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            plan.directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.locked(plan.directory / ".freeze.lock"))
+        except OSError as error:
+            raise RequestError(f"{plan.directory} cannot be written: {error.strerror}") from error
         is_new = not plan.is_frozen
         if is_new:
             plan.refuse_foreign()

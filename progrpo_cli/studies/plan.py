@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from progrpo_cli.config import plain_yaml, versions
-from progrpo_cli.config.code_run import KEYS, code_run_by
-from progrpo_cli.config.compose import GROUPS, validate
+from progrpo_cli.config.code_run import KEYS, code_imported_by, code_run_by
+from progrpo_cli.config.compose import validate
+from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten
@@ -167,7 +168,15 @@ class Plan:
         """The settings of the study's configurations that run code without protection."""
         found = {key: "..." for key in KEYS if key in self.space.parameters}
         for base in self.bases:
-            found.update(code_run_by(validate(base.config)))
+            found.update(code_run_by(validate(base.config, import_others=False)))
+        return found
+
+    @cached_property
+    def code_imported(self) -> dict[str, str]:
+        """What of them is another installed package's."""
+        found: dict[str, str] = {}
+        for base in self.bases:
+            found.update(code_imported_by(validate(base.config, import_others=False)))
         return found
 
     def refuse_other_versions(self) -> None:

@@ -9,24 +9,41 @@ from typing import Any
 
 from progrpo_cli.config import versions
 from progrpo_cli.config.code_run import in_words
-from progrpo_cli.config.compose import GROUPS, compose, keys
+from progrpo_cli.config.compose import compose, keys
+from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import is_hashed
 from progrpo_cli.config.values import canonical_json, flatten
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.section import Mark
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.plan import Base, Plan, Trial
 from progrpo_cli.studies.space import Space
 
 
-def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storage: str | None = None) -> Plan:
+def make_plan(
+    space: Space,
+    overrides: Sequence[str],
+    directory: Path,
+    *,
+    storage: str | None = None,
+    config_dir: Path | None = None,
+) -> Plan:
     """Compose what the study starts from, and check that every parameter's values are taken.
+
+    Args:
+        space: what is varied.
+        overrides: what the command line sets besides.
+        directory: the study's.
+        storage: see :attr:`Plan.storage`.
+        config_dir: see :func:`progrpo_cli.config.compose.compose`.
 
     Raises:
         RequestError: a parameter, value, seed, override or objective is not valid.
     """
     groups = {key: ends_of(parameter) for key, parameter in space.parameters.items() if key in GROUPS}
     for key, parameter in space.parameters.items():
-        if key not in GROUPS and key not in keys():
+        later = config_dir is not None and key.startswith(("method.", "task."))  # once it is known whose keys they are
+        if key not in (*GROUPS, *keys()) and not later:
             raise RequestError(f"parameters: unknown key {key!r}{nearest(key, [*keys(), *GROUPS])}")
         if key in GROUPS and parameter.when:
             raise RequestError(
@@ -55,7 +72,7 @@ def make_plan(space: Space, overrides: Sequence[str], directory: Path, *, storag
         choices = dict(zip(groups, values, strict=True))
         chosen = [f"{key}={value}" for key, value in choices.items()]
         experiment = [] if "experiment" in groups else [f"experiment={space.experiment}"]
-        config = compose([*experiment, *space.overrides, *chosen, *overrides])
+        config = compose([*experiment, *space.overrides, *chosen, *overrides], config_dir=config_dir)
         bases.append(Base(choices, config.model_dump(mode="json")))
     plan = Plan(directory, space, tuple(bases), storage)
     asked = [_key_of(override) for override in overrides]
@@ -105,7 +122,7 @@ def _refuse_what_is_not_comparable(plan: Plan, trials: Sequence[Trial]) -> None:
     for trial in trials:
         for key, value in flatten(trial.config).items():
             section, _, name = key.partition(".")
-            is_task = section == "task" and name.split(".")[0] not in trial.config.task.unmeasured
+            is_task = section == "task" and name.split(".")[0] not in trial.config.task.marked(Mark.UNMEASURED)
             is_sampling = key == "train.temperature" and plan.space.temperature is None
             if is_task or is_sampling or key == "model.dtype":
                 found.setdefault(key, []).append(value)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from progrpo_cli.config import paths, plain_yaml
+from progrpo_cli.config import folder, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.studies.parameters import Parameter, Value, grid_of
 
@@ -141,19 +141,17 @@ class Space(_Part):
                 yield from self._combinations({**chosen, keys[0]: value}, keys[1:])
 
 
-def load_space(name: str | None) -> Space:
-    """Read a shipped space, or a file of one's own (a path that ends in ``.yaml``).
+def load_space(name: str | None, config_dir: Path | None = None) -> Space:
+    """Read a shipped space, one of a folder of the user's own, or a file (a path that ends in ``.yaml``).
 
     Raises:
         RequestError: there is no such space, or its file is wrong (which key).
     """
-    known = paths.names(paths.SWEEPS)
     if name is None:
-        raise RequestError(f"which --space? A file of your own (.yaml), or one of: {', '.join(known)}")
-    own = name.endswith(".yaml")
-    if not own and name not in known:
-        raise RequestError(f"unknown space {name!r}{nearest(name, known)}")
-    return parse_space(plain_yaml.read(Path(name) if own else paths.SWEEPS / f"{name}.yaml"), name)
+        known = ", ".join(folder.names(folder.SPACES, config_dir))
+        raise RequestError(f"which --space? A file of your own (.yaml), or one of: {known}")
+    path = Path(name) if name.endswith(".yaml") else folder.path_of(folder.SPACES, name, config_dir)
+    return parse_space(plain_yaml.read(path), name)
 
 
 def changed(space: Space, name: str, changes: Mapping[str, Any]) -> Space:

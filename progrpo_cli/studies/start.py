@@ -121,11 +121,12 @@ def work(study: str | None, storage: str | None, *, trust_config: bool = False) 
         plan = fetched(study, storage)
     if storage not in (None, plan.storage):
         raise RequestError(f"study {plan.directory} is kept in {plan.storage or 'its journal'}, not in {storage}")
-    plan.refuse_other_versions()
-    if plan.code_run and not trust_config:
+    code = {**plan.code_run, **plan.code_imported}
+    if code and not trust_config:
         raise RequestError(
-            f"study {plan.directory} {in_words(plan.code_run)}; if you trust whoever started it, add --trust-config"
+            f"study {plan.directory} {in_words(code)}; if you trust whoever started it, add --trust-config"
         )
+    plan.refuse_other_versions()
     with heavy_imports():  # half a minute on a busy machine: not on the first run's clock
         import progrpo_cli.sampling.hf
         import progrpo_cli.training.run  # noqa: F401

@@ -5,18 +5,18 @@ Passwords never pass through here: libpq takes them from PGPASSWORD or .pgpass, 
 
 from __future__ import annotations
 
-import fcntl
 import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.records import files
 from progrpo_cli.studies.ledger import FileLedger, Ledger, SqlLedger
 from progrpo_cli.studies.patience import patiently
 
@@ -160,13 +160,10 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
                 held.invalidate()  # the server is away: the lock is gone with the connection
             held.close()
 
-    with (directory / ".place.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(directory / ".place.lock"):
         place = directory / ".place"
         if not place.exists():
-            from progrpo_cli.records.files import write_text
-
-            write_text(place, f"{time.time_ns():x}-{zlib.crc32(str(place.resolve()).encode()):x}")
+            files.write_text(place, f"{time.time_ns():x}-{zlib.crc32(str(place.resolve()).encode()):x}")
     ledger = SqlLedger(engine, directory.name, runs, place.read_text(encoding="utf-8"))
     # Tables are made by one process at a time: those that meet on an empty database would all fail.
     with alone("progrpo tables"):
@@ -183,8 +180,7 @@ class _Alone:
 
     @contextmanager
     def __call__(self) -> Iterator[Callable[[], None]]:
-        with self._path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with files.locked(self._path):
             yield lambda: None
 
 
@@ -194,16 +190,13 @@ def _journal_lock(path: Path) -> Any:
 
     class KernelLock(JournalFileOpenLock):
         def __init__(self) -> None:
-            self._file: IO[bytes] | None = None
+            self._held = ExitStack()
 
         def acquire(self) -> bool:
-            self._file = path.open("ab")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._held.enter_context(files.locked(path))
             return True
 
         def release(self) -> None:
-            assert self._file is not None
-            self._file.close()
-            self._file = None
+            self._held.close()
 
     return KernelLock()

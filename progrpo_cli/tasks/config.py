@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from progrpo_cli.section import Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+from progrpo_cli.section import Mark, Natural, NonNegativeFloat, Positive, PositiveFloat, Section
+
+if TYPE_CHECKING:
+    from progrpo_cli.tasks.base import Task
 
 
 def _asks(template: str) -> str:
@@ -19,14 +22,13 @@ Template = Annotated[str, AfterValidator(_asks)]
 
 
 class TaskConfig(Section):
-    """What every task has: a name, a limit on completions, and how many problems of each split are used."""
+    """What every task has: a name, a limit on completions, and how many problems of each split are used.
+
+    A kind of task of another package is a subclass with ``kind: Literal["..."]`` and :meth:`make_task`.
+    """
 
     canonical_forms: ClassVar[bool] = False
     """Whether solutions have canonical forms, as the task's class says: ``distinct_correct`` is measured only then."""
-    unmeasured: ClassVar[frozenset[str]] = frozenset({"rl_problems", "test_problems", "sandbox"})
-    """Keys that leave validation scores what they are; trials that differ in any other cannot be compared."""
-    judged_with: ClassVar[tuple[str, ...]] = ()
-    """Keys that decide verdicts besides the problems: other values are another measurement."""
     judge_version_of_code: ClassVar[int] = 1
     """Of the kind; raised with every change after which the same completion may get another verdict (docs/tasks.md)."""
 
@@ -35,10 +37,10 @@ class TaskConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     max_new_tokens: Positive
     """Completion limit in tokens, the end-of-sequence token included; a longer completion is `truncated`."""
-    rl_problems: Positive | None
+    rl_problems: Annotated[Positive | None, Mark.UNMEASURED]
     """Problems for training; null: the whole split."""
     validation_problems: Positive | None
-    test_problems: Positive | None
+    test_problems: Annotated[Positive | None, Mark.UNMEASURED]
     judge_version: Positive = 1
     """Of the judge when the configuration was made; nobody sets it, see :attr:`judge_version_of_code`."""
 
@@ -46,6 +48,14 @@ class TaskConfig(Section):
     def label(self) -> str:
         """How results name the task: directories, scores, tables."""
         return self.name
+
+    def make_task(self) -> Task:
+        """The task, of a kind that another package brings; ours are made in ``tasks/registry.py``.
+
+        Raises:
+            RequestError: what the task needs (an extra, a tool) is missing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to say how its task is made")
 
 
 class CountdownConfig(TaskConfig):
@@ -72,9 +82,9 @@ class ReasoningGymConfig(TaskConfig):
     """Ask through the tokenizer's chat template."""
     template: Template
     """The prompt; `{question}` is the problem."""
-    rl_problems: Positive
+    rl_problems: Annotated[Positive, Mark.UNMEASURED]
     validation_problems: Positive
-    test_problems: Positive
+    test_problems: Annotated[Positive, Mark.UNMEASURED]
 
     @property
     def label(self) -> str:
@@ -130,12 +140,11 @@ class DatasetConfig(TaskConfig):
 class MathsConfig(DatasetConfig):
     """Mathematics by exact answer (the extra `tasks`)."""
 
-    judged_with: ClassVar[tuple[str, ...]] = ("relative_tolerance",)
     judge_version_of_code: ClassVar[int] = 2  # 1 compared numbers absolutely and read fewer ways of writing an answer
 
     kind: Literal["maths"]
     fields: AnswerFieldsConfig
-    relative_tolerance: NonNegativeFloat = 0.0
+    relative_tolerance: Annotated[NonNegativeFloat, Mark.DECIDES_VERDICTS] = 0.0
     """Numbers so close to the reference, relative to it, are right; for benchmarks whose authors grade so."""
 
 
@@ -152,22 +161,21 @@ class CodeFieldsConfig(FieldsConfig):
 class CodeConfig(DatasetConfig):
     """Python programs by unit tests, in a sandbox."""
 
-    judged_with: ClassVar[tuple[str, ...]] = ("tests", "seconds", "seconds_in_all", "memory_mb")
     judge_version_of_code: ClassVar[int] = (
         2  # 1 took the last block whatever it was, and ran programs outside of a module
     )
 
     kind: Literal["code"]
     fields: CodeFieldsConfig
-    tests: Literal["check", "input_output"]
+    tests: Annotated[Literal["check", "input_output"], Mark.DECIDES_VERDICTS]
     """HumanEval's manner, a function `check(candidate)`; or lists of inputs and outputs, of programs or functions."""
-    sandbox: Literal["bubblewrap", "none"]
+    sandbox: Annotated[Literal["bubblewrap", "none"], Mark.UNHASHED, Mark.UNMEASURED]
     """none: code that a policy wrote runs unprotected, with limits on time and memory only."""
-    seconds: PositiveFloat
+    seconds: Annotated[PositiveFloat, Mark.DECIDES_VERDICTS]
     """Wall-clock limit: of each call and each run of a program; of a benchmark's own test code as a whole."""
-    seconds_in_all: PositiveFloat = 120.0
+    seconds_in_all: Annotated[PositiveFloat, Mark.DECIDES_VERDICTS] = 120.0
     """Wall-clock limit of all tests of one program."""
-    memory_mb: Positive
+    memory_mb: Annotated[Positive, Mark.DECIDES_VERDICTS]
 
 
 class ChoiceFieldsConfig(AnswerFieldsConfig):
@@ -202,12 +210,11 @@ class OwnFieldsConfig(FieldsConfig):
 class OwnConfig(DatasetConfig):
     """A user's own problems, with exact answers or a verdict function."""
 
-    judged_with: ClassVar[tuple[str, ...]] = ("verdict",)
     judge_version_of_code: ClassVar[int] = 2  # 1 read no braces within a box, no tags and no statements
 
     kind: Literal["own"]
     fields: OwnFieldsConfig
-    verdict: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None
+    verdict: Annotated[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None, Mark.DECIDES_VERDICTS]
     """`module:function`, found from the working directory; null: answers are compared as text."""
 
     @model_validator(mode="after")
@@ -225,6 +232,7 @@ KINDS: dict[str, type[TaskConfig]] = {
     "own": OwnConfig,
     "reasoning_gym": ReasoningGymConfig,
 }
+"""The kinds that this package ships."""
 
 
 def kind_of(section: Any) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from progrpo_cli.catalogue import Catalogue
 from progrpo_cli.tasks.base import Task
 from progrpo_cli.tasks.config import (
+    KINDS,
     ChoiceConfig,
     CodeConfig,
     CountdownConfig,
@@ -13,6 +15,8 @@ from progrpo_cli.tasks.config import (
     TaskConfig,
 )
 
+KINDS_OF_TASKS = Catalogue("kind of task", "progrpo.tasks", TaskConfig, "kind", lambda: KINDS)
+"""All kinds by the name in ``task.kind``: ours, and those that other installed packages bring."""
 _HERE = "progrpo_cli.tasks"
 JUDGES = {
     "choice": ("choice", "answers"),
@@ -37,6 +41,8 @@ def judge_modules(config: TaskConfig) -> list[str]:
     Raises:
         RequestError: the verdict function cannot be imported.
     """
+    if config.kind not in JUDGES:
+        return [type(config).__module__]
     modules = [f"{_HERE}.{name}" for name in JUDGES[config.kind]]
     if isinstance(config, OwnConfig) and config.verdict is not None:
         from progrpo_cli.tasks.own import verdict_function
@@ -85,4 +91,4 @@ def make_task(config: TaskConfig) -> Task:
             from progrpo_cli.tasks.reasoning_gym.task import ReasoningGym
 
             return ReasoningGym(config)
-    raise TypeError(f"no task of kind {config.kind}")
+    return config.make_task()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import wandb
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.methods.registry import label
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tracking.tracked_run import SCORES
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
@@ -225,6 +226,6 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
 
 
 def _method_tags(config: Config) -> list[str]:
-    """The method, and ``NAME+arm`` too where ARM re-weights another method than ProGRPO's."""
+    """The method's name, and its label where it is another."""
     name, arm = config.method.name, config.method.arm
-    return [name, f"{name}+arm"] if arm is not None and arm.alpha and name != "progrpo" else [name]
+    return list(dict.fromkeys([name, label(name, None if arm is None else arm.alpha)]))

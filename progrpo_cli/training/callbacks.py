@@ -18,7 +18,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from progrpo_cli import processes
 from progrpo_cli.config.schema import HealthConfig
 from progrpo_cli.console import Progress, log
-from progrpo_cli.methods.registry import method_classes
 from progrpo_cli.records import files
 from progrpo_cli.tracking.wandb_run import Tracker
 from progrpo_cli.training.health import Health
@@ -55,6 +54,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
     Args:
         path: ``metrics.jsonl``; lines after ``resumed_at`` (from updates that a crash took back) are removed first.
         rollout_metrics: gives ARM's and Pass@k's values of the current rollout.
+        method: the run's method, under whose name it logs what it measures.
         validate: held-out scores after an update, or None; called when ``eval_every`` says so.
         health: how the run is watched.
         watch: gets each line after it is written; what it raises ends the run.
@@ -67,6 +67,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         tracker: Tracker,
         progress: Progress,
         rollout_metrics: Callable[[], Mapping[str, float | None]],
+        method: str,
         validate: Callable[[], dict[str, float]],
         eval_every: int,
         resumed_at: int,
@@ -81,6 +82,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self._health = Health(health, self._warn, earlier=kept)
         self._progress = progress
         self._rollout_metrics = rollout_metrics
+        self._method = method
         self._validate = validate
         self._eval_every = eval_every
         self._watch = watch
@@ -126,7 +128,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
             "step": state.global_step,
             **self._of_the_rollout,
             **{ours: logs[theirs] for theirs, ours in OF_THE_UPDATE.items() if theirs in logs},
-            **_named(logs, method_classes()),
+            **_named(logs, (self._method,)),
             "step_seconds": self._seconds,
             "train_seconds": self._seconds_until_now(),
             **self._rollout_metrics(),

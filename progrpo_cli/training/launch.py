@@ -31,7 +31,14 @@ def default_run_name(config: Config) -> str:
     return f"{experiment}-{config.method.name}-{config_hash(config)[:8]}-s{config.seed}"
 
 
-def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None, fresh: bool) -> dict[str, Any] | None:
+def train(
+    overrides: list[str],
+    *,
+    experiment: str | None,
+    run_dir: Path | None,
+    fresh: bool,
+    config_dir: Path | None = None,
+) -> dict[str, Any] | None:
     """Train in a new run directory, or go on in one; a finished run is left as it is.
 
     Returns:
@@ -40,7 +47,7 @@ def train(overrides: list[str], *, experiment: str | None, run_dir: Path | None,
     Raises:
         RequestError: the configuration is wrong, or the directory is in use or holds another configuration.
     """
-    config = compose(overrides, experiment)
+    config = compose(overrides, experiment, config_dir=config_dir)
     wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
     require_division(config)

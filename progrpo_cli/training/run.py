@@ -93,6 +93,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
                 run.metrics_path,
                 tracker=tracked,
                 progress=shown,
+                method=config.method.name,
                 resumed_at=resumed_at,
                 health=config.train.health,
                 watch=watch,

@@ -11,8 +11,8 @@ from reporting.made_up_runs import make_scores, write_run
 from wandb_log import finished_run
 
 from progrpo_cli.config.hashing import digest
+from progrpo_cli.methods.base import ArmConfig
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.reporting.reading.record import ARM
 from progrpo_cli.tracking import wandb_offline
 
 SEEDS = 5
@@ -25,7 +25,7 @@ METRICS = (
     "step_seconds",
     "pass@1",
     "pass@16",
-    *ARM,
+    *(f"arm/{name}" for name in ArmConfig.logged),
 )
 
 

@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -69,3 +72,33 @@ def test_a_line_of_json_says_what_json_says_in_one_line_of_ascii(value: object, 
 def test_a_nan_stays_one() -> None:
     (line,) = files.json_lines([{"entropy": math.nan}]).splitlines()
     assert json.loads(line)["entropy"] != json.loads(line)["entropy"]
+
+
+def test_a_lock_is_held_by_one_and_gone_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not files.is_locked(path)
+    assert not path.exists()  # to ask makes no file
+    code = (
+        f"import time, pathlib; from progrpo_cli.records import files; held = files.locked(pathlib.Path({str(path)!r}))"
+    )
+    code += "; file = held.__enter__(); print('held', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert files.is_locked(path)
+        with pytest.raises(BlockingIOError), files.locked(path, seconds=0.05):
+            pass
+        holder.kill()
+        with files.locked(path) as file:  # the kernel has let go
+            file.write("ours")
+            file.flush()
+            assert path.read_text() == "ours"
+    assert not files.is_locked(path)
+    with files.locked(path, seconds=0.0):  # what it holds stays
+        assert path.read_text() == "ours"
+
+
+def test_the_kernels_locks_are_taken_in_one_place() -> None:
+    package = Path(files.__file__).parents[1]
+    users = [path for path in package.rglob("*.py") if re.search(r"^\s*import fcntl", path.read_text(), re.MULTILINE)]
+    assert users == [Path(files.__file__)]

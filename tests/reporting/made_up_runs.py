@@ -79,7 +79,11 @@ def write_run(
             if drawn is not None:
                 samples = step * drawn
                 record |= {"samples_drawn": samples, "tokens_drawn": 10 * samples, "train_seconds": samples / 1000}
-            record["arm/shift_std"] = math.nan if step == 1 else step / 20
+            for name in config.method.curves:  # of ARM's one, with a first value that is none
+                if not name.startswith("arm/"):
+                    record[name] = step / 10
+                elif name == "arm/shift_std":
+                    record[name] = math.nan if step == 1 else step / 20
             with run.metrics_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             tracked.log(record)

@@ -141,7 +141,7 @@ def test_an_option_that_slurm_does_not_have_is_one_line(progrpo: CommandLine) ->
     (progrpo.directory / "s.yaml").write_text(f"{space}slurm: {{partitio: gpu}}\n")
     done = progrpo("sweep", "--space", "s.yaml", "--launcher", "slurm")
     assert done.returncode == 2
-    assert "slurm.partitio: no option of submitit's; did you mean 'partition'?" in done.stderr
+    assert "slurm.partitio: submitit has no such option for a space; did you mean 'partition'?" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert progrpo.written() == ["s.yaml"]
 

@@ -232,3 +232,15 @@ def test_a_lease_keeps_machines_apart_until_its_heart_stops(
         here.beat(RUN)
     here.release(RUN)
     assert there.entries([RUN])[RUN].worker == taken.worker
+
+
+def test_whether_a_run_may_be_tried_again_is_one_rule() -> None:
+    early, late = ("2026-01-01", "no room"), ("2026-02-01", "no room")
+    assert Entry().may_be_tried(retries=0)
+    assert not Entry(result={"values": {}}).may_be_tried(retries=9)
+    assert not Entry(pruned="too low").may_be_tried(retries=9)
+    assert Entry(failures=[early, early]).may_be_tried(retries=2)
+    assert not Entry(failures=[early, early]).may_be_tried(retries=1)
+    # Those that were started together try it twice, however many tries the space allows.
+    assert Entry(failures=[early, early, late]).may_be_tried(retries=9, since="2026-01-15")
+    assert not Entry(failures=[early, late, late]).may_be_tried(retries=9, since="2026-01-15")

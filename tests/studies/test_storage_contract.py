@@ -60,11 +60,11 @@ def test_values_reach_optuna_typed(study: Study) -> None:
     assert len(record.trials()) == 12
     import optuna
 
-    (held,) = [s for s in store.trials.get_all_studies() if s.study_name == plan.name]
-    params = [trial.params for trial in store.trials.get_all_trials(held._study_id)]
+    study_id = store.trials.get_study_id_from_name(plan.name)
+    params = [trial.params for trial in store.trials.get_all_trials(study_id)]
     assert {type(p["train.group_size"]) for p in params} == {int}
     assert sorted({p["method.arm.alpha"] for p in params}) == [0.5, 1.0, 2.0]
-    distributions = store.trials.get_all_trials(held._study_id)[0].distributions
+    distributions = store.trials.get_all_trials(study_id)[0].distributions
     assert distributions["method.arm.alpha"] == optuna.distributions.FloatDistribution(0.5, 2.0)
     assert {p["method.arm.gate"] for p in params} == {"any_correct", "mixed"}
 

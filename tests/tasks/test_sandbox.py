@@ -4,7 +4,9 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,8 @@ from progrpo_cli.tasks.code.sandbox import Sandbox
 
 SECRET = "hunter2-hunter2"
 LIMITS = Limits(seconds=2.0, memory=256 << 20)
+PATIENT = Limits(seconds=60.0, memory=256 << 20)
+"""For what ends by itself, on a machine that is busy."""
 TESTS = CheckCode(
     "", "def check(candidate):\n    assert candidate(20, 22) == 42\n    assert candidate(1, 2) == 3\n", "add"
 )
@@ -35,7 +39,7 @@ def sandbox() -> Sandbox:
 def told(sandbox: Sandbox, expression: str, header: str = "") -> object:
     """Whether an expression is true inside, as the verdict on a function that returns it."""
     source = f"import os, sys, socket, subprocess, glob\n{header}\ndef f():\n    return bool({expression})"
-    verdict = judge(sandbox, source, Calls("f", (Call([], True),)), LIMITS)
+    verdict = judge(sandbox, source, Calls("f", (Call([], True),)), PATIENT)
     assert verdict in ("correct", "wrong"), verdict
     return verdict == "correct"
 
@@ -44,23 +48,43 @@ def processes_of_ours() -> int:
     return len(psutil.Process().children(recursive=True))
 
 
+class Watched(threading.Thread):
+    """Looks at our own processes while a program runs: what others do on the machine is not in it."""
+
+    def __enter__(self) -> "Watched":
+        self.memory, self.ended = 0, threading.Event()
+        self.start()
+        return self
+
+    def run(self) -> None:
+        while not self.ended.wait(0.05):
+            held = 0
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    held += process.memory_info().rss
+            self.memory = max(self.memory, held)
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join()
+
+
 def test_a_right_program_passes_and_a_wrong_one_does_not(sandbox: Sandbox) -> None:
-    assert judge(sandbox, RIGHT, TESTS, LIMITS) == "correct"
-    assert judge(sandbox, RIGHT.replace("+", "-"), TESTS, LIMITS) == "wrong"
-    assert judge(sandbox, "def add(a, b:", TESTS, LIMITS) == "unparseable"
-    assert judge(sandbox, "x = 1", TESTS, LIMITS) == "wrong"
-    assert judge(sandbox, "(" * 100_000, TESTS, LIMITS) in ("unparseable", "wrong")
+    assert judge(sandbox, RIGHT, TESTS, PATIENT) == "correct"
+    assert judge(sandbox, RIGHT.replace("+", "-"), TESTS, PATIENT) == "wrong"
+    assert judge(sandbox, "def add(a, b:", TESTS, PATIENT) == "unparseable"
+    assert judge(sandbox, "x = 1", TESTS, PATIENT) == "wrong"
+    assert judge(sandbox, "(" * 100_000, TESTS, PATIENT) in ("unparseable", "wrong")
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_passes(sandbox: Sandbox, name: str) -> None:
-    before, began = processes_of_ours(), time.monotonic()
-    free = psutil.virtual_memory().available
-    assert judge(sandbox, ATTACKS[name], TESTS, LIMITS) in ("wrong", "timeout")
-    assert time.monotonic() - began < LIMITS.seconds + 4
+    before = processes_of_ours()
+    with Watched() as watched:
+        assert judge(sandbox, ATTACKS[name], TESTS, LIMITS) in ("wrong", "timeout")
+    assert watched.memory < 2 << 30
     assert processes_of_ours() == before
-    assert free - psutil.virtual_memory().available < 2 << 30
-    assert judge(sandbox, RIGHT, TESTS, Limits(seconds=10)) == "correct"
+    assert judge(sandbox, RIGHT, TESTS, PATIENT) == "correct"
 
 
 def test_what_takes_too_much_is_a_timeout(sandbox: Sandbox) -> None:
@@ -69,20 +93,23 @@ def test_what_takes_too_much_is_a_timeout(sandbox: Sandbox) -> None:
 
 
 def test_a_fork_bomb_stays_small(sandbox: Sandbox) -> None:
-    counts, before = [], processes_of_ours()
-    with sandbox.start({"mode": "program", "source": ATTACKS["fork bomb"] + "\nadd(1, 2)", "input": ""}, LIMITS) as it:
-        for _ in range(10):
+    counts, before = [0], processes_of_ours()
+    program = {"mode": "program", "source": ATTACKS["fork bomb"] + "\nadd(1, 2)", "input": ""}
+    with sandbox.start(program, PATIENT):
+        for _ in range(600):
             time.sleep(0.1)
-            counts.append(len(psutil.Process(it._process.pid).children(recursive=True)))
-    assert 5 < max(counts) <= LIMITS.processes + 4
+            counts.append(processes_of_ours() - before)
+            if len(counts) > 10 and max(counts) > 6:
+                break
+    assert 6 < max(counts) <= PATIENT.processes + 5
     assert processes_of_ours() == before
 
 
 def test_printing_a_gigabyte_is_cut(sandbox: Sandbox) -> None:
     source = "import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))"
-    began = time.monotonic()
-    assert judge(sandbox, source, Outputs((("", "x"),)), Limits(seconds=20)) == "wrong"
-    assert time.monotonic() - began < 10
+    before = psutil.Process().io_counters().read_chars
+    assert judge(sandbox, source, Outputs((("", "x"),)), PATIENT) == "wrong"
+    assert psutil.Process().io_counters().read_chars - before < 128 << 20
 
 
 def test_nothing_can_be_written_but_the_own_temporary_directory(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -99,3 +99,27 @@ def test_without_arm_the_advantages_are_trls(tmp_path: Path) -> None:
         r = torch.tensor(rewards[SIZE * group : SIZE * (group + 1)])
         expected = (r - r.mean()) / (r.std() + 1e-4)
         assert torch.allclose(plain["advantages"][SIZE * group : SIZE * (group + 1)], expected, atol=1e-6)
+
+
+def test_a_rollouts_state_ends_with_the_next_rollout_and_a_loss_calls_with_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, output, _ = rollout(tmp_path)
+    first = trainer._rollout
+    assert first.arm is not None  # on-policy: it waits for the forward pass of the loss
+    trainer._compute_loss(trainer.model, output)
+    assert first.arm is None
+    metrics = trainer.rollout_metrics
+    assert trainer.rollout_metrics == metrics
+    inputs = [trainer.train_dataset[row] for row in range(GROUPS) for _ in range(SIZE)]
+    again = trainer._generate_and_score_completions(inputs)
+    assert trainer._rollout is not first
+    assert "arm/shift_mean" not in trainer.rollout_metrics  # nothing of the rollout before
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(trainer, "_between_forward_and_loss", fails)
+    with pytest.raises(RuntimeError, match="no memory"):
+        trainer._compute_loss(trainer.model, again)
+    assert trainer._loss_call is None

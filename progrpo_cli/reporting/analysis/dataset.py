@@ -153,7 +153,8 @@ def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def _note_not_finite(runs: Sequence[ReportedRun], found: Found) -> None:
-    for metric in ("step", *CURVES):
+    named = dict.fromkeys(metric for run in runs for metric in run.record.curves.not_finite)
+    for metric in dict.fromkeys(["step", *(name for name in CURVES if name in named), *named]):
         having = [run.record for run in runs if metric in run.record.curves.not_finite]
         if having:
             count = sum(record.curves.not_finite[metric] for record in having)

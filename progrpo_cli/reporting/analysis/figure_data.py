@@ -14,6 +14,7 @@ from progrpo_cli.reporting.analysis.compare import compare, curve, one_seed, pre
 from progrpo_cli.reporting.analysis.dataset import Frame, Row
 from progrpo_cli.reporting.analysis.frontier import Compared
 from progrpo_cli.reporting.analysis.table import Table
+from progrpo_cli.reporting.reading.record import method_of_curve
 
 MOST_LINES = 8
 """More lines cannot be told from each other."""
@@ -111,6 +112,16 @@ def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
                 )
             )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def of_methods(columns: Sequence[Sequence[Row]]) -> dict[str, pd.DataFrame]:
+    """For each method (or ``arm``) that declared curves: :func:`over_steps` of all of them that were logged."""
+    runs = [e.run for rows in columns for row in rows for e in row.evaluations]
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.record.curves.values):
+        if (method := method_of_curve(name)) is not None and len(data := over_steps(columns, name)):
+            frames.setdefault(method, []).append(data)
+    return {method: pd.concat(of_method, ignore_index=True) for method, of_method in frames.items()}
 
 
 def plane(columns: Sequence[Sequence[Row]], last: str, compared: Sequence[Compared] = ()) -> pd.DataFrame:

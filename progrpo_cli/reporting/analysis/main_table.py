@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.methods.registry import SHARED_RECIPE
 from progrpo_cli.metrics.bootstrap import Crossed, p_method
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.reporting.analysis import budgets
@@ -25,7 +26,6 @@ from progrpo_cli.reporting.analysis.labels import BASE
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.found import Found
 
-DEFAULT_BASELINE = "grpo"
 NEITHER_GOOD_NOR_BAD = ("entropy",)
 """Metrics of which more is not better as such: none of their cells is in bold, and they are not tested."""
 
@@ -65,7 +65,7 @@ def choose_baseline(rows: Sequence[Row], asked: str | None, found: Found) -> str
         RequestError: the baseline asked for is not there, or is a method of several configurations.
     """
     labels = {row.label for row in rows}
-    name = asked or DEFAULT_BASELINE
+    name = asked or SHARED_RECIPE
     if name in labels:
         return name
     of_method = sorted({row.label for row in rows if row.run.method == name})

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from progrpo_cli.config.hashing import is_hashed, with_defaults
 from progrpo_cli.config.values import comparable, flat
 from progrpo_cli.evaluation.scores_file import first_error
+from progrpo_cli.methods.registry import label
 from progrpo_cli.records.identity import Identity
 from progrpo_cli.reporting.reading.found import Found
 from progrpo_cli.reporting.reading.record import RunRecord
@@ -23,7 +24,7 @@ class ReportedRun:
     record: RunRecord
     identity: Identity
     method: str
-    """The method's name, ``NAME+arm`` where ARM re-weights another method than ProGRPO's; of a model its own name."""
+    """The method's label, see :func:`progrpo_cli.methods.registry.label`; of a model its own name."""
     settings: dict[str, Any]
     """Flat, ``{"method.arm.alpha": 0.3}``: what can change a number, without the seed. Empty for a model."""
 
@@ -52,11 +53,12 @@ def identify(record: RunRecord, found: Found) -> ReportedRun | None:
         identity = Identity.model_validate(record.config["progrpo"])
         configuration = {name: section for name, section in record.config.items() if name != "progrpo"}
         settings = {key: value for key, value in flat(with_defaults(configuration)) if is_hashed(key)}
-        method = identity.model if identity.kind == "model" else _method(record.config["method"]["name"], settings)
+        of_method = label(str(record.config["method"]["name"]), settings.get("method.arm.alpha"))
         _refuse_odd(settings)
     except (ValidationError, KeyError, TypeError, OverflowError) as error:
         found.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({first_error(error)})")
         return None
+    method = identity.model if identity.kind == "model" else of_method
     return ReportedRun(record, identity, method, settings if identity.kind == "run" else {})
 
 
@@ -91,8 +93,3 @@ def _refuse_odd(settings: Mapping[str, Any]) -> None:
     for value in settings.values():
         if isinstance(value, int):
             float(value)
-
-
-def _method(name: object, settings: Mapping[str, Any]) -> str:
-    """ProGRPO is GRPO with ARM and has a name of its own; with strength 0 ARM does nothing."""
-    return f"{name}+arm" if name != "progrpo" and settings.get("method.arm.alpha") else str(name)

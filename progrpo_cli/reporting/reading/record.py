@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,30 +11,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from progrpo_cli.methods.registry import curves_of_earlier
 from progrpo_cli.records.budget import Budget, budget_of
 from progrpo_cli.tracking.tracked_run import SCORES, STEPS_BELOW, TrackedRun
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-ARM = (
-    "arm/prompt_confidence",
-    "arm/answer_confidence",
-    "arm/answer_confidence_correct",
-    "arm/shift_mean",
-    "arm/shift_std",
-    "arm/gated_fraction",
-    "arm/sign_flips",
-)
-CURVES = ("reward", "entropy", "pass@1", *ARM)
-"""The metrics that figures draw over steps; hardly another is kept: a thousand runs must fit into memory."""
+CURVES = ("reward", "entropy", "pass@1")
+"""What figures draw over steps of every run. Hardly another metric is kept: a thousand runs must fit into memory."""
+_MOST_OF_A_METHOD = 32
+_OF_A_METHOD = re.compile(r"([a-z][a-z0-9_]{0,39})/[A-Za-z0-9_@.-]{1,60}")
+"""What names a curve, and with its first part a figure's files: a manifest may come from somebody else."""
 
 
 def curve_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """``CURVES``, and the Pass@k of whole groups under the name that a run of this configuration logs it by."""
-    train = config.get("train")
+    """``CURVES``, those that the run's method declared, and the Pass@k of whole groups under the name it is logged by.
+
+    Args:
+        config: the run's, with its identity under ``progrpo``.
+    """
+    train, method, identity = (config.get(name) for name in ("train", "method", "progrpo"))
     size = train.get("group_size") if isinstance(train, Mapping) else None
-    return (*CURVES, f"pass@{size}") if isinstance(size, int) and 1 < size < STEPS_BELOW else CURVES
+    declared = identity.get("curves") if isinstance(identity, Mapping) else None
+    if declared is None and isinstance(method, Mapping):
+        declared = curves_of_earlier(method.get("name"), with_arm=isinstance(method.get("arm"), Mapping))
+    named = [name for name in declared or () if isinstance(name, str) and _OF_A_METHOD.fullmatch(name)]
+    whole_group = [f"pass@{size}"] if isinstance(size, int) and 1 < size < STEPS_BELOW else []
+    return tuple(dict.fromkeys([*CURVES, *named[:_MOST_OF_A_METHOD], *whole_group]))
+
+
+def method_of_curve(name: str) -> str | None:
+    """The first part of the name of a curve that a method declared; None: every run has it."""
+    match = _OF_A_METHOD.fullmatch(name)
+    return None if match is None else match[1]
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,13 @@ def _read(run: RunDirectory) -> RunRecord:
     manifest = json.loads(run.manifest_path.read_text(encoding="utf-8"))
     if not isinstance(manifest["wandb_run_id"], str):
         raise TypeError("wandb_run_id in manifest.json is not text")
-    config: dict[str, Any] = yaml.load(run.config_path.read_text(encoding="utf-8"), Loader=_Loader)
+    frozen: dict[str, Any] = yaml.load(run.config_path.read_text(encoding="utf-8"), Loader=_Loader)
+    config = {**frozen, "progrpo": identity_of(manifest, run.name)}
     return RunRecord(
         id=manifest["wandb_run_id"],
         name=run.name,
         group=manifest["study"],
-        config={**config, "progrpo": identity_of(manifest, run.name)},
+        config=config,
         scores={scores.parent.name: scores.read_text(encoding="utf-8") for scores in run.scores_files()},
         curves=read_curves(run.metrics_path, curve_names(config)),
         status=run.status() if manifest["status"] == "running" else manifest["status"],

@@ -18,7 +18,7 @@ from progrpo_cli.reporting.analysis.ablations import swept_key
 from progrpo_cli.reporting.analysis.dataset import Row
 from progrpo_cli.reporting.analysis.frontier import Compared, sentences
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.reading.record import ARM, Floats
+from progrpo_cli.reporting.reading.record import Floats
 from progrpo_cli.reporting.rendering.figure_style import (
     COLOURS,
     MARKERS,
@@ -34,6 +34,8 @@ from progrpo_cli.reporting.rendering.render import csv_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FIGURES = ("pass_at_k", "plane", "entropy", "pass_at_1")
+"""The names of the figures that every report has, or may have."""
 MODULES = (__name__, "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
 """What drawing needs, some of it not before the first figure."""
 
@@ -64,7 +66,7 @@ def planned(
 ) -> Iterator[Callable[[], Drawn]]:
     """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
-    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and ARM's diagnostics over steps.
+    Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and what the methods declared over steps.
 
     Args:
         columns, about: see :func:`progrpo_cli.reporting.analysis.figure_data.drawn_rows`.
@@ -85,9 +87,8 @@ def planned(
         data = figure_data.over_steps(columns, metric)
         if len(data):
             yield partial(_over_steps, data, name, label, looks, directory, about)
-    diagnostics = [data for name in ARM if len(data := figure_data.over_steps(columns, name))]
-    if diagnostics:
-        yield partial(_diagnostics, pd.concat(diagnostics, ignore_index=True), looks, directory, about)
+    for method, data in figure_data.of_methods(columns).items():
+        yield partial(_of_a_method, data, method, looks, directory, about)
 
 
 def planned_ablations(ablations: Sequence[Table], main: Table, directory: Path) -> Iterator[Callable[[], Drawn]]:
@@ -180,20 +181,20 @@ def _over_steps(data: pd.DataFrame, name: str, label: str, looks: Looks, directo
     )
 
 
-def _diagnostics(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> Drawn:
+def _of_a_method(data: pd.DataFrame, method: str, looks: Looks, directory: Path, about: str) -> Drawn:
     panels = list(data.groupby("metric", sort=False))
-    path = directory / "arm.png"
+    path = directory / (f"{method}-curves.png" if method in FIGURES else f"{method}.png")
     with figure(path, panels=len(panels), columns=2, legend=data["method"].nunique()) as (_, all_axes):
         for axes, (metric, panel) in zip(all_axes, panels, strict=True):
             _lines(axes, panel, looks)
             axes.set_xlabel("training step", fontsize=7)
-            finish(axes, str(metric).removeprefix("arm/").replace("_", " "))
+            finish(axes, str(metric).removeprefix(f"{method}/").replace("_", " "))
     return _written(
         path,
         data,
-        "ARM's diagnostics over training steps",
+        f"{method}: what it measures, over training steps",
         f"Line: mean over seeds, band: their range.{about}",
-        f"Small panels over training steps, one a diagnostic: {', '.join(str(metric) for metric, _ in panels)}.",
+        f"Small panels over training steps, one a metric: {', '.join(str(metric) for metric, _ in panels)}.",
     )
 
 

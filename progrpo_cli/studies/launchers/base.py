@@ -31,7 +31,8 @@ class Launcher(Protocol):
 def worker_command(plan: Plan) -> list[str]:
     """The command of the contract; the study's storage stands in ``study.yaml`` too, the URL is for people to see."""
     command = [sys.executable, "-m", "progrpo_cli", "sweep", "--worker", "--study", str(plan.directory)]
-    trust = ["--trust-config"] if plan.code_run else []  # the command line that started the study asked for it
+    is_trusted = plan.code_run or plan.code_imported  # the command line that started the study asked for it
+    trust = ["--trust-config"] if is_trusted else []
     return [*command, *trust, *(["--storage", plan.storage] if plan.storage else [])]
 
 

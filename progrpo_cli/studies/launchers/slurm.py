@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from progrpo_cli.console import log
@@ -28,20 +29,32 @@ LONGEST_PAUSE_AWAY = 60.0
 PATIENCE_SECONDS = 30.0
 """Without an answer for so long ``squeue`` counts as failed."""
 
-NOT_TAKEN = {"job_name", "setup", "teardown", "srun_args", "additional_parameters"}
-"""Options of submitit that a space cannot set: ours, and lists."""
+OPTIONS = (
+    *("partition", "time", "nodes", "ntasks_per_node", "cpus_per_task", "cpus_per_gpu", "num_gpus", "gpus_per_node"),
+    *(
+        "gpus_per_task",
+        "qos",
+        "mem",
+        "mem_per_gpu",
+        "mem_per_cpu",
+        "signal_delay_s",
+        "comment",
+        "constraint",
+        "exclude",
+    ),
+    *("account", "gres", "mail_type", "mail_user", "nodelist", "dependency", "exclusive", "array_parallelism", "wckey"),
+    *("stderr_to_stdout", "use_srun"),
+)
+"""Options of submitit that a space can set: all but the job's name, which is ours, and lists."""
 
 
 def require_slurm(options: Mapping[str, Any]) -> None:
     """Raise RequestError unless jobs with these options can be submitted from here."""
-    try:
-        import submitit
-    except ImportError:
-        raise RequestError("--launcher slurm needs the extra: pip install 'progrpo[slurm]'") from None
-    valid = submitit.SlurmExecutor._valid_parameters() - NOT_TAKEN
+    if find_spec("submitit") is None:
+        raise RequestError("--launcher slurm needs the extra: pip install 'progrpo[slurm]'")
     for option in options:
-        if option not in valid:
-            raise RequestError(f"slurm.{option}: no option of submitit's{nearest(option, valid)}")
+        if option not in OPTIONS:
+            raise RequestError(f"slurm.{option}: submitit has no such option for a space{nearest(option, OPTIONS)}")
     for program in ("sbatch", "squeue", "scancel"):
         if shutil.which(program) is None:
             raise RequestError(f"--launcher slurm: no {program} on this machine; try --launcher local")

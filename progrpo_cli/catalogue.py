@@ -1,0 +1,74 @@
+"""Classes by name: those that this package ships, and those that other installed packages bring by entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Generic, TypeVar, get_args
+
+from progrpo_cli.errors import RequestError, nearest
+from progrpo_cli.section import Section
+
+Class = TypeVar("Class", bound=Section)
+
+
+@dataclass(frozen=True)
+class Catalogue(Generic[Class]):
+    """The classes that a name in a configuration can mean. One of another package is imported when it is asked for."""
+
+    what: str
+    """What the classes are, for messages."""
+    group: str
+    """Of the entry points."""
+    base: type[Class]
+    """What each of them is a subclass of."""
+    field: str
+    """The field that holds the name; its type in each class is ``Literal[name]``."""
+    shipped: Callable[[], Mapping[str, type[Class]]]
+
+    def is_shipped(self, name: str) -> bool:
+        """Whether this package has the class."""
+        return name in self.shipped()
+
+    def find(self, name: str) -> type[Class]:
+        """The class of a name. What we ship goes before what others bring under the same name.
+
+        Raises:
+            RequestError: there is none, or another package's class cannot be used.
+        """
+        found = self.shipped().get(name) or _load(self.group, name, self.base, self.field)
+        if found is None:
+            raise RequestError(
+                f"no {self.what} {name!r} is installed{nearest(name, [*self.shipped(), *_names(self.group)])}"
+            )
+        return found
+
+
+@cache
+def _names(group: str) -> tuple[str, ...]:
+    from importlib import metadata
+
+    return tuple(sorted(metadata.entry_points(group=group).names))
+
+
+@cache
+def _load(group: str, name: str, base: type[Class], field: str) -> type[Class] | None:
+    from importlib import metadata
+
+    points = list(metadata.entry_points(group=group, name=name))
+    if not points:
+        return None
+    if len({point.value for point in points}) > 1:
+        brought = " and ".join(point.value for point in points)
+        raise RequestError(f"two installed packages have the entry point {name!r} of {group}: {brought}")
+    where = f"entry point {name!r} of {group} ({points[0].value})"
+    try:
+        cls = points[0].load()
+    except Exception as error:  # of somebody's own module: anything
+        raise RequestError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise RequestError(f"{where} is no subclass of {base.__module__}.{base.__name__}")
+    if get_args(cls.model_fields[field].annotation) != (name,):
+        raise RequestError(f'{where}: the type of its field {field!r} has to be Literal["{name}"]')
+    return cls
