@@ -13,7 +13,8 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.policies import policy
 from progrpo_cli.records import files
-from progrpo_cli.records.rundir import RunDirectory, find_runs
+from progrpo_cli.records.find import find_runs
+from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.data import json_lines
 from progrpo_cli.untrusted import NotAFile, count_lines, open_lock, read_text
 
