@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 from progrpo_cli.config import paths
 from progrpo_cli.errors import ProgrpoError, RequestError, nearest
 from progrpo_cli.policies import smollm2
+from progrpo_cli.policies.sound import (
+    refuse_endless_layers,
+    refuse_pickled_adapter,
+    refuse_what_is_no_file,
+    refuse_what_is_not_finite,
+    refuse_what_is_not_whole,
+)
 from progrpo_cli.records.layout import Layout
-from progrpo_cli.untrusted import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _TEMPLATE_SECONDS = 20.0  # an ordinary template takes a millisecond
-MOST_LAYERS, LARGEST_SIZE = 2048, 1 << 24
-"""Of a model: the deepest has 200 layers; the largest vocabulary 300,000 tokens."""
-_NO_SIZES = ("max_position_embeddings", "model_max_length", "max_length", "original_max_position_embeddings")
-"""Numbers of positions, for which nothing is made."""
-_DESCRIBES = 256 << 20
-"""Bytes of a file of a model that is not its weights: the largest vocabularies have 40 MB."""
 LOCAL = ("runs", "policy", "checkpoints", ".", "..", "/")
 """What a path of ours begins with: no owner on the hub."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -155,44 +153,9 @@ def _read(source: Source, dtype: str, chat: bool, trust_remote_code: bool) -> tu
             ignore_mismatched_sizes=True,  # so that we say which
             output_loading_info=True,
         )
-    _refuse_what_is_not_whole(source, loaded, getattr(model, "all_tied_weights_keys", None) or {})
-    _refuse_what_is_not_finite(source, model)
+    refuse_what_is_not_whole(source.label, loaded, getattr(model, "all_tied_weights_keys", None) or {})
+    refuse_what_is_not_finite(source.label, model)
     return tokenizer, model
-
-
-def _refuse_what_is_not_whole(source: Source, loaded: Mapping[str, Any], tied: Mapping[str, str]) -> None:
-    """Refuse weights that are not all there: transformers fills in random numbers, says so in a table, and goes on.
-
-    Args:
-        source: for the message.
-        loaded: what transformers says of the tensors it missed, did not expect, or found in another shape.
-        tied: tensors that are another one under a second name.
-
-    Raises:
-        RequestError: names the first tensor of each kind.
-    """
-    missing = sorted(set(loaded["missing_keys"]) - set(tied))
-    unexpected = sorted(set(loaded["unexpected_keys"]) - set(tied))
-    shapes = {str(name): (tuple(held), tuple(needed)) for name, held, needed in loaded["mismatched_keys"]}
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} tensors are missing ({missing[0]})")
-    if shapes:
-        name, (held, needed) = min(shapes.items())
-        problems.append(f"{len(shapes)} have another shape ({name}: {held}, not {needed})")
-    if unexpected:
-        problems.append(f"{len(unexpected)} belong to another model ({unexpected[0]})")
-    problems += [" ".join(str(message).split())[:200] for message in loaded.get("error_msgs") or ()]
-    if problems:
-        raise RequestError(f"cannot load {source.label}: its weights are not whole: {'; '.join(problems)}")
-
-
-def _refuse_what_is_not_finite(source: Source, model: Any) -> None:
-    import torch
-
-    for name, weight in model.named_parameters():
-        if not weight.is_meta and not bool(torch.isfinite(weight).all()):
-            raise RequestError(f"cannot load {source.label}: {name} holds values that are not finite (NaN or infinity)")
 
 
 def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -204,9 +167,9 @@ def load_tokenizer(source: Source, *, chat: bool, trust_remote_code: bool = Fals
     if source.label == paths.SMOLLM2:
         smollm2.ensure()
     if source.directory is not None:
-        _refuse_what_is_no_file(source.directory)
-        _refuse_endless_layers(source.directory)
-        _refuse_pickled_adapter(source.directory)
+        refuse_what_is_no_file(source.directory)
+        refuse_endless_layers(source.directory)
+        refuse_pickled_adapter(source.directory)
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -277,39 +240,6 @@ def _one_line(source: Source) -> Iterator[None]:
         raise RequestError(f"cannot load {source.label}: {reason[:300]}") from error
     finally:
         transformers_logging.set_verbosity(before)
-
-
-def _refuse_what_is_no_file(directory: Path) -> None:
-    """Transformers opens what has a name that it knows: a pipe would be waited for, a device has no end."""
-    for entry in sorted(directory.iterdir()):
-        try:
-            mode, size = entry.stat().st_mode, entry.stat().st_size
-        except OSError:  # a link that leads nowhere: it is missing
-            continue
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise RequestError(f"cannot load {directory}: {entry.name} is not a regular file")
-        if entry.suffix in (".json", ".jinja", ".txt", ".model") and size > _DESCRIBES:
-            raise RequestError(f"cannot load {directory}: {entry.name} has {size >> 20} MiB")
-
-
-def _refuse_endless_layers(directory: Path) -> None:
-    """A configuration of a kilobyte can ask for ten million layers, which are made before any weight is looked for."""
-    try:
-        held = json.loads(read_text(directory / "config.json"))
-    except (OSError, ValueError, RecursionError):  # transformers says what is wrong
-        return
-    sections = [held, *held.values()] if isinstance(held, dict) else []
-    for section in sections:
-        for key, value in section.items() if isinstance(section, dict) else ():
-            most = MOST_LAYERS if "layers" in key or key in ("n_layer", "depth") else LARGEST_SIZE
-            if isinstance(value, int) and value > most and key not in _NO_SIZES:
-                raise RequestError(f"cannot load {directory}: config.json says {key}={str(value)[:30]}, above {most:,}")
-
-
-def _refuse_pickled_adapter(directory: Path) -> None:
-    """Without safetensors transformers takes an adapter from a pickle, whatever it is told of the weights."""
-    if (directory / "adapter_config.json").is_file() and not (directory / "adapter_model.safetensors").is_file():
-        raise RequestError(f"cannot load {directory}: its adapter has no weights in safetensors")
 
 
 def choose_device(wanted: str) -> str:

@@ -8,6 +8,8 @@ import os
 import secrets
 from pathlib import Path
 
+from progrpo_cli.untrusted import read_bytes, read_text
+
 
 def sign(content: bytes) -> str | None:
     """HMAC-SHA256 of the content with the user's key, in hexadecimal; None where no key can be kept.
@@ -30,6 +32,14 @@ def is_ours(content: bytes, signature: object) -> bool:
     except (OSError, RuntimeError):
         return False
     return isinstance(signature, str) and hmac.compare_digest(_signature(key, content).encode(), signature.encode())
+
+
+def is_signed(path: Path, signature: Path) -> bool:
+    """Whether the content of one file is signed by that of another."""
+    try:
+        return is_ours(read_bytes(path, 32 << 20), read_text(signature))
+    except (OSError, ValueError):
+        return False
 
 
 def _signature(key: bytes, content: bytes) -> str:

@@ -47,11 +47,7 @@ class StudyRecord:
     """The trials of a study; every method may be called by all workers at any time."""
 
     def __init__(self, plan: Plan, store: Store, *, reading: bool = False) -> None:
-        """Make the study in its storage, or only read the one that is there.
-
-        Raises:
-            KeyError: there is none to read.
-        """
+        """Make the study in its storage, or only read the one that is there; KeyError if there is none to read."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._plan = plan

@@ -28,7 +28,6 @@ from progrpo_cli.records.layout import STUDY
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.parameters import Value, ends_of
 from progrpo_cli.studies.space import Space, parse_space
-from progrpo_cli.untrusted import read_bytes, read_text
 
 _SIGNATURE = ".study.signature"
 
@@ -273,22 +272,11 @@ def load_plan(directory: Path) -> Plan:
     path = directory / STUDY
     if not path.is_file():
         raise RequestError(f"{directory} is not a study directory: no study.yaml")
-    return thawed(plain_yaml.read(path), directory, is_ours=_is_signed(path))
-
-
-def _is_signed(path: Path) -> bool:
-    try:
-        return signature.is_ours(read_bytes(path, plain_yaml.LARGEST), read_text(path.parent / _SIGNATURE))
-    except (OSError, ValueError):
-        return False
+    return thawed(plain_yaml.read(path), directory, is_ours=signature.is_signed(path, path.parent / _SIGNATURE))
 
 
 def thawed(held: Any, directory: Path, *, is_ours: bool = False) -> Plan:
-    """The plan from the content of ``study.yaml``.
-
-    Raises:
-        RequestError: it is not one of ours.
-    """
+    """The plan from the content of ``study.yaml``; RequestError if it is not one of ours."""
     if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
         raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
     plain_yaml.refuse_what_is_not_data(held, str(directory / STUDY))

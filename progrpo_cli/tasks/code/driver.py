@@ -154,10 +154,9 @@ def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply:
         entry, solution = task["entry"], names.get("Solution")
         is_method = isinstance(solution, type) and hasattr(solution, entry)
         function = getattr(names["Solution"](), entry) if is_method else names[entry]
+        raised = ""
     except BaseException as error:
         raised = type(error).__name__
-    else:
-        raised = ""
     if raised:
         names.clear()  # which may hold all the memory there is
         reply({"raised": raised})
