@@ -151,7 +151,7 @@ def test_a_configuration_frozen_before_a_key_was_added_reads_and_hashes_as_its_d
     added = {
         "method": ("version",),
         "task": ("kind", "judge_version"),
-        "model": ("lora", "trust_remote_code"),
+        "model": ("lora", "trust_remote_code", "stop_tokens"),
         "train": (
             "gradient_checkpointing",
             "generation",

@@ -40,7 +40,9 @@ ASIDE = 2
 SECOND = 0.15
 """Seconds of processor time at the second attempt: enough for whatever is merely slow."""
 LIMIT = 3.0
-"""Seconds (wall-clock) after which judging an answer is given up."""
+"""Seconds of processor time after which judging an answer is given up."""
+PATIENCE = 5
+"""By the clock it is given up after so many times the limit: it may have had to wait for a core."""
 MEMORY = 1 << 29
 """Bytes of address space that one worker may use."""
 _START = 60.0  # seconds for the imports, on a loaded machine
@@ -84,7 +86,7 @@ class JudgePool:
         Args:
             module: a module with ``judge(request) -> str``, imported in the workers.
             workers: how many answers are judged side by side.
-            limit: seconds (wall-clock) for one answer.
+            limit: seconds of processor time for one answer.
             memory: bytes of address space for one worker.
         """
         self._module, self._size, self._limit, self._memory = module, workers, limit, memory
@@ -193,10 +195,11 @@ class JudgePool:
 
     def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
         """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
-        if run.lane not in _BUDGET or time.monotonic() - run.started >= self._limit:
+        if time.monotonic() - run.started >= PATIENCE * self._limit:
             return False
-        missing = min(_BUDGET[run.lane], self._limit) - (_cpu(run.worker.pid) - run.cpu_before)
-        if missing > 0.01:
+        budget = min(_BUDGET.get(run.lane, math.inf), self._limit)
+        missing = budget - (_cpu(run.worker.pid) - run.cpu_before)
+        if missing > 0.01:  # a busy machine is no reason to give up: a verdict must not depend on it
             run.deadline = time.monotonic() + missing
             return True
         if run.lane != "first" or sum(other.lane == "aside" for other in running.values()) >= ASIDE * self._size:
@@ -210,7 +213,8 @@ class JudgePool:
         """All others are judged: what was put aside now has its limit."""
         for run in runs:
             if run.deadline == math.inf:
-                run.deadline = time.monotonic() + self._limit
+                run.started, run.cpu_before = time.monotonic(), _cpu(run.worker.pid)
+                run.deadline = run.started + self._limit
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
