@@ -12,12 +12,10 @@ other, hardly from the ordinary ones.
 from __future__ import annotations
 
 import atexit
-import json
 import math
 import os
 import selectors
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -27,11 +25,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from progrpo_cli.console import log
 from progrpo_cli.errors import WorkError
+from progrpo_cli.tasks.judging.channel import cpu_seconds, receive, send
 
 SOON = 0.06
 """Seconds of processor time after which an answer has to wait for the others: ordinary ones take 1 to 50 ms."""
@@ -160,7 +158,7 @@ class JudgePool:
                     run = self._assign(waiting[lane].popleft(), lane)
                     running[run.worker.channel] = run
                     selector.register(run.worker.channel, selectors.EVENT_READ)
-                    _send(run.worker.channel, requests[run.index])
+                    send(run.worker.channel, requests[run.index])
                 if all(run.lane == "aside" for run in running.values()):
                     self._let_go_on(running.values())
                 nearest = min(run.deadline for run in running.values())
@@ -169,7 +167,7 @@ class JudgePool:
                 for channel, run in list(running.items()):
                     if channel not in ready and (time.monotonic() < run.deadline or self._has_time(run, running)):
                         continue
-                    answer = _receive(channel) if channel in ready else None
+                    answer = receive(channel) if channel in ready else None
                     selector.unregister(channel)
                     del running[channel]
                     if answer not in (None, "memory") and run.lane != "aside":
@@ -191,14 +189,14 @@ class JudgePool:
         worker = self._idle.pop() if self._idle else self._fork()
         now = time.monotonic()
         deadline = now + min(_BUDGET.get(lane, math.inf), self._limit)
-        return _Running(worker, index, lane, now, deadline, _cpu(worker.pid))
+        return _Running(worker, index, lane, now, deadline, cpu_seconds(worker.pid))
 
     def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
         """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
         if time.monotonic() - run.started >= PATIENCE * self._limit:
             return False
         budget = min(_BUDGET.get(run.lane, math.inf), self._limit)
-        missing = budget - (_cpu(run.worker.pid) - run.cpu_before)
+        missing = budget - (cpu_seconds(run.worker.pid) - run.cpu_before)
         if missing > 0.01:  # a busy machine is no reason to give up: a verdict must not depend on it
             run.deadline = time.monotonic() + missing
             return True
@@ -213,7 +211,7 @@ class JudgePool:
         """All others are judged: what was put aside now has its limit."""
         for run in runs:
             if run.deadline == math.inf:
-                run.started, run.cpu_before = time.monotonic(), _cpu(run.worker.pid)
+                run.started, run.cpu_before = time.monotonic(), cpu_seconds(run.worker.pid)
                 run.deadline = run.started + self._limit
 
     def _start(self) -> socket.socket:
@@ -282,29 +280,6 @@ def _next_lane(waiting: Mapping[_Lane, Collection[int]], running: Mapping[Any, _
         if waiting[lane]:
             return lane
     return "last" if waiting["last"] and all(run.lane == "last" for run in running.values()) else None
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used, to 10 ms; infinite when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return math.inf
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _send(channel: socket.socket, request: Mapping[str, Any]) -> None:
-    encoded = json.dumps(request).encode()
-    with suppress(OSError):  # a worker that died while it was idle: reading finds the end of file
-        channel.sendall(struct.pack("!I", len(encoded)) + encoded)
-
-
-def _receive(channel: socket.socket) -> str | None:
-    """The answer, or None from a worker that died. Answers are short: one packet."""
-    try:
-        return channel.recv(4096).decode() or None
-    except OSError:
-        return None
 
 
 @cache
