@@ -75,8 +75,9 @@ class Request:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
             raise RequestError(f"--limit {self.limit}: must be at least 1")
+        own = folder.checked(self.config_dir)
         for name in self.tasks or []:
-            folder.path_of("task", name, folder.checked(self.config_dir))
+            folder.path_of("task", name, own)
         for setting in self.settings:
             if not setting.startswith("task.") or not self.tasks:
                 raise RequestError(f"--set {setting}: takes task.KEY=VALUE, for the tasks that --tasks names")

@@ -71,7 +71,10 @@ FOLDER = {
         **{"kind": "digits", "name": "digits", "digit": "1", "max_new_tokens": 8},
         **{"rl_problems": None, "validation_problems": None, "test_problems": None},
     },
-    "task/evil.yaml": {**yaml.safe_load((ROOT / "experiments/task/own.yaml").read_text()), "verdict": "others:judge"},
+    "task/evil.yaml": {
+        **yaml.safe_load((ROOT / "experiments/task/own.yaml").read_text()),
+        **{"verdict": "others:judge", "dataset": "mine/problems.jsonl"},
+    },
     "sweeps/both.yaml": SPACE,
 }
 MINE = ["--config-dir", "mine"]
@@ -206,6 +209,7 @@ def test_a_study_that_was_sent_has_nothing_imported(others: CommandLine) -> None
     started = others("sweep", *MINE, "--space", "both", "--workers", "1", *small)
     assert started.returncode == 0, started.stderr  # who starts it has asked
     shutil.move(others.directory / "runs" / "both", others.directory / "sent")
+    (others.directory / "sent" / ".study.signature").unlink()  # this user signed it, who asked for all that is in it
     assert was_imported(others)
     refused(others, "method.name=shift, which runs code", "sweep", "--worker", "--study", "sent")
     assert not was_imported(others)

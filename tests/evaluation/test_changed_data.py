@@ -11,6 +11,7 @@ from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.evaluation.run import Evaluation, evaluate
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.sampling.base import Batch, Sample
+from progrpo_cli.tasks.config import OwnConfig
 from progrpo_cli.tasks.own import Own
 
 ROWS = [{"id": i, "prompt": f"Say {i:02}.", "answer": f"{i:02}", "note": ""} for i in range(20)]
@@ -100,6 +101,13 @@ def test_what_the_task_does_not_read_may_change(begun: Path) -> None:
     assert len(samples(begun)) == SAMPLES
 
 
+@pytest.fixture
+def first_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the judge had never changed: what it judged before there were digests can still be gone on with."""
+    monkeypatch.setattr(OwnConfig, "judge_version_of_code", 1)
+
+
+@pytest.mark.usefixtures("first_judge")
 def test_samples_of_an_earlier_version_are_known_by_their_ids(begun: Path) -> None:
     (digest,) = begun.glob("eval/*/problems.json")
     digest.unlink()

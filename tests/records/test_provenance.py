@@ -88,7 +88,10 @@ def test_a_users_verdict_function_is_part_of_the_judge(tmp_path: Path, monkeypat
     own = ["task=own", "task.dataset=x.jsonl", "model.path=progrpo/lab-base"]
     config = compose([*own, "task.verdict=judge_of_mine:judge"])
     before = provenance.source_digests(judge_modules(config.task))
-    assert set(before["modules"]) == {"progrpo_cli.tasks.own", "judge_of_mine", "helpers_of_mine"}
+    assert set(before["modules"]) == {
+        *("progrpo_cli.tasks.own", "progrpo_cli.tasks.answers"),
+        *("judge_of_mine", "helpers_of_mine"),
+    }
     source = (tmp_path / "helpers_of_mine.py").read_bytes()
     assert before["modules"]["helpers_of_mine"] == hashlib.sha256(source).hexdigest()
     (tmp_path / "helpers_of_mine.py").write_text("def judge(problem, text):\n    return False\n")
