@@ -80,7 +80,7 @@ def test_runs_of_before_are_unknown_and_not_guessed(tmp_path):
 def test_where_nothing_was_counted_configurations_are_compared_as_before(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "g", "method=grpo")
-    _run(runs, "p", "method=progrpo", "train.prompts_per_rollout=32")
+    _run(runs, "p", "method=progrpo", "train.prompts_per_rollout=64")
     _report(runs, tmp_path / "out")
     assert "equally many updates on equally many samples" in _caveats(tmp_path / "out")
     assert "what training took" not in (tmp_path / "out" / "main.md").read_text()

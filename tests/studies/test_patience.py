@@ -1,6 +1,5 @@
 """A database that goes away at the worst moments: what was asked is asked again, and nothing is done twice."""
 
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -8,7 +7,9 @@ import pytest
 import sqlalchemy
 from studies.simulated import Study
 
+from progrpo_cli.studies import optuna_trials
 from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.space import Space
 
 DRAWN: dict[str, Any] = {
     "parameters": {"method.arm.alpha": {"type": "float", "low": 0.0, "high": 1.0}},
@@ -91,13 +92,15 @@ def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
 ) -> None:
     _, record = study.open(study.plan(**DRAWN))
     _, other = study.open(study.plan(**DRAWN))
-    sampler: Callable[[int], Any] = record._sampler
+    make_sampler = optuna_trials.make_sampler
     assert study.url is not None
     server = sqlalchemy.create_engine(study.url)
+    restarts: list[int] = []
     drawn: list[bool] = []
 
-    def restarted(number: int) -> Any:
-        if not drawn:
+    def restarted(space: Space, number: int) -> Any:
+        if not restarts:
+            restarts.append(number)
             with server.connect() as ends:
                 ends.execute(
                     sqlalchemy.text(
@@ -106,9 +109,9 @@ def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
                     )
                 )
             drawn.append(other.propose())
-        return sampler(number)
+        return make_sampler(space, number)
 
-    monkeypatch.setattr(record, "_sampler", restarted)
+    monkeypatch.setattr(optuna_trials, "make_sampler", restarted)
     assert record.propose()
     assert drawn == [True]
     assert len(record.trials()) == 2
