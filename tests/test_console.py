@@ -56,14 +56,13 @@ def test_a_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.endswith("\nsecond\n")
 
 
-def test_trials_csv_holds_no_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_csv_holds_no_formula(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
     from progrpo_cli.studies import trial_tables
 
     row = {"=key": "=1+1", "value": -0.5, "none": None, "worker": "me", "error": "@SUM(A1)\x1b[2J"}
-    monkeypatch.setattr(trial_tables, "rows", lambda *_: [row])
-    trial_tables.write_trials_csv(SimpleNamespace(directory=tmp_path), None, None)
+    trial_tables.write_trials_csv(SimpleNamespace(directory=tmp_path), [row])
     header, cells = csv.reader((tmp_path / "trials.csv").open())
     assert header == ["'=key", "value", "none", "error"]
     assert cells == ["'=1+1", "-0.5", "", "'@SUM(A1)[2J"]

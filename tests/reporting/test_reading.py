@@ -13,7 +13,7 @@ from progrpo_cli.reporting.reading.sources import read
 
 def test_a_run_directory_is_read_to_a_record_its_identity_and_its_evaluations(tmp_path: Path) -> None:
     scores = make_scores(seed=3, rate=0.4)
-    write_run(tmp_path / "runs/a", "method=grpo", "seed=5", scores=[scores], steps=4, drawn=10, wandb="disabled")
+    write_run(tmp_path / "runs/a", "method=progrpo", "seed=5", scores=[scores], steps=4, drawn=10, wandb="disabled")
     found = read([str(tmp_path / "runs")])
     (record,) = found.runs
     assert (record.name, record.status, record.group) == ("a", "finished", None)
@@ -28,7 +28,7 @@ def test_a_run_directory_is_read_to_a_record_its_identity_and_its_evaluations(tm
     assert (record.budget.updates, record.budget.samples_drawn, record.budget.tokens_drawn) == (4, 40, 400)
     run = identify(record, found)
     assert run is not None
-    assert (run.method, run.identity.seed, run.is_model) == ("grpo", 5, False)
+    assert (run.method, run.identity.seed, run.is_model) == ("progrpo", 5, False)
     (evaluation,) = evaluations_of(run, found)
     assert (evaluation.task, evaluation.split, evaluation.n) == ("countdown", "test", 16)
     assert evaluation.correct.sum() == sum(right for _, _, right in scores["counts"])

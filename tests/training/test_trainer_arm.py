@@ -104,7 +104,7 @@ def test_without_arm_the_advantages_are_trls(tmp_path: Path) -> None:
 def test_a_rollouts_state_ends_with_the_next_rollout_and_a_loss_calls_with_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, output, _ = rollout(tmp_path)
+    trainer, output, _ = rollout(tmp_path, "train.updates_per_rollout=1")
     first = trainer._rollout
     assert first.arm is not None  # on-policy: it waits for the forward pass of the loss
     trainer._compute_loss(trainer.model, output)
