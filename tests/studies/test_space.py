@@ -120,9 +120,9 @@ def test_every_run_may_sample_the_same_number_of_completions(tmp_path) -> None:
 def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
     steps = {"type": "int", "low": 40, "high": 80, "step": 20}
     for parameters, most in (
-        ({ALPHA: [0.0]}, 300),
+        ({ALPHA: [0.0]}, 100),
         ({"train.steps": steps}, 80),
-        ({ALPHA: [0.0, 1.0], "train.steps": {**steps, "when": {ALPHA: 1.0}}}, 300),
+        ({ALPHA: [0.0, 1.0], "train.steps": {**steps, "when": {ALPHA: 1.0}}}, 100),
     ):
         assert make_plan(parse_space({**SMALL, "parameters": parameters}, "x"), [], tmp_path).most_updates == most
 
