@@ -18,19 +18,20 @@ from progrpo_cli.tasks.config import (
 KINDS_OF_TASKS = Catalogue("kind of task", "progrpo.tasks", TaskConfig, "kind", lambda: KINDS)
 """All kinds by the name in ``task.kind``: ours, and those that other installed packages bring."""
 _HERE = "progrpo_cli.tasks"
+_POOL = ("judging.pool", "judging.channel", "judging.worker")
 JUDGES = {
     "choice": ("choice", "answers"),
     "code": (
         *("code.task", "code.extraction", "code.checking", "code.driver", "code.shapes"),
-        *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls"),
+        *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls", "answers"),
     ),
-    "countdown": ("countdown.task", "countdown.expression"),
+    "countdown": ("countdown.task", "countdown.expression", "countdown.ways"),
     "maths": (
         *("answers", "maths.task", "maths.guard", "maths.normal", "maths.known", "maths.numbers", "maths.judge"),
-        *("judging.pool", "judging.worker"),
+        *_POOL,
     ),
     "own": ("own", "answers"),
-    "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", "judging.pool", "judging.worker"),
+    "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", *_POOL),
 }
 """For each kind of task the modules of this package that decide a verdict."""
 

@@ -1,5 +1,6 @@
 """What a run was made of: whether the code is what the commit says, and digests of the method's and the judge's."""
 
+import ast
 import hashlib
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from progrpo_cli import tasks
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.methods.registry import method_classes, method_modules
@@ -78,6 +80,21 @@ def test_every_kind_of_task_says_what_judges() -> None:
         assert all(digests["modules"].values()), digests
     task = make_task(compose().task)
     assert type(task).__module__ in judge_modules(compose().task)
+
+
+def test_what_a_judge_imports_is_part_of_it() -> None:
+    """Of tasks/ all but what only brings problems."""
+    problems = {"base", "config", "data", "extras", "splits", "countdown.problems"}
+    package = Path(tasks.__file__).parent
+    for kind, modules in JUDGES.items():
+        for module in modules:
+            tree = ast.parse((package / f"{module.replace('.', '/')}.py").read_text())
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{tasks.__name__}."):
+                    name = f"{node.module}.".removeprefix(f"{tasks.__name__}.")
+                    is_package = (package / name.replace(".", "/")).is_dir()  # then the names are modules of it
+                    imported = {f"{name}{alias.name}" for alias in node.names} if is_package else {name.rstrip(".")}
+                    assert imported - problems <= set(modules), (kind, module)
 
 
 def test_a_users_verdict_function_is_part_of_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
