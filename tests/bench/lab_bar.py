@@ -4,7 +4,6 @@
 ``runs/lab-bar/``, and compares it with the base on test problems that nothing else looks at. Stopped, it goes on.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.policies import policy
+from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.base import Batch, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem
@@ -25,7 +25,6 @@ SEEDS = (101, 102, 103)
 FRESH = slice(300, 600)
 """Of the test split; `progrpo eval` looks at the first 300."""
 TEMPERATURES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3)
-GREEDY = 1e-4
 SAMPLES = 64
 MAX_NEW_TOKENS = 30
 DRAWS = 10_000
@@ -48,7 +47,7 @@ def main(overrides: Sequence[str] = ()) -> None:
         print(f"| GRPO, seed {seed} | 1 | {right.mean():.3f} | {pass_at(32, right)} |", flush=True)
         low, high = gain_interval(right.mean(1), rates, np.random.default_rng(seed))
         gain = right.mean() - rates.mean(1).max()
-        updates = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        updates = RunDirectory(run).metrics()
         rewards, fifth = [update["reward"] for update in updates], max(1, len(updates) // 5)
         lines.append(
             f"seed {seed}: {gain:+.3f} [{low:+.3f}, {high:+.3f}] over the base's best temperature; training reward "
@@ -92,6 +91,12 @@ def gain_interval(policy_rates: Floats, base_rates: Floats, rng: np.random.Gener
     return float(low), float(high)
 
 
+def sampler_of(name: str, temperature: float) -> HfSampler:
+    """Draws from a policy as the lab is evaluated."""
+    model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
+    return HfSampler(model, tokenizer, temperature=temperature, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False)
+
+
 def right_samples(
     task: Countdown,
     problems: Sequence[Problem],
@@ -106,10 +111,7 @@ def right_samples(
         name: of the policy.
         beginning: is put after each prompt, and belongs to the answer.
     """
-    model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
-    sampler = HfSampler(
-        model, tokenizer, temperature=temperature or GREEDY, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False
-    )
+    sampler = sampler_of(name, temperature)
     count = samples if temperature else 1
     batches = [Batch([problem.prompt + beginning] * count, derived_seed(problem.id)) for problem in problems]
     verdicts = [

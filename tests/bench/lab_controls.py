@@ -4,8 +4,8 @@
 completions it reads. It writes the policies of its controls to ``runs/lab-bar/`` as well.
 """
 
-import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.policies import policy
+from progrpo_cli.records import files
 from progrpo_cli.sampling.base import Batch, derived_seed
-from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem
 from progrpo_cli.tasks.countdown.task import Countdown
 from progrpo_cli.tasks.countdown.ways import STEPWISE
@@ -62,22 +62,18 @@ def main(overrides: Sequence[str] = ()) -> None:
 
 def kept_completions(directory: Path) -> list[tuple[str, str, bool]]:
     """Prompt, completion and whether it is right, of every sample that a run trained on."""
-    lines = [line for path in sorted(directory.glob("*.jsonl")) for line in path.read_text().splitlines()]
-    samples = map(json.loads, lines)
+    samples = [sample for path in sorted(directory.glob("*.jsonl")) for sample in files.read_lines(path)]
     return [(sample["prompt"], sample["completion"], sample["rewards"]["correctness"] > 0) for sample in samples]
 
 
 def right_of_the_base(task: Countdown, prompts: Sequence[str]) -> list[tuple[str, str]]:
     """The right ones of as many samples of the base on the same prompts."""
-    model, tokenizer = policy.load(policy.resolve(LAB_BASE), "float32", "cpu", chat=False)
-    sampler = HfSampler(model, tokenizer, temperature=1.0, top_p=1.0, max_new_tokens=lab_bar.MAX_NEW_TOKENS, chat=False)
+    sampler = lab_bar.sampler_of(LAB_BASE, 1.0)
     by_prompt = {
         problem.prompt: problem
         for problem in Countdown(lab_bar.MAX_NEW_TOKENS, {"rl": None, "validation": 0, "test": 0}).problems("rl")
     }
-    counts: dict[str, int] = {}
-    for prompt in prompts:
-        counts[prompt] = counts.get(prompt, 0) + 1
+    counts = Counter(prompts)
     batches = [Batch([prompt] * count, derived_seed(f"rejection {prompt}")) for prompt, count in counts.items()]
     pairs = []
     for prompt, samples in zip(counts, sampler.sample(batches), strict=True):

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from lab_bar import MAX_NEW_TOKENS, sampler_of
 
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.metrics.passk import pass_at_k
-from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch, Sample, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem
@@ -21,7 +21,6 @@ PROBLEMS = 300
 SAMPLES = 64
 GROUP = 16
 TEMPERATURES = (1.0, 0.3)
-MAX_NEW_TOKENS = 30
 KS = (1, 8, 32)
 
 
@@ -29,11 +28,8 @@ def main(policies: Sequence[str] = (LAB_BASE,)) -> None:
     task = Countdown(MAX_NEW_TOKENS, {"rl": 0, "validation": 0, "test": PROBLEMS})
     problems = task.problems("test")
     for name in policies:
-        model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
         for temperature in TEMPERATURES:
-            sampler = HfSampler(
-                model, tokenizer, temperature=temperature, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False
-            )
+            sampler = sampler_of(name, temperature)
             print(f"\n{name}, temperature {temperature:g}; {PROBLEMS} test problems, n = {SAMPLES}\n")
             print("| begins with | pass@1 | " + " | ".join(f"pass@{k}" for k in KS[1:]), end=" | ")
             print(
