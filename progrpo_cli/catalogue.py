@@ -37,12 +37,12 @@ class Catalogue(Generic[Class]):
         Raises:
             RequestError: there is none, or another package's class cannot be used.
         """
-        found = self.shipped().get(name) or _load(self.group, name, self.base, self.field)
-        if found is None:
+        cls = self.shipped().get(name) or _load(self.group, name, self.base, self.field)
+        if cls is None:
             raise RequestError(
                 f"no {self.what} {name!r} is installed{nearest(name, [*self.shipped(), *_names(self.group)])}"
             )
-        return found
+        return cls
 
 
 @cache

@@ -31,7 +31,7 @@ def report(
     formats: Annotated[str, typer.Option("--format", help="term, md, tex, csv, html, separated by commas.")] = (
         "term,md,tex,csv,html"
     ),
-    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("report"),
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = OUT,
     baseline: Annotated[str | None, typer.Option(help="The method differences are taken to; default: grpo.")] = None,
     k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: those that were evaluated.")] = None,
     mixed: Annotated[
@@ -46,7 +46,7 @@ def report(
     power: Annotated[
         bool, typer.Option("--power", help="Say how many seeds and problems would show a difference with 80 %.")
     ] = False,
-    difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = 0.05,
+    difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = DIFFERENCE,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -72,7 +72,7 @@ def print_report(
     sources: Sequence[str],
     *,
     formats: Sequence[str] | None = None,
-    out: Path | None = None,
+    out: Path = OUT,
     baseline: str | None = None,
     k: Sequence[int] | None = None,
     mixed: bool = False,
@@ -97,7 +97,7 @@ def print_report(
     wanted = FORMATS if formats is None else formats
     result = build_report(
         sources,
-        out=out or OUT,
+        out=out,
         formats=wanted,
         baseline=baseline,
         ks=k,

@@ -51,24 +51,24 @@ def demanded_by(config: Config, directory: Path) -> dict[str, str]:
         config: a valid configuration.
         directory: where the file that holds it lies; what is in there came with the file and is no demand.
     """
-    found = {}
+    demands = {}
     if isinstance(config.task, OwnConfig) and config.task.verdict is not None:
-        found["task.verdict"] = config.task.verdict
+        demands["task.verdict"] = config.task.verdict
     if isinstance(config.task, CodeConfig) and config.task.sandbox == "none":
-        found["task.sandbox"] = "none"
+        demands["task.sandbox"] = "none"
     if config.model.trust_remote_code:
-        found["model.trust_remote_code"] = "true"
+        demands["model.trust_remote_code"] = "true"
     if isinstance(config.task, DatasetConfig):
-        found |= _files({"task.dataset": config.task.dataset}, directory)
-    found |= _files({"model.path": config.model.path}, directory)
+        demands |= _files({"task.dataset": config.task.dataset}, directory)
+    demands |= _files({"model.path": config.model.path}, directory)
     generation, wandb = config.train.generation, config.tracking.wandb
     if generation.mode == "server" and generation.server_url != GenerationConfig().server_url:
-        found["train.generation.server_url"] = generation.server_url
+        demands["train.generation.server_url"] = generation.server_url
     if wandb.mode == "online":
-        found["tracking.wandb.mode"] = wandb.mode
+        demands["tracking.wandb.mode"] = wandb.mode
     if wandb.entity is not None and wandb.mode != "disabled":  # where WANDB_MODE may still say online
-        found["tracking.wandb.entity"] = wandb.entity
-    return found
+        demands["tracking.wandb.entity"] = wandb.entity
+    return demands
 
 
 def imported_by(config: Config) -> dict[str, str]:
@@ -80,11 +80,11 @@ def imported_by(config: Config) -> dict[str, str]:
 
 def demanded_by_values(varied: Mapping[str, Iterable[Any]], directory: Path) -> dict[str, str]:
     """The same for keys that a space varies: each with the first value that asks for something."""
-    found = {key: str(next(iter(varied[key]), "...")) for key in CODE if key in varied}
+    demands = {key: str(next(iter(varied[key]), "...")) for key in CODE if key in varied}
     for key in FILES:
         for value in varied.get(key, ()):
-            found |= _files({key: str(value)}, directory)
-    return found
+            demands |= _files({key: str(value)}, directory)
+    return demands
 
 
 def _files(values: Mapping[str, str], directory: Path) -> dict[str, str]:

@@ -142,25 +142,23 @@ class Plan:
     @cached_property
     def most_updates(self) -> int:
         """No run of the study makes more."""
-        if self.space.samples_per_run is not None:
-            return max(self._most_steps(base.config["train"]) for base in self.bases)
-        steps = [int(base.config["train"]["steps"]) for base in self.bases]
-        varied = self.space.parameters.get("train.steps")
-        if varied is None:
-            return max(steps)
-        return max(int(value) for value in [*ends_of(varied), *(steps if varied.when else [])])
+        return max(self._most_steps(base.config["train"]) for base in self.bases)
 
-    def _most_steps(self, train: dict[str, Any]) -> int:
-        """For the space's samples: with the smallest rollouts and the most updates on each."""
+    def _most_steps(self, train: Mapping[str, Any]) -> int:
+        """With samples given: on the smallest rollouts, with the most updates on each."""
 
-        def values(key: str) -> list[int]:
+        def ends(key: str) -> list[int]:
             varied = self.space.parameters.get(f"train.{key}")
-            own = [] if varied is not None and not varied.when else [train[key]]
-            return [int(value) for value in [*own, *(ends_of(varied) if varied is not None else [])]]
+            if varied is None:
+                return [int(train[key])]
+            return [int(value) for value in [*ends_of(varied), *([train[key]] if varied.when else [])]]
 
-        smallest = {key: min(values(key)) for key in ("prompts_per_rollout", "group_size")}
-        most_updates = max(values("updates_per_rollout"))
-        return steps_for(self.space.samples_per_run or 1, {**smallest, "updates_per_rollout": most_updates})
+        if self.space.samples_per_run is None:
+            return max(ends("steps"))
+        smallest = {key: min(ends(key)) for key in ("prompts_per_rollout", "group_size")}
+        return steps_for(
+            self.space.samples_per_run, {**smallest, "updates_per_rollout": max(ends("updates_per_rollout"))}
+        )
 
     def runs_of(self, trial: Trial) -> list[Run]:
         """The runs of one trial, a seed each."""

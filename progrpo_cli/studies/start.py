@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from progrpo_cli.config.compose import validate
 from progrpo_cli.config.paths import RUNS
 from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
@@ -161,10 +162,8 @@ def _judged(plan: Plan, store: Store | None, record: Any) -> dict[str, Any]:
 
 
 def _require_generation(plan: Plan) -> None:
-    configs = [plan.trial(trial.parameters).config for trial in plan.grid]
-    from progrpo_cli.config.compose import validate
-
-    ways = {config.train.generation for config in [*configs, *(validate(base.config) for base in plan.bases)]}
+    configs = [*(trial.config for trial in plan.grid), *(validate(base.config) for base in plan.bases)]
+    ways = {config.train.generation for config in configs}
     for way in ways:
         require_generation(way)
     if plan.space.workers > 1 and any(way.mode == "server" for way in ways):

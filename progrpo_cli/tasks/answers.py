@@ -26,8 +26,8 @@ MAX_TAIL = 20_000
 MAX_BOXES = 20
 """Boxes that are read as one list."""
 
+THINKS = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_THINKS = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)(?:[ \t]{0,9}(\{)|[ \t]{1,9}([-+]?\d[\d.,]{0,99}|[A-Za-z]\b))")
 _BETWEEN_BOXES = re.compile(
     r"[\s$.]{0,9}(?:,|;|\band\b|\bor\b|、|和)(?:\s{0,9}(?:and|or)\b)?[\s$]{0,9}(?:\$?[A-Za-z](?:_\{?\d\}?)?\s?=\s?)?[\s$]{0,9}"
@@ -85,11 +85,16 @@ def stated_answer(text: str) -> str | None:
     return next((answer for stated in statements(text) if (answer := _first_answer(stated))), None)
 
 
+def after_thinking(text: str) -> str:
+    """What stands behind the last end of thinking; all of it where none ends."""
+    ends = list(_THOUGHT.finditer(text))
+    return text[ends[-1].end() :] if ends else text
+
+
 def said(text: str) -> str | None:
     """What the policy says after it has thought; None: it never stopped thinking."""
-    ends = list(_THOUGHT.finditer(text))
-    rest = text[ends[-1].end() :] if ends else text
-    return None if _THINKS.search(rest) else rest
+    rest = after_thinking(text)
+    return None if THINKS.search(rest) else rest
 
 
 def marked_answer(text: str) -> str | None:

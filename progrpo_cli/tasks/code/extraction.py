@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from progrpo_cli.tasks.answers import THINKS, after_thinking
+
 _FENCE = re.compile(r"(?P<before>.*?)(?P<marks>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _PYTHON = re.compile(r"\s*\{?\.?(?:python|py|pypy)[\s\d.]*(?:$|[\s{:,}].*)", re.IGNORECASE)
-_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_THINKS = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _READS = re.compile(r"\binput\b|\bstdin\b|\bopen\(\s*0|\bos\.read\(|\bfileinput\b")
 _SESSION = re.compile(r"\s*(?:>>>|In \[\d+\]:|\$ )")
 
@@ -32,9 +32,8 @@ def code_in(text: str, entry: str | None = None) -> str | None:
     reads its input, else any. Blocks without a language come after those of Python, sessions, shells and outputs after
     both. Without a fence the whole text is the program, without a closing one what follows it.
     """
-    ends = list(_THOUGHT.finditer(text))
-    rest = text[ends[-1].end() :] if ends else text
-    if _THINKS.match(rest):
+    rest = after_thinking(text)
+    if THINKS.match(rest.lstrip()):  # elsewhere it may be a text of the program
         return None
     found = blocks(rest)
     if not found:

@@ -188,15 +188,18 @@ class JudgePool:
     def _assign(self, index: int, lane: _Lane) -> _Running:
         worker = self._idle.pop() if self._idle else self._fork()
         now = time.monotonic()
-        deadline = now + min(_BUDGET.get(lane, math.inf), self._limit)
+        deadline = now + self._budget(lane)
         return _Running(worker, index, lane, now, deadline, cpu_seconds(worker.pid))
+
+    def _budget(self, lane: _Lane) -> float:
+        """Seconds of processor time that an answer has in a lane."""
+        return min(_BUDGET.get(lane, math.inf), self._limit)
 
     def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
         """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
         if time.monotonic() - run.started >= PATIENCE * self._limit:
             return False
-        budget = min(_BUDGET.get(run.lane, math.inf), self._limit)
-        missing = budget - (cpu_seconds(run.worker.pid) - run.cpu_before)
+        missing = self._budget(run.lane) - (cpu_seconds(run.worker.pid) - run.cpu_before)
         if missing > 0.01:  # a busy machine is no reason to give up: a verdict must not depend on it
             run.deadline = time.monotonic() + missing
             return True
