@@ -69,22 +69,22 @@ def join(device: str) -> None:
     PartialState(cpu=device == "cpu", timeout=PATIENCE)
 
 
-def tell(value: object) -> None:
-    """Tell the others, from the main process, what they wait for in :func:`hear`. Collective."""
+def broadcast(value: object) -> None:
+    """Tell the others, from the main process, what they wait for in :func:`receive_broadcast`. Collective."""
     if world() > 1:
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list([value])
 
 
-def hear() -> Any:
+def receive_broadcast() -> Any:
     """What the main process tells. Collective, on all the others."""
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([None])[0]
 
 
-def of_all(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Everybody's ``value``, in the order of the processes, on every process. Collective."""
     if world() == 1:
         return [value]

@@ -36,7 +36,7 @@ TRUNCATED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class FinishedEvaluation:
     """A finished evaluation."""
 
     directory: Path
@@ -58,7 +58,7 @@ def evaluate(
     described: dict[str, Any],
     title: str,
     trained_on: Collection[str] = (),
-) -> Evaluation:
+) -> FinishedEvaluation:
     """Evaluate one policy on one task below ``root`` (a run's ``eval/``).
 
     Args:
@@ -115,7 +115,7 @@ def evaluate(
     )
     files.write_json(scores_path, scores.as_json())
     _warn_of_truncation(scores, settings, title)
-    return Evaluation(directory, scores)
+    return FinishedEvaluation(directory, scores)
 
 
 def _warn_of_truncation(scores: Scores, settings: EvalSettings, title: str) -> None:

@@ -22,7 +22,7 @@ from progrpo_cli.reporting.analysis.summary import caveats, findings
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.analysis.training_table import training_table
 from progrpo_cli.reporting.reading import sources
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.parallel import helper
 from progrpo_cli.reporting.rendering import figures, render, terminal_figure
 from progrpo_cli.reporting.rendering.page import Content, page
@@ -89,44 +89,44 @@ def build_report(
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
     with heavy.seldom_collected(), helper() as both:
-        found = sources.read(list(read_from), offline=offline, helper=both)
-        both.start(len(found.runs))
+        loaded = sources.read(list(read_from), offline=offline, helper=both)
+        both.start(len(loaded.runs))
         both.prepare(*figures.MODULES)
-        evaluated = dataset.build(found, mixed=mixed)
+        evaluated = dataset.build(loaded, mixed=mixed)
         if not evaluated.rows:
             places = ", ".join(read_from) or sources.DEFAULT
             raise RequestError(
-                f"no evaluated runs under {places}: {len(found.runs)} runs without scores; try `progrpo eval`"
+                f"no evaluated runs under {places}: {len(loaded.runs)} runs without scores; try `progrpo eval`"
             )
-        chosen = choose_baseline(evaluated.rows, baseline, found)
-        asked, ks = ks, choose_ks(evaluated.rows, ks, found)
+        chosen = choose_baseline(evaluated.rows, baseline, loaded)
+        asked, ks = ks, choose_ks(evaluated.rows, ks, loaded)
         passes = [f"pass@{k}" for k in ks]
         columns, about = drawn_rows(evaluated, chosen, passes)
         about += about_one_seed(columns)
         compared = compare_with_temperatures(evaluated.rows, passes)
         over_all = both.begin(figures.planned(columns, about, passes, out / "figures", compared))
-        main = main_table(evaluated, found, ks=ks, baseline=chosen)
-        ablations = ablation_tables(evaluated, main, found)
+        main = main_table(evaluated, loaded, ks=ks, baseline=chosen)
+        ablations = ablation_tables(evaluated, main, loaded)
         over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
-        provenance = provenance_table(evaluated, found)
+        provenance = provenance_table(evaluated, loaded)
         published = published_table()
         of_temperatures = [frontier_table(compared)] if compared else []
         of_training = [training_table(evaluated, main)] if training else []
         planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
-        tidy = Table("frame", "Every number", dataset.tidy(evaluated, found, main.metrics), (), None, ())
+        tidy = Table("frame", "Every number", dataset.tidy(evaluated, loaded, main.metrics), (), None, ())
         made = [main, *of_temperatures, *ablations, *of_training, *planned]
-        files = _write_tables([*made, provenance, published], out, formats, found.notes)
+        files = _write_tables([*made, provenance, published], out, formats, loaded.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
         drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
-    _note_leftovers(out, [*files, out / PAGE], found)
+    _note_leftovers(out, [*files, out / PAGE], loaded)
     said = findings(evaluated, main, compared)
     if "html" in formats:
         again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training, power=power)
         content = Content(
             findings=said,
-            caveats=caveats(evaluated, main, found.notes),
+            caveats=caveats(evaluated, main, loaded.notes),
             tables=[*made, published],
             figures=drawn,
             provenance=provenance,
@@ -134,7 +134,7 @@ def build_report(
                 **commands(evaluated),
                 again: "Made this report:",
             },
-            notes=found.notes,
+            notes=loaded.notes,
         )
         files.append(_write(out / PAGE, page(content)))
     curves = terminal_figure.pass_at_k(columns)
@@ -150,7 +150,7 @@ def build_report(
         published,
         of_training,
         curves,
-        found.notes,
+        loaded.notes,
     )
 
 
@@ -198,8 +198,8 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _note_leftovers(out: Path, files: Sequence[Path], found: Found) -> None:
+def _note_leftovers(out: Path, files: Sequence[Path], loaded: LoadedRuns) -> None:
     """Files of an earlier report in the same place are not removed, but nobody must take them for this one's."""
     ours = [path for pattern in ("*.csv", "*.md", "*.tex", "figures/*.*") for path in out.glob(pattern)]
     for path in sorted(set(ours) - set(files)):
-        found.note(f"{path} is of an earlier report, not of this one")
+        loaded.note(f"{path} is of an earlier report, not of this one")

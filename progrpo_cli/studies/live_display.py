@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 
-class View(Protocol):
+class StudyDisplay(Protocol):
     """Shows the rows of ``trials.csv`` as they are now."""
 
     def update(self, found: Rows, alive: int) -> None:
@@ -124,7 +124,7 @@ class _Live:
 
 
 @contextmanager
-def view(plan: Plan) -> Iterator[View]:
+def study_display(plan: Plan) -> Iterator[StudyDisplay]:
     """Show a study on stderr until the block ends."""
     if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
         live = _Live(plan)

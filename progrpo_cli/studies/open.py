@@ -23,7 +23,7 @@ from progrpo_cli.studies.trust import refuse_storage
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
 if TYPE_CHECKING:
-    from progrpo_cli.studies.optuna_trials import StudyRecord
+    from progrpo_cli.studies.optuna_trials import OptunaStudy
 
 LAUNCHERS = ("local", "slurm")
 
@@ -147,9 +147,9 @@ def plan_kept_in(store: Store, directory: Path) -> Plan | None:
     return None
 
 
-def opened(plan: Plan) -> tuple[Store, StudyRecord]:
+def opened(plan: Plan) -> tuple[Store, OptunaStudy]:
     """The storage of a study, and Optuna's trials in it."""
-    from progrpo_cli.studies.optuna_trials import StudyRecord
+    from progrpo_cli.studies.optuna_trials import OptunaStudy
 
     store = open_store(plan.directory, plan.storage)
-    return store, StudyRecord(plan, store)
+    return store, OptunaStudy(plan, store)

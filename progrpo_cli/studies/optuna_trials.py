@@ -29,7 +29,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTrial:
     """A trial that Optuna knows."""
 
     number: int
@@ -43,7 +43,7 @@ class Known:
         return self.state in _FINISHED
 
 
-class StudyRecord:
+class OptunaStudy:
     """The trials of a study; every method may be called by all workers at any time."""
 
     def __init__(self, plan: Plan, store: Store, *, reading: bool = False) -> None:
@@ -54,7 +54,7 @@ class StudyRecord:
         self._storage = store.trials
         self._exclusive = store.exclusive
         self._of_hash = {trial.config_hash: trial for trial in plan.grid}
-        self._ended: dict[int, Known] = {}
+        self._ended: dict[int, KnownTrial] = {}
         self._ids: dict[int, int] = {}
         if reading:
             self._study = patiently(lambda: optuna.load_study(study_name=plan.name, storage=self._storage))
@@ -101,7 +101,7 @@ class StudyRecord:
                     )
                 )
 
-    def trials(self) -> list[Known]:
+    def trials(self) -> list[KnownTrial]:
         """All trials in the order in which they were planned or drawn."""
         found = []
         for each in patiently(lambda: self._study.get_trials(deepcopy=False)):
@@ -112,13 +112,13 @@ class StudyRecord:
         self._ended.update({known.number: known for known in found if known.finished})
         return found
 
-    def _known(self, each: FrozenTrial) -> Known:
+    def _known(self, each: FrozenTrial) -> KnownTrial:
         config_hash = each.user_attrs["config_hash"]
         if config_hash not in self._of_hash:
             self._of_hash[config_hash] = self._trial_of(each)
         # `value` of a pruned trial is its last interim value: no objective.
         values = tuple(each.values) if each.state == TrialState.COMPLETE else None
-        return Known(each.number, self._of_hash[config_hash], each.state, values, each.user_attrs)
+        return KnownTrial(each.number, self._of_hash[config_hash], each.state, values, each.user_attrs)
 
     def _trial_of(self, each: FrozenTrial) -> Trial:
         # A database is read table by table, in an order that differs between processes: the parameters may be from
@@ -175,11 +175,11 @@ class StudyRecord:
         check()
         trial.set_user_attr("config_hash", drawn.config_hash)
 
-    def begin(self, known: Known) -> None:
+    def begin(self, known: KnownTrial) -> None:
         """One of the trial's runs begins."""
         patiently(lambda: self._set(known, TrialState.RUNNING))
 
-    def attribute(self, known: Known, key: str, value: Any) -> None:
+    def attribute(self, known: KnownTrial, key: str, value: Any) -> None:
         """Keep something with an unfinished trial, e.g. ``run/0``: directory and W&B run id of seed 0."""
 
         def keep() -> None:
@@ -190,25 +190,25 @@ class StudyRecord:
 
         patiently(keep)
 
-    def complete(self, known: Known, values: Sequence[float]) -> None:
+    def complete(self, known: KnownTrial, values: Sequence[float]) -> None:
         """All seeds are done; a second call changes nothing."""
         self._finish(known, TrialState.COMPLETE, list(values))
 
-    def fail(self, known: Known, reason: str) -> None:
+    def fail(self, known: KnownTrial, reason: str) -> None:
         """A run has failed as often as it may."""
         self.attribute(known, "failed", reason)
         self._finish(known, TrialState.FAIL, None)
 
-    def prune(self, known: Known, reason: str) -> None:
+    def prune(self, known: KnownTrial, reason: str) -> None:
         """The trial is given up."""
         self.attribute(known, "pruned", reason)
         self._finish(known, TrialState.PRUNED, None)
 
-    def reopen(self, known: Known) -> None:
+    def reopen(self, known: KnownTrial) -> None:
         """A failed trial may be tried again: a new Optuna trial with the same parameters; the failed one stays."""
         self._alone(lambda check: self._reopen(known, check))
 
-    def _reopen(self, known: Known, check: Callable[[], None]) -> None:
+    def _reopen(self, known: KnownTrial, check: Callable[[], None]) -> None:
         newest = [each for each in self.trials() if each.trial.config_hash == known.trial.config_hash][-1]
         if newest.state != TrialState.FAIL:
             return
@@ -222,13 +222,13 @@ class StudyRecord:
         check()
         self._study.add_trial(again)
 
-    def settle(self, held: Callable[[Known], bool]) -> None:
+    def settle(self, held: Callable[[KnownTrial], bool]) -> None:
         """A trial that is running although nobody holds one of its runs waits again: its worker is dead or has left."""
         for known in self.trials():
             if known.state == TrialState.RUNNING and not held(known):
                 patiently(lambda known=known: self._set(known, TrialState.WAITING))  # type: ignore[misc]
 
-    def note_interim(self, known: Known, seed: int, step: int, value: float) -> None:
+    def note_interim(self, known: KnownTrial, seed: int, step: int, value: float) -> None:
         """Note a value measured while training a seed.
 
         Optuna sees the mean over the trial's first seeds, as soon as all of them have reached the step, and compares it
@@ -253,7 +253,7 @@ class StudyRecord:
                         )
                     )
 
-    def why_give_up(self, known: Known) -> str | None:
+    def why_give_up(self, known: KnownTrial) -> str | None:
         """Why a trial is to be given up by what was noted of it and of the others; None: it goes on."""
         frozen = self._frozen(known.number)
         if frozen.state in _FINISHED:
@@ -266,7 +266,7 @@ class StudyRecord:
             f"at update {(frozen.last_step - 1) % last + 1} over its first {(frozen.last_step - 1) // last + 1} seeds"
         )
 
-    def _finish(self, known: Known, state: TrialState, values: list[float] | None) -> None:
+    def _finish(self, known: KnownTrial, state: TrialState, values: list[float] | None) -> None:
         # Not `study.tell`: it looks first and writes then, and another worker may tell the same in between.
         if state == TrialState.PRUNED and (measured := self._frozen(known.number).intermediate_values):
             values = [measured[max(measured)]]
@@ -277,7 +277,7 @@ class StudyRecord:
 
         patiently(tell)
 
-    def _set(self, known: Known, state: TrialState, values: list[float] | None = None) -> None:
+    def _set(self, known: KnownTrial, state: TrialState, values: list[float] | None = None) -> None:
         try:
             self._storage.set_trial_state_values(self._id(known.number), state=state, values=values)
         except optuna.exceptions.UpdateFinishedTrialError:

@@ -70,17 +70,17 @@ def sweep(
         from progrpo_cli.studies.supervise import supervise
         from progrpo_cli.studies.trial_tables import rows, write_trials_csv
 
-        store, record = opened(plan)
+        store, optuna_study = opened(plan)
         if retry_failed:
-            failed_trials = [known for known in record.trials() if known.state.name == "FAIL"]
-            store.ledger.reset_failures([run.name for k in record.trials() for run in plan.runs_of(k.trial)])
+            failed_trials = [known for known in optuna_study.trials() if known.state.name == "FAIL"]
+            store.ledger.reset_failures([run.name for k in optuna_study.trials() for run in plan.runs_of(k.trial)])
             for known in failed_trials:
-                record.reopen(known)
-        reconcile(plan, store, record)
-        open_runs = sum(row["status"] not in ("complete", "pruned") for row in rows(plan, store, record))
-        log.info(f"study {plan.directory}: {open_runs + record.left_to_draw() * len(plan.seeds)} runs to do")
-        supervise(plan, store, record, launcher)
-    done = rows(plan, store, record)
+                optuna_study.reopen(known)
+        reconcile(plan, store, optuna_study)
+        open_runs = sum(row["status"] not in ("complete", "pruned") for row in rows(plan, store, optuna_study))
+        log.info(f"study {plan.directory}: {open_runs + optuna_study.left_to_draw() * len(plan.seeds)} runs to do")
+        supervise(plan, store, optuna_study, launcher)
+    done = rows(plan, store, optuna_study)
     write_trials_csv(plan, done)
     failed = [row for row in done if row["status"] not in ("complete", "pruned")]
     if failed:
@@ -88,7 +88,7 @@ def sweep(
         raise WorkError(
             f"{len(failed)} of {len(done)} runs are not complete ({reasons}); logs in {plan.directory}/logs"
         )
-    return {**_described(plan), "runs": done, **_judged(plan, store, record)}
+    return {**_described(plan), "runs": done, **_judged(plan, store, optuna_study)}
 
 
 def status(study: str | None, space: str | None, storage: str | None = None) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def status(study: str | None, space: str | None, storage: str | None = None) -> 
     from progrpo_cli.studies.look import look
     from progrpo_cli.studies.trial_tables import rows
 
-    store, record = look(plan)
-    return {**_described(plan), "runs": rows(plan, store, record), **_judged(plan, store, record)}
+    store, optuna_study = look(plan)
+    return {**_described(plan), "runs": rows(plan, store, optuna_study), **_judged(plan, store, optuna_study)}
 
 
 def work(study: str | None, storage: str | None, *, trust_config: bool = False) -> None:
@@ -152,12 +152,12 @@ def _described(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _judged(plan: Plan, store: Store | None, record: Any) -> dict[str, Any]:
+def _judged(plan: Plan, store: Store | None, optuna_study: Any) -> dict[str, Any]:
     from progrpo_cli.studies.trial_tables import trial_table, verdict
 
     if store is None:
         return {"trials": [], "verdict": None}
-    table = trial_table(plan, store, record)
+    table = trial_table(plan, store, optuna_study)
     return {"trials": table, "verdict": verdict(plan, store, table)}
 
 

@@ -12,8 +12,8 @@ from progrpo_cli.console import log
 from progrpo_cli.errors import Interrupted, WorkError
 from progrpo_cli.records.provenance import now
 from progrpo_cli.studies.launchers.base import Launcher
-from progrpo_cli.studies.live_display import view
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.live_display import study_display
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
@@ -24,7 +24,7 @@ FRUITLESS_STARTS = 3
 """So many times the number of workers may end in a row, without one update or run more, before we give up."""
 
 
-def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher) -> None:
+def supervise(plan: Plan, store: Store, optuna_study: OptunaStudy, launcher: Launcher) -> None:
     """Start workers and replace those that die; return when nothing is left that they would do.
 
     Raises:
@@ -35,9 +35,9 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
     ended_then, updates_then, starts = -1, 0, 0
     stop = _StopRequest()
     try:
-        with stop, view(plan) as shown:
+        with stop, study_display(plan) as shown:
             while True:
-                found = rows(plan, store, record)
+                found = rows(plan, store, optuna_study)
                 write_trials_csv(plan, found)
                 alive = launcher.alive()
                 shown.update(found, alive)
@@ -48,7 +48,7 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
                 if ended > ended_then or updates > updates_then:
                     ended_then, updates_then, starts = max(ended, ended_then), max(updates, updates_then), 0
                 held = sum(row["status"] == "running" for row in found)
-                free = _free(plan, store, record, began)
+                free = _free(plan, store, optuna_study, began)
                 if not (free or alive or held):
                     return  # somebody else's workers may hold runs of the same study: it is not over before theirs are
                 idle = alive - min(alive, held)  # they are starting, or about to take something
@@ -62,18 +62,18 @@ def supervise(plan: Plan, store: Store, record: StudyRecord, launcher: Launcher)
                 launcher.wait(POLL_SECONDS)
     finally:
         launcher.stop()
-        reconcile(plan, store, record)
-        write_trials_csv(plan, rows(plan, store, record))
+        reconcile(plan, store, optuna_study)
+        write_trials_csv(plan, rows(plan, store, optuna_study))
 
 
-def _free(plan: Plan, store: Store, record: StudyRecord, began: str) -> int:
+def _free(plan: Plan, store: Store, optuna_study: OptunaStudy, began: str) -> int:
     """How many runs a fresh worker would find, those of trials that are yet to be drawn included."""
-    trials = record.trials()
+    trials = optuna_study.trials()
     names = [run.name for known in trials if not known.finished for run in plan.runs_of(known.trial)]
     entries = store.ledger.entries(names).values()
     retries = plan.space.retries
     open_runs = sum(not entry.held and entry.may_be_tried(retries, since=began) for entry in entries)
-    drawn = record.left_to_draw() * len(plan.seeds)
+    drawn = optuna_study.left_to_draw() * len(plan.seeds)
     return open_runs + drawn
 
 

@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 from progrpo_cli import escape
 from progrpo_cli.records import files
-from progrpo_cli.studies.alike import groups, otherwise
+from progrpo_cli.studies.comparable import comparable_groups, differences_between
 from progrpo_cli.studies.entry import Entry
 from progrpo_cli.studies.plan import Plan, Run, Trial
 from progrpo_cli.studies.storage import Store
 
 if TYPE_CHECKING:
-    from progrpo_cli.studies.optuna_trials import StudyRecord
+    from progrpo_cli.studies.optuna_trials import OptunaStudy
 
 
-def rows(plan: Plan, store: Store | None, record: StudyRecord | None) -> list[dict[str, Any]]:
+def rows(plan: Plan, store: Store | None, optuna_study: OptunaStudy | None) -> list[dict[str, Any]]:
     """One tidy row a (parameters, seed), as in ``trials.csv``; without a storage nothing is done yet.
 
     ``seconds`` are those of the updates made: what a run has cost, however long it lay interrupted.
     """
-    trials = _trials(plan, record)
+    trials = _trials(plan, optuna_study)
     runs = [(trial, state, run) for trial, state in trials for run in plan.runs_of(trial)]
     entries = store.ledger.entries([run.name for _, _, run in runs]) if store else {}
     return [_row(plan, trial, state, run, entries.get(run.name, Entry())) for trial, state, run in runs]
 
 
-def _trials(plan: Plan, record: StudyRecord | None) -> list[tuple[Trial, str]]:
+def _trials(plan: Plan, optuna_study: OptunaStudy | None) -> list[tuple[Trial, str]]:
     """Every trial once, with the state of its latest try."""
-    known = {k.trial.config_hash: (k.trial, k.state.name) for k in record.trials()} if record else {}
+    known = {k.trial.config_hash: (k.trial, k.state.name) for k in optuna_study.trials()} if optuna_study else {}
     planned = {trial.config_hash: (trial, "WAITING") for trial in plan.grid}
     return list({**planned, **known}.values())
 
@@ -96,7 +96,7 @@ def _trials_csv(plan: Plan) -> Path:
     return plan.directory / "trials.csv"
 
 
-def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str, Any]]:
+def trial_table(plan: Plan, store: Store, optuna_study: OptunaStudy) -> list[dict[str, Any]]:
     """Each complete trial with every metric, mean over seeds with 95 % crossed interval; best first objective first.
 
     With several objectives ``front`` says whether no other trial is better in all of them.
@@ -105,7 +105,7 @@ def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str,
 
     from progrpo_cli.metrics.bootstrap import bounds_of, crossed
 
-    complete = {k.trial.config_hash: k for k in record.trials() if k.values is not None}
+    complete = {k.trial.config_hash: k for k in optuna_study.trials() if k.values is not None}
     names = {each: [run.name for run in plan.runs_of(known.trial)] for each, known in complete.items()}
     entries = store.ledger.entries([name for of_trial in names.values() for name in of_trial])
     results = {each: [entries[name].result or {} for name in of_trial] for each, of_trial in names.items()}
@@ -121,7 +121,7 @@ def trial_table(plan: Plan, store: Store, record: StudyRecord) -> list[dict[str,
         }
         for each, known in complete.items()
     }
-    alike = groups(results)
+    alike = comparable_groups(results)
     for metric in plan.metrics:
         if not all(metric in result["per_problem"] for of_trial in results.values() for result in of_trial):
             continue
@@ -165,7 +165,7 @@ def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str
         results[row["config_hash"]] = [entries[name].result or {} for name in names]
         values[row["config_hash"]] = np.array([r["per_problem"][metric] for r in results[row["config_hash"]]])
     best, after = table[0]["config_hash"], table[1]["config_hash"]
-    if different := otherwise(results[after], results[best]):
+    if different := differences_between(results[after], results[best]):
         return f"the best and the next were not measured alike and cannot be compared: {different}"
     difference = crossed(values, bounds=bounds_of(metric, plan.samples), baseline=after)[best].difference
     assert difference is not None

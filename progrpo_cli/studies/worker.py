@@ -18,7 +18,7 @@ from progrpo_cli.records.provenance import now
 from progrpo_cli.studies.entry import Entry
 from progrpo_cli.studies.ledger import BEAT_SECONDS, LostRun
 from progrpo_cli.studies.limits import Pruned, require_finite, time_limit
-from progrpo_cli.studies.optuna_trials import Known, StudyRecord
+from progrpo_cli.studies.optuna_trials import KnownTrial, OptunaStudy
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
@@ -39,20 +39,20 @@ Execute = Callable[[Plan, Run, Watch], dict[str, Any]]
 
 def work(plan: Plan, store: Store, execute: Execute) -> None:
     """Do runs of the study until each is complete, held by another worker, or has failed too often."""
-    record = StudyRecord(plan, store)
-    worker = _Worker(plan, store, record, execute)
+    optuna_study = OptunaStudy(plan, store)
+    worker = _Worker(plan, store, optuna_study, execute)
     try:
         with policy.loaded_once():
-            while worker.do_next() or record.propose():
+            while worker.do_next() or optuna_study.propose():
                 pass
     finally:
-        reconcile(plan, store, record)
-        write_trials_csv(plan, rows(plan, store, record))
+        reconcile(plan, store, optuna_study)
+        write_trials_csv(plan, rows(plan, store, optuna_study))
 
 
 class _Worker:
-    def __init__(self, plan: Plan, store: Store, record: StudyRecord, execute: Execute) -> None:
-        self._plan, self._store, self._record, self._execute = plan, store, record, execute
+    def __init__(self, plan: Plan, store: Store, optuna_study: OptunaStudy, execute: Execute) -> None:
+        self._plan, self._store, self._optuna_study, self._execute = plan, store, optuna_study, execute
         self._began = now()
 
     def do_next(self) -> bool:
@@ -62,13 +62,13 @@ class _Worker:
         Then those that sample most: a long run that began last would keep all other workers waiting at the end.
         """
         open_runs = []
-        for known in self._record.trials():
+        for known in self._optuna_study.trials():
             if not known.finished:
                 open_runs += [(known, run) for run in self._plan.runs_of(known.trial)]
         entries = self._store.ledger.entries([run.name for _, run in open_runs])
         free = [each for each in open_runs if not entries[each[1].name].held and self._is_open(entries[each[1].name])]
 
-        def trouble_then_length(each: tuple[Known, Run]) -> tuple[bool, int, int]:
+        def trouble_then_length(each: tuple[KnownTrial, Run]) -> tuple[bool, int, int]:
             run, entry = each[1], entries[each[1].name]
             return bool(entry.failures), entry.deaths_by_now(run.directory), -run.completions
 
@@ -77,7 +77,7 @@ class _Worker:
     def _is_open(self, entry: Entry) -> bool:
         return entry.may_be_tried(self._plan.space.retries, since=self._began)
 
-    def _take(self, known: Known, run: Run) -> bool:
+    def _take(self, known: KnownTrial, run: Run) -> bool:
         ledger = self._store.ledger
         try:
             with run.directory.lock():
@@ -102,9 +102,9 @@ class _Worker:
             return False
         except LostRun as error:
             log.warning(f"left to the other worker: {error}")
-        reconcile(self._plan, self._store, self._record, only=known.trial.config_hash)
+        reconcile(self._plan, self._store, self._optuna_study, only=known.trial.config_hash)
         if not written_lately(self._plan):
-            write_trials_csv(self._plan, rows(self._plan, self._store, self._record))
+            write_trials_csv(self._plan, rows(self._plan, self._store, self._optuna_study))
         return True
 
     def _give_the_dead_up(self, run: Run, entry: Entry) -> None:
@@ -114,9 +114,9 @@ class _Worker:
         changes = {"attempts": entry.attempts - 1, "failures": [*entry.failures, (now(), reason)], "deaths": 0}
         self._store.ledger.write(run.name, entry.model_copy(update={**changes, "under_way": False}))
 
-    def _do(self, known: Known, run: Run, entry: Entry) -> None:
+    def _do(self, known: KnownTrial, run: Run, entry: Entry) -> None:
         ledger = self._store.ledger
-        self._record.begin(known)
+        self._optuna_study.begin(known)
 
         def end(**changes: Any) -> None:
             ledger.write(run.name, entry.model_copy(update={**changes, "under_way": False}))
@@ -145,11 +145,11 @@ class _Worker:
             fail(" ".join(f"{type(error).__name__}: {error}".split()))
         else:
             attributes = {"directory": str(run.directory.path), "wandb_run_id": result["wandb_run_id"]}
-            self._record.attribute(known, f"run/{run.seed}", attributes)
+            self._optuna_study.attribute(known, f"run/{run.seed}", attributes)
             end(result={**result, "began": began, "ended": now()})
             log.info(f"{run.directory.path} is done")
 
-    def _look_at_interim(self, known: Known, run: Run, line: Mapping[str, Any]) -> None:
+    def _look_at_interim(self, known: KnownTrial, run: Run, line: Mapping[str, Any]) -> None:
         pruner = self._plan.space.pruner
         if pruner.name == "none":
             return
@@ -157,9 +157,9 @@ class _Worker:
         value = line.get(f"validation/{metric}")
         if value is None:
             return
-        self._record.note_interim(known, run.seed, line["step"], value)
-        if reason := self._record.why_give_up(known):
-            self._record.prune(known, reason)
+        self._optuna_study.note_interim(known, run.seed, line["step"], value)
+        if reason := self._optuna_study.why_give_up(known):
+            self._optuna_study.prune(known, reason)
             raise Pruned(reason)
 
 

@@ -224,7 +224,7 @@ class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers i
     ) -> None:
         if state.global_step % self._updates_per_rollout or state.global_step >= state.max_steps:
             return
-        stop = any(processes.of_all(self.stop_requested or self._must_stop()))
+        stop = any(processes.all_gather(self.stop_requested or self._must_stop()))
         if stop or state.global_step - self._saved_at >= self._save_every:
             control.should_save = True
             self._saved_at = state.global_step

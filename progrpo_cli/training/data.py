@@ -109,5 +109,5 @@ def reward_functions(
         assert of_length is not None
         return [of_length(len(ids)) for ids in completion_ids]
 
-    there_are: dict[str, Callable[..., list[float]]] = {"correctness": correctness, "format": format, "length": length}
-    return [there_are[name] for name in reward_weights(config)]
+    functions: dict[str, Callable[..., list[float]]] = {"correctness": correctness, "format": format, "length": length}
+    return [functions[name] for name in reward_weights(config)]

@@ -117,7 +117,7 @@ def train_locked(
     """The same in a directory that the caller holds; ``watch`` gets each logged line, and what it raises ends it."""
     if run.finished:
         log.info(f"{run.path} is finished already; --fresh trains it again")
-        processes.tell(None)  # the others wait to hear where training begins
+        processes.broadcast(None)  # the others wait to hear where training begins
         return
     versions.refuse_other(config, str(run.path))
     with run.nothing_left_of_a_wrong_request():

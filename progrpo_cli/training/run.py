@@ -72,7 +72,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
     resumed_at = last_checkpoint(run.checkpoints)
     if resumed_at:
         refuse_unsafe(run.checkpoints / f"checkpoint-{resumed_at}")
-    processes.tell(resumed_at)
+    processes.broadcast(resumed_at)
     world = processes.world()
     if resumed_at:
         log.info(f"continuing {run.path} after update {resumed_at}")
@@ -137,7 +137,7 @@ def follow(config: Config, run: RunDirectory) -> None:
     Raises:
         Interrupted: a signal ended the run.
     """
-    resumed_at = processes.hear()
+    resumed_at = processes.receive_broadcast()
     if resumed_at is None:  # the main process has seen that there is nothing to do
         return
     finished, stop_requested = _train(config, run, resumed_at, TakePart)
@@ -224,7 +224,7 @@ def _train(
     finally:
         metrics.close()
         leave_server(trainer)
-    stop_requested = any(processes.of_all(checkpoints.stop_requested))
+    stop_requested = any(processes.all_gather(checkpoints.stop_requested))
     if trainer.state.global_step < config.train.steps:
         if errors.too_many:
             raise WorkError(f"{errors.too_many}; stopped after update {trainer.state.global_step}, which is kept")

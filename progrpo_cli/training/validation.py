@@ -50,7 +50,7 @@ def validator(
             errors.look(verdicts, "a batch of the validation split")
             for problem, verdict in zip(part, verdicts, strict=True):
                 counts[problem.id] += verdict == "correct"
-        right = [sum(of_process[problem.id] for of_process in processes.of_all(counts)) for problem in problems]
+        right = [sum(of_process[problem.id] for of_process in processes.all_gather(counts)) for problem in problems]
         return {
             f"validation/pass@{k}": sum(pass_at_k(group_size, count, k) for count in right) / len(right)
             for k in (1, group_size)

@@ -16,7 +16,7 @@ from progrpo_cli.evaluation.targets import evaluate_target
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies import start
 from progrpo_cli.studies.open import Settings, fetched
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
@@ -67,7 +67,7 @@ def own_study(directory: Path, storage: str | None = None) -> Path:
     """A study as a command of this user begins it: planned, nothing run."""
     plan = make_plan(parse_space(SPACE, "own"), [], directory, storage=storage)
     plan.freeze()
-    StudyRecord(plan, open_store(directory, storage))
+    OptunaStudy(plan, open_store(directory, storage))
     return directory
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError, WorkError
-from progrpo_cli.evaluation.run import Evaluation, evaluate
+from progrpo_cli.evaluation.run import FinishedEvaluation, evaluate
 from progrpo_cli.evaluation.settings import EvalSettings
 from progrpo_cli.sampling.base import Batch, Sample
 from progrpo_cli.tasks.config import OwnConfig
@@ -37,7 +37,7 @@ def write(path: Path, rows: Sequence[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def evaluated(directory: Path, batches: int) -> Evaluation:
+def evaluated(directory: Path, batches: int) -> FinishedEvaluation:
     changes = ["task.shares.rl=0", "task.shares.validation=0", "task.shares.test=100", "task.fields.id=id"]
     task = compose(["task=own", f"task.dataset={directory / 'own.jsonl'}", *changes]).task
     settings = EvalSettings(

@@ -9,7 +9,7 @@ from made_up_runs import make_scores
 from progrpo_cli.config.compose import compose
 from progrpo_cli.reporting.analysis import dataset
 from progrpo_cli.reporting.analysis.main_table import main_table
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.record import Curves, RunRecord
 
 
@@ -43,7 +43,7 @@ def record(method: str, seed: int, rate: float) -> tuple[RunRecord, float]:
 
 
 def test_rows_are_means_over_seeds_and_differences_are_paired_with_the_baseline() -> None:
-    found, by_hand = Found(), {}
+    found, by_hand = LoadedRuns(), {}
     for method, rate in (("grpo", 0.3), ("progrpo", 0.5)):
         for seed in (0, 1, 2):
             made, by_hand[method, seed] = record(method, seed, rate)

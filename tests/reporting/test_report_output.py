@@ -12,7 +12,7 @@ from progrpo_cli.commands.report import print_report
 from progrpo_cli.errors import RequestError
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.build import build_report
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.rendering import figure_style, render
 
 HOSTILE = "=cmd|'/c calc'!A1 \x1b[31m[bold]$x_1$ & 100% | <b>\u202e\n#{}~^\\"
@@ -172,7 +172,7 @@ def test_the_terminal_shows_pass_at_k_as_bars(lab, tmp_path, no_figures):
 
 
 def test_notes_about_hostile_names_do_not_reach_the_terminal_raw(caplog):
-    found = Found()
+    found = LoadedRuns()
     with caplog.at_level(logging.WARNING, logger="progrpo"):
         found.note(f"{HOSTILE} skipped")
     assert "skipped" in caplog.text

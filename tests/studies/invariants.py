@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from progrpo_cli.records.files import read_lines
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.storage import open_store
 
@@ -33,8 +33,8 @@ def finished(study: Path) -> Finished:
 def check(study: Path, *, earlier: list[Finished] | None = None) -> None:
     """After the command has ended: everything planned is complete exactly once, and nothing finished was repeated."""
     plan = load_plan(study)
-    record = StudyRecord(plan, open_store(study, plan.storage))
-    trials = record.trials()
+    optuna_study = OptunaStudy(plan, open_store(study, plan.storage))
+    trials = optuna_study.trials()
     assert [known.state.name for known in trials] == ["COMPLETE"] * len(trials)
     hashes = [known.trial.config_hash for known in trials]
     assert len(set(hashes)) == len(hashes)

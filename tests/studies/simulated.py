@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan, Run, load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
@@ -43,9 +43,9 @@ class Study:
         plan.freeze()
         return plan
 
-    def open(self, plan: Plan) -> tuple[Store, StudyRecord]:
+    def open(self, plan: Plan) -> tuple[Store, OptunaStudy]:
         store = open_store(self.directory, self.url)
-        return store, StudyRecord(plan, store)
+        return store, OptunaStudy(plan, store)
 
     def work(self, plan: Plan, execute: Execute | None = None) -> None:
         work(plan, open_store(self.directory, self.url), execute or simulate)

@@ -11,7 +11,7 @@ from studies.invariants import check, csv_rows
 from studies.slurm_cluster import SlurmCluster
 
 from progrpo_cli.studies.launchers.make import launched, make_launcher
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
@@ -66,7 +66,7 @@ def test_a_launcher_starts_counts_and_stops(
             monkeypatch.setenv(key, value)
     plan = one_run(tmp_path, monkeypatch)
     store = open_store(plan.directory, None)
-    record = StudyRecord(plan, store)
+    optuna_study = OptunaStudy(plan, store)
     launcher = make_launcher(name, plan)
     assert launcher.alive() == 0
     launcher.start()
@@ -84,7 +84,7 @@ def test_a_launcher_starts_counts_and_stops(
         return launcher.alive() == 0
 
     wait(ended)
-    write_trials_csv(plan, rows(plan, store, record))
+    write_trials_csv(plan, rows(plan, store, optuna_study))
     check(tmp_path / plan.directory)
     assert csv_rows(tmp_path / plan.directory)[0]["attempts"] == "2"
 

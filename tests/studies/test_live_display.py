@@ -63,7 +63,7 @@ def test_plain_lines(plan: Plan, caplog: pytest.LogCaptureFixture, monkeypatch: 
     monkeypatch.setattr(views.log, "propagate", True)
     clock = iter([0.0, 0.0, 0.0, 1.0, 1.0, 20.0, 20.0])
     monkeypatch.setattr(views.time, "monotonic", lambda: next(clock))
-    with caplog.at_level(logging.INFO, logger="progrpo"), views.view(plan) as shown:
+    with caplog.at_level(logging.INFO, logger="progrpo"), views.study_display(plan) as shown:
         for updates in (1, 2, 6):
             shown.update(rows(plan, updates), 2)
     (line,) = [record.getMessage() for record in caplog.records]

@@ -8,7 +8,7 @@ import sqlalchemy
 from studies.simulated import Study
 
 from progrpo_cli.studies import optuna_trials
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.space import Space
 
 DRAWN: dict[str, Any] = {
@@ -18,13 +18,13 @@ DRAWN: dict[str, Any] = {
 }
 
 
-def engine_of(record: StudyRecord) -> sqlalchemy.Engine:
-    found: sqlalchemy.Engine = record._study._storage._backend.engine  # type: ignore[attr-defined]
+def engine_of(optuna_study: OptunaStudy) -> sqlalchemy.Engine:
+    found: sqlalchemy.Engine = optuna_study._study._storage._backend.engine  # type: ignore[attr-defined]
     return found
 
 
-def alphas(record: StudyRecord) -> set[object]:
-    return {known.trial.parameters["method.arm.alpha"] for known in record.trials()}
+def alphas(optuna_study: OptunaStudy) -> set[object]:
+    return {known.trial.parameters["method.arm.alpha"] for known in optuna_study.trials()}
 
 
 @pytest.mark.parametrize("study", ["postgresql"], indirect=True)
@@ -33,11 +33,11 @@ def test_a_connection_that_breaks_while_trials_are_read(
     study: Study, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Optuna reads them table by table, and has a second way of its own where the first one fails."""
-    _, record = study.open(study.plan())
-    before = record.trials()
+    _, optuna_study = study.open(study.plan())
+    before = optuna_study.trials()
     assert before
     assert study.url is not None
-    ours = engine_of(record)
+    ours = engine_of(optuna_study)
     other = sqlalchemy.create_engine(study.url)
     broken: list[str] = []
 
@@ -51,7 +51,7 @@ def test_a_connection_that_breaks_while_trials_are_read(
             )
 
     sqlalchemy.event.listen(ours, "before_cursor_execute", breaks)
-    after = record.trials()
+    after = optuna_study.trials()
     assert broken
     assert after == before
     (told,) = [each.message for each in caplog.records if "waiting for the storage" in each.message]
@@ -64,8 +64,8 @@ def test_a_trial_is_drawn_once_though_nobody_hears_that_it_was_written(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lost answer is made here: what the server did before is real."""
-    _, record = study.open(study.plan(**DRAWN))
-    ours = engine_of(record)
+    _, optuna_study = study.open(study.plan(**DRAWN))
+    ours = engine_of(optuna_study)
     commit, lost = ours.dialect.do_commit, []
 
     def unheard(connection: Any) -> None:
@@ -79,18 +79,18 @@ def test_a_trial_is_drawn_once_though_nobody_hears_that_it_was_written(
             raise psycopg.OperationalError("the connection is lost")
 
     monkeypatch.setattr(ours.dialect, "do_commit", unheard)
-    while record.propose():
+    while optuna_study.propose():
         pass
     assert lost
-    assert len(record.trials()) == 2
-    assert len(alphas(record)) == 2
+    assert len(optuna_study.trials()) == 2
+    assert len(alphas(optuna_study)) == 2
 
 
 @pytest.mark.parametrize("study", ["postgresql"], indirect=True)
 def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, record = study.open(study.plan(**DRAWN))
+    _, optuna_study = study.open(study.plan(**DRAWN))
     _, other = study.open(study.plan(**DRAWN))
     make_sampler = optuna_trials.make_sampler
     assert study.url is not None
@@ -112,8 +112,8 @@ def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
         return make_sampler(space, number)
 
     monkeypatch.setattr(optuna_trials, "make_sampler", restarted)
-    assert record.propose()
+    assert optuna_study.propose()
     assert drawn == [True]
-    assert len(record.trials()) == 2
-    assert len(alphas(record)) == 2
+    assert len(optuna_study.trials()) == 2
+    assert len(alphas(optuna_study)) == 2
     server.dispose()

@@ -10,7 +10,7 @@ from studies.simulated import SPACE, Study, note, objective, result, simulate
 
 from progrpo_cli.errors import RequestError
 from progrpo_cli.studies.open import plan_kept_in
-from progrpo_cli.studies.optuna_trials import StudyRecord
+from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan, Run, load_plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import open_store
@@ -18,8 +18,8 @@ from progrpo_cli.studies.trial_tables import rows, trial_table, verdict
 from progrpo_cli.studies.worker import Watch
 
 
-def states(record: StudyRecord) -> list[str]:
-    return [known.state.name for known in record.trials()]
+def states(optuna_study: OptunaStudy) -> list[str]:
+    return [known.state.name for known in optuna_study.trials()]
 
 
 def test_workers_do_every_run_once(study: Study) -> None:
@@ -28,19 +28,19 @@ def test_workers_do_every_run_once(study: Study) -> None:
     assert {worker.wait(timeout=120) for worker in workers} == {0}, (study.directory / "workers.log").read_text()
     names = [run.name for trial in plan.grid for run in plan.runs_of(trial)]
     assert sorted(study.executions()) == sorted([*names, *(f"end {name}" for name in names)])
-    store, record = study.open(plan)
-    assert states(record) == ["COMPLETE"] * 3
-    found = rows(plan, store, record)
+    store, optuna_study = study.open(plan)
+    assert states(optuna_study) == ["COMPLETE"] * 3
+    found = rows(plan, store, optuna_study)
     assert [row["status"] for row in found] == ["complete"] * 6
     assert {row["attempts"] for row in found} == {1}
-    for known in record.trials():
+    for known in optuna_study.trials():
         runs = plan.runs_of(known.trial)
         assert known.values == (pytest.approx(sum(objective(run) for run in runs) / 2),)
         low, high = known.attributes["interval/pass@32"]
         assert low < known.values[0] < high
         assert known.attributes["config_hash"] == known.trial.config_hash
         assert known.attributes["run/1"] == {"directory": str(runs[1].directory.path), "wandb_run_id": "none"}
-    table = trial_table(plan, store, record)
+    table = trial_table(plan, store, optuna_study)
     assert [row["parameters"]["method.arm.alpha"] for row in table] == [0.5, 0.0, 1.0]
     assert "the next: pass@32 +0.025" in (verdict(plan, store, table) or "")
     assert "within noise of the next: pass@32 +0.000" in (verdict(plan, store, table[1:]) or "")
@@ -56,8 +56,8 @@ def test_values_reach_optuna_typed(study: Study) -> None:
         },
         seeds=[0],
     )
-    store, record = study.open(plan)
-    assert len(record.trials()) == 12
+    store, optuna_study = study.open(plan)
+    assert len(optuna_study.trials()) == 12
     import optuna
 
     study_id = store.trials.get_study_id_from_name(plan.name)
@@ -78,14 +78,14 @@ def test_a_killed_workers_run_waits_again_and_is_done_by_the_next(study: Study) 
         time.sleep(0.05)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    store, record = study.open(plan)
-    assert states(record) == ["RUNNING", "WAITING", "WAITING"]
-    assert [row["status"] for row in rows(plan, store, record)] == ["interrupted", "planned", "planned"]
-    reconcile(plan, store, record)
-    assert states(record) == ["WAITING"] * 3
+    store, optuna_study = study.open(plan)
+    assert states(optuna_study) == ["RUNNING", "WAITING", "WAITING"]
+    assert [row["status"] for row in rows(plan, store, optuna_study)] == ["interrupted", "planned", "planned"]
+    reconcile(plan, store, optuna_study)
+    assert states(optuna_study) == ["WAITING"] * 3
     study.work(plan)  # at once: nobody waits for a lease of a dead process on the same machine
-    assert states(record) == ["COMPLETE"] * 3
-    assert [row["attempts"] for row in rows(plan, store, record)] == [2, 1, 1]
+    assert states(optuna_study) == ["COMPLETE"] * 3
+    assert [row["attempts"] for row in rows(plan, store, optuna_study)] == [2, 1, 1]
 
 
 def test_a_run_that_fails_is_tried_again_so_often_and_keeps_its_reason(study: Study) -> None:
@@ -101,19 +101,19 @@ def test_a_run_that_fails_is_tried_again_so_often_and_keeps_its_reason(study: St
     for tries in (2, 3, 3):  # twice by one start of the command, then what is left of 1 + 2
         study.work(plan, execute)
         assert study.executions().count(bad) == tries
-    store, record = study.open(plan)
-    assert states(record) == ["COMPLETE", "FAIL", "COMPLETE"]
-    row = next(row for row in rows(plan, store, record) if row["status"] == "failed")
+    store, optuna_study = study.open(plan)
+    assert states(optuna_study) == ["COMPLETE", "FAIL", "COMPLETE"]
+    row = next(row for row in rows(plan, store, optuna_study) if row["status"] == "failed")
     assert row["error"] == "NotANumber: loss is nan at update 3"
     assert row["attempts"] == 3
-    assert record.trials()[1].attributes["failed"] == row["error"]
+    assert optuna_study.trials()[1].attributes["failed"] == row["error"]
     others = [name for name in study.executions() if not name.startswith("end ") and name != bad]
     assert len(others) == len(set(others)) == 5  # the other seed of its trial was run, too
     store.ledger.reset_failures([bad])
-    record.reopen(record.trials()[1])
+    optuna_study.reopen(optuna_study.trials()[1])
     study.work(plan)
-    assert states(record) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    assert {row["status"] for row in rows(plan, store, record)} == {"complete"}
+    assert states(optuna_study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert {row["status"] for row in rows(plan, store, optuna_study)} == {"complete"}
     assert study.executions().count(bad) == 4
 
 
@@ -132,16 +132,16 @@ def test_a_sampler_draws_its_budget_and_no_more(study: Study, sampler: str) -> N
         "sampler": {"name": sampler, "startup_trials": 3},
     }
     plan = study.plan(**changes, budget={"trials": 8})
-    store, record = study.open(plan)
+    store, optuna_study = study.open(plan)
     store.trials.create_new_trial(store.trials.get_study_id_from_name(plan.name))  # half drawn: its process died
     study.work(plan)
-    assert states(record) == ["COMPLETE"] * 8
+    assert states(optuna_study) == ["COMPLETE"] * 8
     assert len(study.executions()) == 16
     study.work(plan)
     assert len(study.executions()) == 16
-    for known in record.trials():
+    for known in optuna_study.trials():
         assert ("method.arm.alpha" in known.trial.parameters) == (known.trial.parameters["method"] == "progrpo")
-    assert len({known.trial.config_hash for known in record.trials()}) == 8
+    assert len({known.trial.config_hash for known in optuna_study.trials()}) == 8
     everything = store.trials.get_all_trials(store.trials.get_study_id_from_name(plan.name))
     assert {trial.state.name for trial in everything} == {"COMPLETE", "FAIL"}
 
@@ -161,8 +161,8 @@ def test_nsga2_keeps_both_objectives_and_marks_the_front(study: Study) -> None:
         return result({"pass@1": 1 - alpha, "pass@32": alpha})
 
     study.work(plan, execute)
-    store, record = study.open(plan)
-    table = trial_table(plan, store, record)
+    store, optuna_study = study.open(plan)
+    table = trial_table(plan, store, optuna_study)
     assert len(table) == 8
     assert all(row["front"] for row in table)  # what one gains the other loses
     assert table[0]["objectives"]["pass@1"] == max(row["objectives"]["pass@1"] for row in table)
@@ -185,13 +185,13 @@ def test_pruning_compares_the_same_seeds_at_the_same_update(study: Study) -> Non
         return simulate(plan, run, watch)
 
     study.work(plan, execute)
-    store, record = study.open(plan)
-    assert states(record) == ["COMPLETE"] * 3 + ["PRUNED"] * 2
+    store, optuna_study = study.open(plan)
+    assert states(optuna_study) == ["COMPLETE"] * 3 + ["PRUNED"] * 2
     assert (4.0, 0, 4) in begun  # its first seed ran to the end
     assert (4.0, 1, 2) in begun  # its second was given up
     assert (4.0, 1, 4) not in begun
-    assert "over its first 2 seeds" in record.trials()[-1].attributes["pruned"]
-    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in rows(plan, store, record)}
+    assert "over its first 2 seeds" in optuna_study.trials()[-1].attributes["pruned"]
+    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in rows(plan, store, optuna_study)}
     assert statuses[4.0, 1] == "pruned"
     assert statuses[4.0, 0] == "complete"
     study.work(plan, execute)

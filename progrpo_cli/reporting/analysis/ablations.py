@@ -16,11 +16,11 @@ from progrpo_cli.reporting.analysis.compare import PARTS
 from progrpo_cli.reporting.analysis.dataset import Frame, Row
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.analysis.views import records_of
-from progrpo_cli.reporting.reading.found import Found
 from progrpo_cli.reporting.reading.identity import differing_settings
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 
-def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
+def ablation_tables(frame: Frame, main: Table, loaded: LoadedRuns) -> list[Table]:
     """A table for each configuration key of which one method has several values with all else equal."""
     tables = []
     rows_of: dict[str, list[tuple[Row, str]]] = {}
@@ -48,7 +48,7 @@ def ablation_tables(frame: Frame, main: Table, found: Found) -> list[Table]:
         parts = [f"{metric}{part}" for metric in main.metrics for part in PARTS]
         columns = ["method", "held", key, "task", "split", "seeds", "problems", "n", "temperature"]
         columns += [*budgets.COLUMNS, *parts]
-        sentences = caption([row for row, _ in swept], found)
+        sentences = caption([row for row, _ in swept], loaded)
         fixed = {held for _, held in swept}
         if len(fixed) == 1 and "" not in fixed:  # its column is hidden where it says one thing
             sentences.append(f"Held fixed: {fixed.pop()}.")

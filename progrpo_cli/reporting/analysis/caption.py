@@ -9,16 +9,16 @@ from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_method
 from progrpo_cli.reporting.analysis.comparability import footnotes
 from progrpo_cli.reporting.analysis.compare import columns_of, one_seed
 from progrpo_cli.reporting.analysis.dataset import Row
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 FEW_SEEDS = 5
 """Below this many seeds captions say so: how seeds vary is then assumed rather than seen (docs/statistics.md)."""
 
 
-def caption(rows: Sequence[Row], found: Found) -> list[str]:
+def caption(rows: Sequence[Row], loaded: LoadedRuns) -> list[str]:
     """Sources, what was measured and how, and the caveats: a sentence each."""
     run_ids = dict.fromkeys(e.run.record.id for row in rows for e in row.evaluations)
-    sentences = [f"Sources: {read_from(run_ids, found)}."]
+    sentences = [f"Sources: {read_from(run_ids, loaded)}."]
     for column in columns_of(rows):
         first = column[0].evaluations[0]
         same = f"{len(first.problem_ids)} problems, n = {_listed(row.n for row in column)} samples a problem, "
@@ -61,9 +61,9 @@ def has_few_seeds(rows: Iterable[Row]) -> bool:
     return any(len(row.evaluations) < FEW_SEEDS and not row.run.is_model for row in rows)
 
 
-def read_from(run_ids: Iterable[str], found: Found) -> str:
+def read_from(run_ids: Iterable[str], loaded: LoadedRuns) -> str:
     """``3 runs read from runs (run directories); ...``."""
-    counts = Counter(found.origin[run_id] for run_id in run_ids)
+    counts = Counter(loaded.origin[run_id] for run_id in run_ids)
     return "; ".join(f"{count} run{'s' if count > 1 else ''} read from {place}" for place, count in counts.items())
 
 

@@ -19,7 +19,7 @@ from progrpo_cli.evaluation.scores_file import (
     unsaid_in_words,
 )
 from progrpo_cli.reporting.reading.evaluations import Evaluation
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Way:
         )
 
 
-def choose(evaluations: Sequence[Evaluation], found: Found, *, mixed: bool) -> list[Alike]:
+def choose(evaluations: Sequence[Evaluation], loaded: LoadedRuns, *, mixed: bool) -> list[Alike]:
     """The evaluations to report, those together that may be pooled and subtracted.
 
     Of a task and split that was measured in several ways the one is reported that most policies share (of several, the
@@ -81,10 +81,10 @@ def choose(evaluations: Sequence[Evaluation], found: Found, *, mixed: bool) -> l
         column = [e for e in evaluations if (e.task, e.split) == (task, split)]
         ways = _ways(column)
         if not mixed:
-            _note_others(task, split, ways[0], column, found)
+            _note_others(task, split, ways[0], column, loaded)
             ways = ways[:1]
         for way in ways:
-            chosen.extend(_by_sampling(way, ways, found))
+            chosen.extend(_by_sampling(way, ways, loaded))
     return chosen
 
 
@@ -139,7 +139,7 @@ def _candidates(column: Sequence[Evaluation]) -> list[_Way]:
     return ways
 
 
-def _note_others(task: str, split: str, way: _Way, column: Sequence[Evaluation], found: Found) -> None:
+def _note_others(task: str, split: str, way: _Way, column: Sequence[Evaluation], loaded: LoadedRuns) -> None:
     rivals = [
         other
         for other in _candidates(column)
@@ -156,10 +156,10 @@ def _note_others(task: str, split: str, way: _Way, column: Sequence[Evaluation],
             how = differences(same_sampling, reported, len(e.problem_ids), way.problems)
             left.setdefault(how, []).append(f"{e.run.record.name}: {e.key}")
     for how, names in left.items():
-        found.note(f"{task} ({split}): left out, measured otherwise than what is reported: {_some(names)} ({how})")
+        loaded.note(f"{task} ({split}): left out, measured otherwise than what is reported: {_some(names)} ({how})")
 
 
-def _by_sampling(way: _Way, ways: Sequence[_Way], found: Found) -> list[Alike]:
+def _by_sampling(way: _Way, ways: Sequence[_Way], loaded: LoadedRuns) -> list[Alike]:
     others = [e.sampling for each in ways for e in each.evaluations]
     groups: dict[Sampling, list[Evaluation]] = {}
     for e in way.evaluations:
@@ -167,7 +167,7 @@ def _by_sampling(way: _Way, ways: Sequence[_Way], found: Found) -> list[Alike]:
     return [
         Alike(
             ComparableKey(measure=way.measure, sampling=sampling),
-            _one_a_policy(of_sampling, found),
+            _one_a_policy(of_sampling, loaded),
             _told_apart(way, ways),
             ", ".join(
                 in_words(name, value) for name, value in sampling if len({getattr(other, name) for other in others}) > 1
@@ -207,7 +207,7 @@ def _complaint(task: str, split: str, ways: Sequence[_Way]) -> str:
     )
 
 
-def _one_a_policy(evaluations: Sequence[Evaluation], found: Found) -> list[Evaluation]:
+def _one_a_policy(evaluations: Sequence[Evaluation], loaded: LoadedRuns) -> list[Evaluation]:
     """One evaluation a policy: pooling it with itself would count a seed twice.
 
     That with the most samples a problem that all policies have, else with the most; of several, the newest.
@@ -227,7 +227,7 @@ def _one_a_policy(evaluations: Sequence[Evaluation], found: Found) -> list[Evalu
                 if other.n == best.n
                 else f"the same policy with n = {best.n} in {best.run.record.name}: {best.key} is reported"
             )
-            found.note(f"{other.run.record.name}: {other.key} ({other.split}, n = {other.n}) left out; {why}")
+            loaded.note(f"{other.run.record.name}: {other.key} ({other.split}, n = {other.n}) left out; {why}")
     return kept
 
 

@@ -14,8 +14,8 @@ from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES, ComparableKey
 from progrpo_cli.reporting.analysis.comparability import Alike, choose
 from progrpo_cli.reporting.analysis.labels import BASE, labels
 from progrpo_cli.reporting.reading.evaluations import Evaluation, evaluations_of
-from progrpo_cli.reporting.reading.found import Found
 from progrpo_cli.reporting.reading.identity import ReportedRun, differing_settings, identify, note_versions
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.record import CURVES, Floats
 
 if TYPE_CHECKING:
@@ -89,28 +89,28 @@ class Frame:
     """Run id -> its evaluations that are in ``rows``."""
 
 
-def build(found: Found, *, mixed: bool = False) -> Frame:
-    """Make the frame; what is left out goes to ``found.notes``.
+def build(loaded: LoadedRuns, *, mixed: bool = False) -> Frame:
+    """Make the frame; what is left out goes to ``loaded.notes``.
 
     Raises:
         WorkError: evaluations were measured in several ways that as many policies have, and ``mixed`` is false.
     """
-    runs = [run for record in found.runs if (run := identify(record, found)) is not None]
+    runs = [run for record in loaded.runs if (run := identify(record, loaded)) is not None]
     evaluations: list[Evaluation] = []
     for run in runs:
-        of_run = evaluations_of(run, found)
+        of_run = evaluations_of(run, loaded)
         record = run.record
         if not of_run:
-            found.note(
+            loaded.note(
                 f"{record.path}: {record.name} ({record.status}) has no scores and is left out; "
                 "`progrpo eval` makes them"
             )
         elif record.status not in ("finished", "unknown"):
-            found.note(f"{record.path}: {record.name} has scores although its status is {record.status}")
+            loaded.note(f"{record.path}: {record.name} has scores although its status is {record.status}")
         evaluations.extend(of_run)
-    note_versions(runs, found)
-    _note_not_finite(runs, found)
-    alike = choose(evaluations, found, mixed=mixed)
+    note_versions(runs, loaded)
+    _note_not_finite(runs, loaded)
+    alike = choose(evaluations, loaded, mixed=mixed)
     evaluations = [e for group in alike for e in group.evaluations]
     rows = _rows(alike, labels([e.run for e in evaluations]))
     used: dict[str, list[str]] = {run.record.id: [] for run in runs}
@@ -119,7 +119,7 @@ def build(found: Found, *, mixed: bool = False) -> Frame:
     return Frame(rows, runs, used)
 
 
-def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
+def tidy(frame: Frame, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFrame:
     """A row a run, task and metric, with the mean over problems and where it came from."""
     import pandas as pd
 
@@ -142,7 +142,7 @@ def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
             "commit": e.run.identity.commit,
             "run": e.run.identity.directory,
             "evaluation": e.key,
-            "source": found.origin[e.run.record.id],
+            "source": loaded.origin[e.run.record.id],
         }
         for row in frame.rows
         for e in row.evaluations
@@ -152,14 +152,14 @@ def tidy(frame: Frame, found: Found, metrics: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def _note_not_finite(runs: Sequence[ReportedRun], found: Found) -> None:
+def _note_not_finite(runs: Sequence[ReportedRun], loaded: LoadedRuns) -> None:
     named = dict.fromkeys(metric for run in runs for metric in run.record.curves.not_finite)
     for metric in dict.fromkeys(["step", *(name for name in CURVES if name in named), *named]):
         having = [run.record for run in runs if metric in run.record.curves.not_finite]
         if having:
             count = sum(record.curves.not_finite[metric] for record in having)
             what = "are no steps" if metric == "step" else "are not finite"
-            found.note(
+            loaded.note(
                 f"{metric}: {count} logged values that {what} are left out of figures, in {len(having)} runs; "
                 f"the first is {having[0].path}"
             )

@@ -24,13 +24,13 @@ from progrpo_cli.reporting.analysis.compare import (
 from progrpo_cli.reporting.analysis.dataset import Frame, Row
 from progrpo_cli.reporting.analysis.labels import BASE
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 NEITHER_GOOD_NOR_BAD = ("entropy",)
 """Metrics of which more is not better as such: none of their cells is in bold, and they are not tested."""
 
 
-def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, found: Found) -> list[int]:
+def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, loaded: LoadedRuns) -> list[int]:
     """The k of Pass@k to report, ascending: those asked for, else those that the evaluations were scored with, else 1.
 
     Raises:
@@ -40,7 +40,7 @@ def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, found: Found) ->
         if ks := sorted({k for row in rows for e in row.evaluations for k in e.ks}):
             return ks
         first = rows[0].evaluations[0]
-        found.note(
+        loaded.note(
             f"pass@1 alone is reported: no scores name a k up to their n; the first are {first.run.record.path}: "
             f"scores/{first.key} of {first.run.record.name}"
         )
@@ -54,11 +54,11 @@ def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, found: Found) ->
             if k > n:
                 raise RequestError(f"--k {k} needs n >= {k} samples a problem; {where} has n = {n}")
             if k > fewest:
-                found.note(f"{where}: rows with fewer than {k} samples a problem have no pass@{k}")
+                loaded.note(f"{where}: rows with fewer than {k} samples a problem have no pass@{k}")
     return sorted(set(asked))
 
 
-def choose_baseline(rows: Sequence[Row], asked: str | None, found: Found) -> str | None:
+def choose_baseline(rows: Sequence[Row], asked: str | None, loaded: LoadedRuns) -> str | None:
     """The label of the row that differences are taken to; a method's name will do where it has one row.
 
     Raises:
@@ -75,7 +75,7 @@ def choose_baseline(rows: Sequence[Row], asked: str | None, found: Found) -> str
         described = f"{name} has several configurations ({'; '.join(of_method)})"
         if asked is not None:
             raise RequestError(f"--baseline {name}: {described}; name one of them in full")
-        found.note(f"no differences to a baseline: {described}; name one of them in full with --baseline")
+        loaded.note(f"no differences to a baseline: {described}; name one of them in full with --baseline")
     elif asked is not None:
         raise RequestError(f"unknown baseline {asked!r}{nearest(asked, labels)}")
     return None
@@ -87,7 +87,7 @@ def metrics_of(rows: Sequence[Row], ks: Sequence[int]) -> list[str]:
     return [*(f"pass@{k}" for k in ks), *measured]
 
 
-def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str | None) -> Table:
+def main_table(frame: Frame, loaded: LoadedRuns, *, ks: Sequence[int], baseline: str | None) -> Table:
     """A row a method (with the settings that differ), task and split.
 
     All rows of a task and split share one draw of problems, so their differences to the baseline are paired.
@@ -112,7 +112,7 @@ def main_table(frame: Frame, found: Found, *, ks: Sequence[int], baseline: str |
     names = [f"{metric}{part}" for metric in metrics for part in (*PARTS, *DIFFERENCE_PARTS)]
     columns = ["method", "task", "split", "seeds", "problems", "n", "temperature", *budgets.COLUMNS, "baseline", *names]
     table = budgets.kept_whole(pd.DataFrame(records, columns=columns), records)
-    sentences = [*caption(frame.rows, found), *_about_base(frame.rows)]
+    sentences = [*caption(frame.rows, loaded), *_about_base(frame.rows)]
     if best:
         sentences.append("Bold: the best of its task and split whose paired 95 % interval over the next excludes 0.")
     if baseline is not None:

@@ -10,7 +10,7 @@ from progrpo_cli.reporting.analysis import budgets
 from progrpo_cli.reporting.analysis.caption import read_from
 from progrpo_cli.reporting.analysis.dataset import Frame
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 
 def commands(frame: Frame) -> dict[str, str]:
@@ -19,7 +19,7 @@ def commands(frame: Frame) -> dict[str, str]:
     return {command: f"Made {count} run{'s' if count > 1 else ''}:" for command, count in counts.items()}
 
 
-def provenance_table(frame: Frame, found: Found) -> Table:
+def provenance_table(frame: Frame, loaded: LoadedRuns) -> Table:
     """A row a run, those without an evaluation in the report too."""
     labels = {e.run.record.id: row.label for row in frame.rows for e in row.evaluations}
     records = [
@@ -37,14 +37,14 @@ def provenance_table(frame: Frame, found: Found) -> Table:
             "version": run.identity.version,
             "status": run.record.status,
             **budgets.of_run(run),
-            "source": found.origin[run.record.id],
+            "source": loaded.origin[run.record.id],
             "path": run.record.path,
             "command": run.identity.command,
             "evaluations": "; ".join(frame.used[run.record.id]) or "none",
         }
         for run in frame.runs
     ]
-    sources = (f"Sources: {read_from(list(frame.used), found)}.",)
+    sources = (f"Sources: {read_from(list(frame.used), loaded)}.",)
     table = budgets.kept_whole(pd.DataFrame(records), records)
     return Table("provenance", "Provenance", table, (), None, sources)
 

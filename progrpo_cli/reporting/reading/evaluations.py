@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from progrpo_cli.evaluation.scores_file import Measure, PerProblem, Sampling, Scores, first_error
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
-from progrpo_cli.reporting.reading.found import Found
 from progrpo_cli.reporting.reading.identity import ReportedRun
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.record import Floats, Ints
 
 
@@ -47,14 +47,14 @@ class Evaluation:
         return pass_at_k_per_problem(self.drawn, self.correct, k) if k <= self.n else None
 
 
-def evaluations_of(run: ReportedRun, found: Found) -> list[Evaluation]:
+def evaluations_of(run: ReportedRun, loaded: LoadedRuns) -> list[Evaluation]:
     """The evaluations of a run; those whose scores are damaged or not finite are left out with a note."""
     evaluations = []
     for key, text in sorted(run.record.scores.items()):
         try:
             evaluations.append(_evaluation(run, key, text))
         except (ValidationError, ValueError, TypeError, OverflowError) as error:
-            found.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({first_error(error)})")
+            loaded.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({first_error(error)})")
     return evaluations
 
 

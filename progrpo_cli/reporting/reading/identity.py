@@ -13,7 +13,7 @@ from progrpo_cli.config.values import comparable, flat
 from progrpo_cli.evaluation.scores_file import first_error
 from progrpo_cli.methods.registry import label
 from progrpo_cli.records.identity import Identity
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.record import RunRecord
 
 
@@ -44,10 +44,10 @@ class ReportedRun:
         return (self.method,) if self.is_model else (*self.row, self.identity.seed)
 
 
-def identify(record: RunRecord, found: Found) -> ReportedRun | None:
+def identify(record: RunRecord, loaded: LoadedRuns) -> ReportedRun | None:
     """The run, or None (and a note) where it is not one of ours."""
     if "progrpo" not in record.config:
-        found.note(f"{record.path} skipped: run {record.name} is of another project, or its configuration was lost")
+        loaded.note(f"{record.path} skipped: run {record.name} is of another project, or its configuration was lost")
         return None
     try:
         identity = Identity.model_validate(record.config["progrpo"])
@@ -56,13 +56,13 @@ def identify(record: RunRecord, found: Found) -> ReportedRun | None:
         of_method = label(str(record.config["method"]["name"]), settings.get("method.arm.alpha"))
         _refuse_odd(settings)
     except (ValidationError, KeyError, TypeError, OverflowError) as error:
-        found.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({first_error(error)})")
+        loaded.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({first_error(error)})")
         return None
     method = identity.model if identity.kind == "model" else of_method
     return ReportedRun(record, identity, method, settings if identity.kind == "run" else {})
 
 
-def note_versions(runs: Sequence[ReportedRun], found: Found) -> None:
+def note_versions(runs: Sequence[ReportedRun], loaded: LoadedRuns) -> None:
     """Say so where the runs were made by different versions or commits of this package."""
     for what, versions in (
         ("versions of progrpo", [run.identity.version for run in runs]),
@@ -71,7 +71,7 @@ def note_versions(runs: Sequence[ReportedRun], found: Found) -> None:
         counts = {version: versions.count(version) for version in dict.fromkeys(versions)}
         if len(counts) > 1:
             described = ", ".join(f"{version} ({count} runs)" for version, count in sorted(counts.items()))
-            found.note(f"the runs were made by different {what}: {described}")
+            loaded.note(f"the runs were made by different {what}: {described}")
 
 
 def differing_settings(runs: Iterable[ReportedRun]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from progrpo_cli.errors import RequestError
 from progrpo_cli.records.layout import MANIFEST
 from progrpo_cli.reporting.reading import run_directories, wandb_files, wandb_online
-from progrpo_cli.reporting.reading.found import Found
+from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.parallel import Helper
 from progrpo_cli.reporting.reading.record import RunRecord, from_tracked
 from progrpo_cli.tracking import wandb_server
@@ -18,7 +18,7 @@ DEFAULT = "runs"
 _ONLINE, _OFFLINE = "wandb:", "wandb-offline:"
 
 
-def read(sources: list[str], *, offline: bool = False, helper: Helper | None = None) -> Found:
+def read(sources: list[str], *, offline: bool = False, helper: Helper | None = None) -> LoadedRuns:
     """Read all sources; none given: everything below ``runs/``.
 
     Args:
@@ -33,12 +33,12 @@ def read(sources: list[str], *, offline: bool = False, helper: Helper | None = N
         WorkError: a W&B server does not answer.
     """
     wanted = sources or [DEFAULT]
-    found = Found()
+    loaded = LoadedRuns()
     for source in wanted:
         if source.startswith(_ONLINE):
             query = wandb_online.parse(source.removeprefix(_ONLINE))
             runs = wandb_server.from_cache(query) if offline else wandb_server.fetch(query)
-            _add(found, map(from_tracked, runs), f"{source} (W&B{', from the cache' if offline else ''})")
+            _add(loaded, map(from_tracked, runs), f"{source} (W&B{', from the cache' if offline else ''})")
             continue
         from_files = source.startswith(_OFFLINE)
         directory = Path(source.removeprefix(_OFFLINE))
@@ -48,32 +48,32 @@ def read(sources: list[str], *, offline: bool = False, helper: Helper | None = N
         if from_files:
             records, skipped = wandb_files.read(_files(directory, ".wandb"))
             for line in skipped:
-                found.note(line)
-            _add(found, records, f"{directory} (offline W&B files)")
+                loaded.note(line)
+            _add(loaded, records, f"{directory} (offline W&B files)")
         else:
             manifests = _files(directory, MANIFEST)
             read_from = run_directories.read([manifest.parent for manifest in manifests], helper or Helper())
-            _add(found, read_from, f"{directory} (run directories)")
-    if not found.runs:
-        reasons = f" ({len(found.notes)} skipped, see above)" if found.notes else ""
+            _add(loaded, read_from, f"{directory} (run directories)")
+    if not loaded.runs:
+        reasons = f" ({len(loaded.notes)} skipped, see above)" if loaded.notes else ""
         raise RequestError(f"no runs under {', '.join(wanted)}{reasons}; `progrpo train` and `progrpo eval` make them")
-    return found
+    return loaded
 
 
-def _add(found: Found, records: Iterable[RunRecord | str], place: str) -> None:
+def _add(loaded: LoadedRuns, records: Iterable[RunRecord | str], place: str) -> None:
     for record in records:
         if isinstance(record, str):
-            found.note(record)
+            loaded.note(record)
         else:
-            found.add(record, place)
+            loaded.add(record, place)
 
 
 def _files(root: Path, ending: str) -> list[Path]:
     """Files below ``root`` with this ending, sorted. What lies below a manifest belongs to its run."""
-    found: list[Path] = []
+    loaded: list[Path] = []
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        found.extend(Path(parent, name) for name in sorted(names) if name.endswith(ending))
+        loaded.extend(Path(parent, name) for name in sorted(names) if name.endswith(ending))
         if ending == MANIFEST in names:
             folders.clear()
-    return found
+    return loaded

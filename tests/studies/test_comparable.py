@@ -6,7 +6,7 @@ from typing import Any
 from studies.simulated import Study, result
 
 from progrpo_cli.evaluation.scores_file import ComparableKey, Measure, Sampling
-from progrpo_cli.studies.alike import groups, otherwise
+from progrpo_cli.studies.comparable import comparable_groups, differences_between
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.trial_tables import trial_table, verdict
 from progrpo_cli.studies.worker import Watch
@@ -20,11 +20,11 @@ def measured(*, temperature: float = 1.0, **changes: Any) -> dict[str, Any]:
 
 def test_results_are_compared_by_the_one_rule() -> None:
     same, old = measured(backend="hf"), result({"pass@32": 0.5})
-    assert otherwise([same, measured(backend="hf"), measured(), old]) == ""
-    assert otherwise([same], [measured(backend="vllm")]) == "back end vllm against hf"
-    assert otherwise([same], [measured(temperature=0.7)]) == "temperature 0.7 against 1"
-    assert otherwise([same, measured(judge_version=2)]) == "judge version 2 against 1"
-    assert groups({"a": [same], "b": [measured(temperature=0.7)], "c": [same]}) == [["a", "c"], ["b"]]
+    assert differences_between([same, measured(backend="hf"), measured(), old]) == ""
+    assert differences_between([same], [measured(backend="vllm")]) == "back end vllm against hf"
+    assert differences_between([same], [measured(temperature=0.7)]) == "temperature 0.7 against 1"
+    assert differences_between([same, measured(judge_version=2)]) == "judge version 2 against 1"
+    assert comparable_groups({"a": [same], "b": [measured(temperature=0.7)], "c": [same]}) == [["a", "c"], ["b"]]
 
 
 def test_data_that_change_under_a_study_are_noticed(tmp_path: Path) -> None:

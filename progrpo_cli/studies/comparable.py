@@ -10,7 +10,7 @@ from progrpo_cli.evaluation.scores_file import ComparableKey, differences
 Result = Mapping[str, Any]
 
 
-def otherwise(one: Sequence[Result], other: Sequence[Result] = ()) -> str:
+def differences_between(one: Sequence[Result], other: Sequence[Result] = ()) -> str:
     """In what some of the results were measured otherwise than the first, in words; empty: in nothing they say."""
     first, *rest = [*one, *other]
     for result in rest:
@@ -22,11 +22,11 @@ def otherwise(one: Sequence[Result], other: Sequence[Result] = ()) -> str:
     return ""
 
 
-def groups(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
+def comparable_groups(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
     """The trials (each with the results of its seeds) by what was measured alike."""
     found: list[list[str]] = []
     for name, of_trial in results.items():
-        same = next((group for group in found if not otherwise(results[group[0]], of_trial)), None)
+        same = next((group for group in found if not differences_between(results[group[0]], of_trial)), None)
         if same is None:
             found.append([name])
         else:

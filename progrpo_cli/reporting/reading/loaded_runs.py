@@ -12,7 +12,7 @@ log = logging.getLogger("progrpo")
 
 
 @dataclass
-class Found:
+class LoadedRuns:
     """The runs of all sources, and notes."""
 
     runs: list[RunRecord] = field(default_factory=list)
