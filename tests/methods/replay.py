@@ -44,10 +44,10 @@ class Watched(LabTrainer):
         super().__init__(**kwargs)
         self.seen: list[torch.Tensor] = []
 
-    def _between_forward_and_loss(self, inputs, logps):
+    def _make_loss_terms(self, inputs, logps):
         logps.retain_grad()
         self.seen.append(logps)
-        return super()._between_forward_and_loss(inputs, logps)
+        return super()._make_loss_terms(inputs, logps)
 
 
 @dataclass

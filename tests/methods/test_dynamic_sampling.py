@@ -10,17 +10,17 @@ from replay import RECORDED, SIZE, lab, replay, sample
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import refill_prompts
-from progrpo_cli.training.refill import Sampled, merge
+from progrpo_cli.training.refill import LocalRollout, merge
 
 PAD = 9
 FIRST, SECOND = list(RECORDED["first"]), list(RECORDED["second"])
 UNIFORM = [FIRST[2], FIRST[3]]  # all wrong, all right
 
 
-def sampled(start: int, prompt_width: int, width: int, mixed: list[bool]) -> Sampled:
+def sampled(start: int, prompt_width: int, width: int, mixed: list[bool]) -> LocalRollout:
     """A rollout of groups of two, its rows numbered from ``start`` on."""
     rows = torch.arange(start, start + 2 * len(mixed))
-    return Sampled(
+    return LocalRollout(
         {
             "prompt_ids": rows[:, None].expand(-1, prompt_width),
             "prompt_mask": torch.ones(len(rows), prompt_width, dtype=torch.long),

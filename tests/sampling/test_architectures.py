@@ -14,7 +14,7 @@ from progrpo_cli.sampling.base import Batch
 from progrpo_cli.sampling.decoding import Prompts, draw
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.sampling.positions import require_positions
-from progrpo_cli.sampling.ways import draw_by_generate, way_for
+from progrpo_cli.sampling.decoders import draw_by_generate, decoder_for
 
 COMMON = {
     "vocab_size": 114, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -89,16 +89,16 @@ def tokenizer():
 def test_what_is_drawn_has_the_probabilities_of_a_full_pass(name: str) -> None:
     """Padded prompts, several rows of each, two ends; entropies, too."""
     model = tiny(name)
-    way = way_for(model)
+    way = decoder_for(model)
     assert way is (draw if name in BY_LOOP else draw_by_generate)
     texts = [[1, 7, 9, 11, 5, 8], [1, 6, 10], [1, 12, 4, 9]]
     ids = torch.tensor([[0] * (6 - len(text)) + text for text in texts])
     rows = torch.tensor([0, 0, 1, 1, 2, 2, 1])
-    chances = torch.rand((8, 7), generator=torch.Generator().manual_seed(5))
+    uniforms = torch.rand((8, 7), generator=torch.Generator().manual_seed(5))
     drawn = way(
         model,
         Prompts(ids, (ids > 0).long(), rows),
-        chances,
+        uniforms,
         ends=ENDS,
         distribution=lambda logits: (logits.float() / 0.7).log_softmax(-1),
     )
@@ -153,14 +153,14 @@ def test_a_model_that_nothing_here_is_right_for_is_refused_in_one_line() -> None
     options = {**COMMON, "attention_hidden_size": 32, "context_length": 64}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("rwkv", **options)).eval()
     with pytest.raises(RequestError, match="models of type rwkv cannot be sampled from here") as caught:
-        way_for(model)
+        decoder_for(model)
     assert "\n" not in str(caught.value)
 
 
 def test_asking_draws_no_random_number_and_leaves_the_mode() -> None:
     model = tiny("llama").train()
     before = torch.get_rng_state()
-    way_for(model)
+    decoder_for(model)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
 

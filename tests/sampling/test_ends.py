@@ -16,7 +16,7 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.policies import policy
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.base import Batch
-from progrpo_cli.sampling.ends import complete, end_tokens
+from progrpo_cli.sampling.ends import ensure_special_tokens, end_tokens
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.training import own_rollouts
 from progrpo_cli.training.launch import train_in
@@ -65,7 +65,7 @@ def test_a_tokenizer_without_any_end_is_refused_and_one_is_completed(tokenizer) 
     with pytest.raises(RequestError, match="no token ends a completion"):
         end_tokens(tokenizer, GenerationConfig())
     ends = end_tokens(tokenizer, GenerationConfig(), ["<bos>"])
-    complete(tokenizer, ends)
+    ensure_special_tokens(tokenizer, ends)
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (OTHER, OTHER)
 
 

@@ -11,7 +11,7 @@ from replay import SIZE, lab, sample
 from progrpo_cli.config.compose import compose
 from progrpo_cli.records.budget import TOTALS, budget_of, take_back
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.training.drawn import FILE
+from progrpo_cli.training.sample_totals import FILE
 from progrpo_cli.training.launch import train_in
 
 UPDATES_PER_ROLLOUT, A_ROLLOUT = 2, 4 * 4  # TINY: 4 prompts x 4 completions

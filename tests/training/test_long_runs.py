@@ -131,7 +131,7 @@ def test_what_is_not_finite_reaches_no_weight(
 
 
 def weights(trainer) -> list[torch.Tensor]:
-    return [weight.detach().clone() for weight in [*trainer.model.parameters(), *trainer.other_parameters()]]
+    return [weight.detach().clone() for weight in [*trainer.model.parameters(), *trainer.extra_parameters()]]
 
 
 @pytest.mark.parametrize("update", [2, 4])
