@@ -21,7 +21,7 @@ class Dapo(Method):
     overlong_cache_fraction: Fraction | None
     """L_cache, over which the penalty grows, as a fraction of the token limit L_max; null: no penalty."""
     overlong_penalty: PositiveFloat
-    """Penalty at L_max. The paper uses 1 with rewards of 1 and -1 (eq. 7): half the distance between right and wrong."""
+    """Penalty at L_max. The paper uses 1 with rewards of 1 and -1 (eq. 7), half their distance."""
     arm: None = None
     drawn: ClassVar[tuple[str, ...]] = ("mixed_fraction", "rollouts_sampled")  # logged only with refills
 

@@ -134,5 +134,5 @@ def test_a_run_that_goes_on_with_other_code_says_so(
         _record_changed_sources(run, other)
     (since,) = run.manifest()["sources_since"]
     assert (since["judge"]["sha256"], run.manifest()["sources"]) == ("c", sources)
-    (said,) = [message for message in caplog.messages if "goes on with another source" in message]
-    assert "of its judge than" in said
+    (said,) = [message for message in caplog.messages if "the source code of its" in message]
+    assert "of its judge has changed" in said
