@@ -110,13 +110,13 @@ class _TokenChooser(LogitsProcessor):  # type: ignore[misc]  # transformers is n
         ends: Sequence[int],
         distribution: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
-        self._chances, self._start, self._ends, self._distribution = uniforms, start, set(ends), distribution
+        self._uniforms, self._start, self._ends, self._distribution = uniforms, start, set(ends), distribution
         self.tokens: list[list[int]] = [[] for _ in range(uniforms.size(1))]
         self.entropies, self.logps = (torch.zeros(uniforms.size(1), device=uniforms.device) for _ in range(2))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         logp = self._distribution(scores)
-        chosen, entropy = choose_tokens(logp, self._chances[input_ids.size(1) - self._start])
+        chosen, entropy = choose_tokens(logp, self._uniforms[input_ids.size(1) - self._start])
         active = torch.tensor([not row or row[-1] not in self._ends for row in self.tokens], device=scores.device)
         self.entropies += entropy * active
         self.logps += logp.gather(1, chosen[:, None])[:, 0] * active

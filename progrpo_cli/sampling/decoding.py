@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 SMALL = 50_000_000
 """A model with fewer parameters is too small to spread a matrix product over cores: each core draws its own batch."""
-LEAVE_AT = 1 / 8
+REMOVE_AT = 1 / 8
 """Ended rows are removed when they are this share of the batch, because removal copies the cache of the others."""
 
 
@@ -125,7 +125,7 @@ def draw(
         count = int(active.sum())
         if count == 0 or step + 1 == limit:
             break
-        if len(kept) - count >= LEAVE_AT * len(kept):
+        if len(kept) - count >= REMOVE_AT * len(kept):
             indices = active.nonzero()[:, 0]
             cache.batch_select_indices(indices)
             kept, chosen, positions = kept[indices], chosen[indices], positions[indices]

@@ -22,7 +22,7 @@ from progrpo_cli.records import files
 from progrpo_cli.untrusted import read_text
 
 PARTIAL = ".partial"
-"""Subdirectory of ``checkpoints/`` where a checkpoint is written before it gets its name, and removed at the end."""
+"""Subdirectory of ``checkpoints/`` for checkpoints that are being written or removed."""
 FILES = "files.json"
 """File of a checkpoint with the size of each of its other files."""
 

@@ -80,9 +80,9 @@ def _warn_about_earlier_versions(config: Config) -> None:
         run = RunDirectory(RUNS / default_run_name(earlier))
         if run.exists and not run.finished:
             changes = ", ".join(
-                f"version {held} of {what} (now {now})"
-                for what, held, now in versions.described(earlier).values()
-                if held != now
+                f"version {old} of {part} (now {new})"
+                for part, old, new in versions.described(earlier).values()
+                if old != new
             )
             log.warning(f"{run.path} is not continued because it was started with {changes}: this is a new run")
 

@@ -91,14 +91,14 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
     try:
         with (
             clean_up_colocated_engine(config.train.generation),
-            tracker(run, config, study=study) as tracked,
-            progress(config.train.steps, run.name) as shown,
+            tracker(run, config, study=study) as run_tracker,
+            progress(config.train.steps, run.name) as display,
         ):
             writer = partial(
                 MetricsWriter,
                 run.metrics_path,
-                tracker=tracked,
-                progress=shown,
+                tracker=run_tracker,
+                progress=display,
                 method=config.method.name,
                 resumed_at=resumed_at,
                 health=config.train.health,
