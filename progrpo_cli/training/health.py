@@ -1,4 +1,4 @@
-"""Health checks of a running training: each warning is given once per run, on stderr and to the tracker."""
+"""Health checks during a training run. Each warning is given once per run, on stderr and to the tracker."""
 
 from __future__ import annotations
 
