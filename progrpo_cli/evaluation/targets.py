@@ -115,7 +115,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
         return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
 
     with heavy_imports():
-        from progrpo_cli.sampling.ends import end_tokens, texts_of
+        from progrpo_cli.sampling.ends import end_tokens, token_texts
     plain = policy.load_tokenizer(source, chat=False, trust_remote_code=request.trust_remote_code)
     generation = policy.load_generation_config(source, trust_remote_code=request.trust_remote_code)
     ends = end_tokens(plain, generation, config.model.stop_tokens)
@@ -138,7 +138,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             limit=request.limit,
             policy="" if is_run else source.fingerprint(),
             stop_tokens=tuple(config.model.stop_tokens),
-            other_ends=() if set(ends) == {plain.eos_token_id} else texts_of(plain, ends),
+            other_ends=() if set(ends) == {plain.eos_token_id} else token_texts(plain, ends),
         )
         root = run.evaluations
         if request.fresh and (root / settings.directory_name()).is_dir():
@@ -154,7 +154,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
-                "end_tokens": list(texts_of(plain, ends)),
+                "end_tokens": list(token_texts(plain, ends)),
                 "eval_dir": str(root / settings.directory_name()),
             },
             title=f"{run.name} on {task.label} ({request.split})"

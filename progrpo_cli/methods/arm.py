@@ -6,9 +6,9 @@ For a prompt q and its group of G completions o_1..o_G with advantages A_i::
     c(o|q) = exp( mean over t in T_low(o) of log p(o_t | q, o_<t) )             answer confidence
     A~_i   = A_i + alpha * (c(q) - c(o_i|q))     if the group's gate is open, else A_i
 
-T_low(o) holds the ceil(rho * |o|) tokens of LOWEST probability, |o| counting the end-of-sequence token. Both come from
-the policy that sampled, at the sampling temperature, and are constants to the gradient. The equations and what they
-leave open stand in ``docs/method.md``.
+T_low(o) is the set of the ceil(rho * |o|) tokens with the LOWEST probability; |o| includes the end-of-sequence token.
+:func:`confidence` selects them. Both confidences are computed from the policy that sampled, at the sampling
+temperature, and are constants to the gradient. ``docs/method.md`` has the equations and what the paper leaves open.
 """
 
 from __future__ import annotations
@@ -23,67 +23,67 @@ if TYPE_CHECKING:
 
 
 def prompt_token_mask(prompt_mask: torch.Tensor) -> torch.Tensor:
-    """The prompt tokens that have a prediction: real tokens whose predecessor is real.
+    """The prompt tokens that are predicted: those after another prompt token.
 
     Args:
         prompt_mask: (B, P), 1 on the tokens of a left-padded prompt.
 
     Returns:
-        (B, P-1) bool, aligned with log p(q_t | q_<t) for t = 2..P. On a left-padded row the first real token is scored
-        from a padding position: it is no prediction and is left out.
+        (B, P-1) bool, aligned with log p(q_t | q_<t) for t = 2..P. It is false on the first token of a left-padded
+        prompt, whose log-probability comes from a padding position.
     """
     return (prompt_mask[:, 1:] * prompt_mask[:, :-1]).bool()
 
 
 def confidence(logps: torch.Tensor, mask: torch.Tensor, low_fraction: float) -> torch.Tensor:
-    """exp of the mean log-probability over the ``ceil(low_fraction * length)`` least likely tokens of each row.
+    """exp of the mean log-probability over T_low, the ``ceil(low_fraction * length)`` least likely tokens of each row.
 
     Args:
-        logps: (B, T) log-probabilities in nats; what stands outside the mask, NaN included, has no influence.
-        mask: (B, T), true on the tokens that count. A NaN inside the mask (a back end that could not score the token)
-            leaves that token out of the row and of its length.
-        low_fraction: rho in (0, 1]; 1 takes every token.
+        logps: (B, T) log-probabilities in nats. Values outside the mask are ignored, NaN included.
+        mask: (B, T), true on the tokens of the row. A token with NaN inside the mask (the back end could not score it)
+            is dropped and does not count towards the length.
+        low_fraction: rho in (0, 1]; 1 selects all tokens.
 
     Returns:
-        (B,) in (0, 1], detached; NaN for a row without tokens: it has no confidence.
+        (B,) in (0, 1], detached. NaN for a row without tokens, which has no confidence.
     """
     import torch
 
     logps = logps.detach()
     mask = mask.bool() & ~torch.isnan(logps)
     length = mask.sum(dim=1)
-    # In double precision and less a margin: 0.07 * 100 is 7.000000000000001 to a computer and still means 7 tokens.
-    how_many = torch.ceil(length.double() * low_fraction - 1e-9).long().clamp(min=1).where(length > 0, length)
+    # Double precision and a margin, because in floating point 0.07 * 100 is 7.000000000000001 but means 7 tokens.
+    count = torch.ceil(length.double() * low_fraction - 1e-9).long().clamp(min=1).where(length > 0, length)
     ascending = logps.masked_fill(~mask, torch.inf).sort(dim=1).values
-    taken = torch.arange(logps.size(1), device=logps.device) < how_many.unsqueeze(1)
-    total = torch.where(taken, ascending, torch.zeros_like(ascending)).sum(dim=1)
-    return torch.exp(total / how_many)  # 0 / 0 on an empty row is NaN, as promised
+    in_t_low = torch.arange(logps.size(1), device=logps.device) < count.unsqueeze(1)
+    total = torch.where(in_t_low, ascending, torch.zeros_like(ascending)).sum(dim=1)
+    return torch.exp(total / count)  # 0 / 0 gives the NaN of a row without tokens
 
 
 def open_groups(correct: torch.Tensor, gate: str) -> torch.Tensor:
     """Which groups are re-weighted.
 
     Args:
-        correct: (N, G) bool, whether a completion is right: correctness alone, never a format bonus.
-        gate: ``any_correct`` (the formula: somebody is right) or ``mixed`` (and somebody is wrong).
+        correct: (N, G) bool, whether each completion is right by the correctness reward, without any bonus.
+        gate: ``any_correct`` (the formula: at least one completion is right) or ``mixed`` (right and wrong ones).
 
     Returns:
         (N,) bool.
     """
-    somebody_right = correct.any(dim=1)
-    return somebody_right if gate == "any_correct" else somebody_right & ~correct.all(dim=1)
+    any_correct = correct.any(dim=1)
+    return any_correct if gate == "any_correct" else any_correct & ~correct.all(dim=1)
 
 
 @dataclass(frozen=True)
 class Reweighted:
-    """What ARM made of a batch; every field is (B,)."""
+    """Result of :func:`reweight`; each field is (B,)."""
 
     advantages: torch.Tensor
     """A~_i."""
     shift: torch.Tensor
-    """A~_i - A_i; zero where nothing was shifted."""
+    """A~_i - A_i; zero for samples that are not shifted."""
     shifted: torch.Tensor
-    """bool: the samples that ARM reached."""
+    """Whether the sample is shifted, bool."""
 
 
 def reweight(
@@ -96,11 +96,10 @@ def reweight(
     gate_open: torch.Tensor,
     arm: ArmConfig,
 ) -> Reweighted:
-    """A~_i = A_i + alpha * (c(q) - c(o_i|q)) for the samples that gate and scope let through.
+    """A~_i = A_i + alpha * (c(q) - c(o_i|q)) for the samples that gate and scope select; the others keep A_i.
 
-    All tensors are (B,). ``gate_open`` is :func:`open_groups`, repeated for each sample of a group. A sample that no
-    reward function could score (``scorable`` false) carries no learning signal and a sample without tokens or without
-    a confidence has nothing to shift by: both keep A_i.
+    All tensors are (B,). ``gate_open`` is the result of :func:`open_groups`, repeated for each sample of a group. A
+    sample that no reward function could score (``scorable`` is false) or that has no confidence also keeps A_i.
     """
     import torch
 
@@ -113,5 +112,5 @@ def reweight(
 
 
 def sign_flips(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """How many samples ARM pushed across zero: (B,) and (B,) to a scalar. From or to exactly zero is no flip."""
+    """Number of samples whose advantage ARM moved across zero: (B,) and (B,) to a scalar. Zero has no sign to flip."""
     return (before * after < 0).sum()

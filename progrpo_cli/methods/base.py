@@ -1,9 +1,10 @@
-"""What a method is: the shared recipe, and the places where a method may change it.
+"""The base class of methods: the shared recipe, and the places where a method can change it.
 
-The shared recipe (``docs/method.md``): G completions a prompt, the group-relative advantage, a token-level normalised
-clipped surrogate with the ratio in [1 - clip_low, 1 + clip_high], no KL term. A method is one file of this package with
-one subclass of :class:`Method` named as the file, and one YAML file in ``experiments/method/``. Its fields are the keys
-below ``method.`` of the configuration; what it does not override is the recipe's.
+The shared recipe (``docs/method.md``) has G completions per prompt, the group-relative advantage, a token-level
+normalised clipped surrogate with the ratio in [1 - clip_low, 1 + clip_high], and no KL term. A method is a file of this
+package with a subclass of :class:`Method` whose ``name`` is the file's, and a YAML file in ``experiments/method/``. The
+fields of the class are the keys under ``method.`` in the configuration. Whatever a method does not override stays as
+in the recipe.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ ClipHigh = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class ArmConfig(Section):
-    """ARM, the advantage re-weighting of ProGRPO (arXiv 2602.05281): what the paper leaves open is an option here."""
+    """Options of ARM, the advantage re-weighting of ProGRPO (arXiv 2602.05281), for all that the paper leaves open."""
 
     alpha: Finite
-    """Strength of the shift. No value is published in the sources we hold: ours, and what `progrpo sweep` is for."""
+    """Strength of the shift. Our sources publish no value: the default is ours, and `progrpo sweep` can search it."""
     low_fraction: Fraction = 0.2
-    """rho: the answer confidence is taken over the ceil(rho * length) least likely tokens of a completion."""
+    """rho: T_low, the tokens of the answer confidence, is the ceil(rho * length) least likely ones of a completion."""
     prompt_low_fraction: Fraction = 1.0
-    """The same for the prompt confidence; 1.0 takes every prompt token but the first."""
+    """The same for the prompt confidence; 1.0 uses all prompt tokens but the first."""
     gate: Literal["any_correct", "mixed"] = "any_correct"
-    """Groups whose advantages are shifted: at least one right (the formula), or right AND wrong ones in it."""
+    """Groups that are shifted: those with at least one right sample (the formula), or with right AND wrong ones."""
     scope: Literal["all", "correct"] = "all"
-    """Samples that are shifted inside such a group."""
+    """Samples of such a group that are shifted."""
 
     logged: ClassVar[tuple[str, ...]] = (
         "prompt_confidence",
@@ -46,7 +47,7 @@ class ArmConfig(Section):
         "gated_fraction",
         "sign_flips",
     )
-    """As :attr:`Method.logged`, under ``arm/``; reports draw all of it."""
+    """Like :attr:`Method.logged`, with the prefix ``arm/``. Reports draw all of them."""
 
 
 @dataclass(frozen=True)
@@ -56,117 +57,117 @@ class Rollout:
     correct: torch.Tensor
     """(N, G) bool: right by the correctness reward alone."""
     scorable: torch.Tensor
-    """(N, G) bool: at least one reward function gave a number."""
+    """(N, G) bool: at least one reward function returned a number."""
     rewards: torch.Tensor
-    """(N, G): the weighted sum of the reward functions; NaN where not scorable."""
+    """(N, G): the weighted sum of the reward functions; NaN if not scorable."""
     advantages: torch.Tensor
-    """(N, G): TRL's, as ``scale_rewards`` says; zero where not scorable."""
+    """(N, G): TRL's advantages for its option ``scale_rewards``; zero if not scorable."""
     logps: torch.Tensor | None
-    """(N, G): log pi_old(o|q) of the whole completion in nats, if the method says ``needs_logps``."""
+    """(N, G): log pi_old(o|q) of the whole completion in nats, if ``needs_logps`` is set."""
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """One micro-batch in the loss: B completions of at most T tokens, on this process."""
+    """Inputs of the loss of one micro-batch: B completions of at most T tokens, on this process."""
 
     logps: torch.Tensor
-    """(B, T): log pi_theta(o_t), with gradient; nats, at the sampling temperature."""
+    """(B, T): log pi_theta(o_t) in nats at the sampling temperature, with gradient."""
     old_logps: torch.Tensor
-    """(B, T): log pi_old(o_t), no gradient; equal to ``logps`` where the update is on-policy."""
+    """(B, T): log pi_old(o_t), without gradient; equal to ``logps`` if the update is on-policy."""
     mask: torch.Tensor
     """(B, T): 1 on completion tokens."""
     advantages: torch.Tensor
-    """(B,): what the method (and ARM) made of the advantages."""
+    """(B,): the advantages after the method's ``advantages`` and ARM."""
     clip: tuple[float, float]
-    """The bounds of the ratio."""
+    """Lower and upper bound of the ratio."""
     reference_logps: torch.Tensor | None
-    """(B, T): log pi_ref(o_t) of the policy that training started from, if the method says ``needs_reference``."""
+    """(B, T): log pi_ref(o_t) of the policy that training started from, if ``needs_reference`` is set."""
     log_partition: torch.Tensor | None
-    """(B,): what the method's ``head`` makes of the prompts, with gradient, if it has one."""
+    """(B,): output of the method's ``head`` for the prompts, with gradient, if it has one."""
 
 
 class Method(Section):
-    """A method's options and what it does; every default is the shared recipe."""
+    """A method's options and behaviour. All defaults are those of the shared recipe."""
 
     name: str
     version: Positive = 1
-    """Of the method's arithmetic when the configuration was made; nobody sets it, see :attr:`version_of_code`."""
+    """Version of the method's arithmetic, filled in from :attr:`version_of_code`; users do not set it."""
     clip_low: ClipLow | None
-    """The ratio is clipped below at 1 - clip_low; null: it is not."""
+    """The ratio is clipped below at 1 - clip_low; null: no lower bound."""
     clip_high: ClipHigh | None
-    """The ratio is clipped above at 1 + clip_high; null: it is not."""
+    """The ratio is clipped above at 1 + clip_high; null: no upper bound."""
     arm: ArmConfig | None = None
-    """ARM on top of the method's advantages; null: none."""
+    """ARM on top of the method's advantages; null: no ARM."""
 
     version_of_code: ClassVar[int] = 1
-    """Raised with every change after which the same configuration has another gradient (docs/adding-a-method.md)."""
+    """Raise it with each change that gives the same configuration another gradient (docs/adding-a-method.md)."""
     takes_arm: ClassVar[bool] = False
-    """Whether ARM on top of it makes sense: it does where the group-relative advantage enters the surrogate."""
+    """Whether ARM can be put on top. It makes sense if the group-relative advantage enters the surrogate."""
     needs_logps: ClassVar[bool] = False
-    """Whether ``advantages`` looks at :attr:`Rollout.logps`."""
+    """Whether ``advantages`` reads :attr:`Rollout.logps`."""
     needs_reference: ClassVar[bool] = False
-    """Whether the loss looks at :attr:`LossTerms.reference_logps`."""
+    """Whether the loss reads :attr:`LossTerms.reference_logps`."""
     logged: ClassVar[tuple[str, ...]] = ()
-    """Metrics of its own that every line of ``metrics.jsonl`` has, as ``<method>/<name>``."""
+    """The method's own metrics, in each line of ``metrics.jsonl`` as ``<method>/<name>``."""
     drawn: ClassVar[tuple[str, ...]] = ()
-    """Metrics that a report draws over training steps where they were logged, in a figure of the method's own."""
+    """Metrics that a report draws over training steps, if they were logged, in a figure of the method."""
 
     @property
     def curves(self) -> list[str]:
-        """The metrics that a report draws of a run, by their names in ``metrics.jsonl``; its manifest has them."""
+        """Names in ``metrics.jsonl`` of the metrics that a report draws. The run's manifest stores them."""
         return curve_names(type(self), with_arm=self.arm is not None)
 
     @property
     def contract_metrics(self) -> list[str]:
-        """What every line of a run's ``metrics.jsonl`` has besides what it has with every method."""
+        """Metrics in each line of a run's ``metrics.jsonl`` in addition to those of all methods."""
         return [*(f"{self.name}/{name}" for name in self.logged), *(_ARM_CURVES if self.arm is not None else ())]
 
     def trl_options(self) -> dict[str, Any]:
-        """Options of ``trl.GRPOConfig`` that differ from the shared recipe's."""
+        """Options of ``trl.GRPOConfig`` that differ from the shared recipe."""
         return {}
 
     def misfit(self, *, group_size: int, max_new_tokens: int) -> str | None:
-        """What does not go together with the rest of the configuration, in a line; None: nothing."""
+        """A one-line error message if the method does not fit the rest of the configuration, else None."""
         return None
 
     def length_reward(self, max_new_tokens: int) -> Callable[[int], float] | None:
-        """A reward on the completion's length in tokens, added to the others; None: none."""
+        """A reward as a function of the completion's length in tokens, added to the other rewards; None: no reward."""
         return None
 
     def refills(self) -> int:
-        """How many more rollouts may be sampled to replace groups that are all right or all wrong.
+        """Number of further rollouts that may be sampled to replace groups that are all right or all wrong.
 
-        Such groups that are left nevertheless have zeros in :attr:`Rollout.advantages`.
+        If such groups remain, their :attr:`Rollout.advantages` are zero.
         """
         return 0
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:
-        """(N, G) advantages of a rollout, before ARM."""
+        """The advantages of a rollout before ARM, (N, G)."""
         return rollout.advantages
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
-        """(B,) or (B, T): the advantages as they enter the clipped surrogate; zero takes the gradient away."""
+        """The advantages that enter the clipped surrogate, (B,) or (B, T). A zero removes the gradient."""
         return terms.advantages
 
     def token_loss(self, terms: LossTerms) -> torch.Tensor | None:
-        """(B, T) added to the token losses, normalised as the shared recipe does, over all tokens; None: nothing."""
+        """A term (B, T) added to the token losses and normalised like them, over all tokens; None: no term."""
         return None
 
     def sequence_loss(self, terms: LossTerms) -> torch.Tensor | None:
-        """(B,) whose mean over completions is added to the loss; None: nothing."""
+        """A term (B,) whose mean over completions is added to the loss; None: no term."""
         return None
 
     def head(self, hidden_size: int) -> tuple[torch.nn.Module, float] | None:
-        """A module of the method's own from a prompt's mean hidden state (B, H) to (B, 1), and its learning rate.
+        """A module from a prompt's mean hidden state (B, H) to (B, 1), and its learning rate; None: no module.
 
-        It is trained, saved and resumed with the policy, in an optimiser group of its own. None: there is none.
+        It is trained, saved and resumed with the policy, in its own optimiser group.
         """
         return None
 
     def metrics(self, terms: LossTerms) -> dict[str, torch.Tensor]:
-        """Scalars of the micro-batch worth logging, as ``<method>/<name>``; a name of TRL's takes TRL's place.
+        """Scalars of the micro-batch to log, as ``<method>/<name>``. The name of a TRL metric replaces that metric.
 
-        The names without a slash are declared in :attr:`logged`.
+        Names without a slash must be declared in :attr:`logged`.
         """
         return {}
 
@@ -175,22 +176,20 @@ _ARM_CURVES = tuple(f"arm/{name}" for name in ArmConfig.logged)
 
 
 def curve_names(method: type[Method], *, with_arm: bool) -> list[str]:
-    """The metrics that a report draws of a method's runs, ARM's among them where it is on."""
+    """Names of the metrics that a report draws for a method's runs, including ARM's if it is on."""
     name = "".join(get_args(method.model_fields["name"].annotation))
     return [*(f"{name}/{metric}" for metric in method.drawn), *(_ARM_CURVES if with_arm else ())]
 
 
-def without_gradient_on(terms: LossTerms, chosen: torch.Tensor) -> torch.Tensor:
-    """The advantages (B, T) with zero on the ``chosen`` (B, T) tokens."""
-    return terms.advantages.unsqueeze(1).expand_as(terms.logps).masked_fill(chosen, 0.0)
-
-
 def group_relative(rewards: torch.Tensor) -> torch.Tensor:
-    """(N, G) rewards to GRPO's (r - mean) / (std + 1e-4), std with Bessel's correction; NaN counts nowhere, gets 0."""
+    """GRPO's advantages (r - mean) / (std + 1e-4) of rewards (N, G), std with Bessel's correction.
+
+    A NaN is left out of mean and std and gets the advantage 0.
+    """
     import torch
 
     known = ~torch.isnan(rewards)
-    how_many = known.sum(dim=1, keepdim=True)
+    count = known.sum(dim=1, keepdim=True)
     centred = rewards - rewards.nanmean(dim=1, keepdim=True)
-    variance = centred.square().nansum(dim=1, keepdim=True) / (how_many - 1).clamp(min=1)
+    variance = centred.square().nansum(dim=1, keepdim=True) / (count - 1).clamp(min=1)
     return torch.where(known, centred / (variance.sqrt() + 1e-4), torch.zeros_like(rewards))

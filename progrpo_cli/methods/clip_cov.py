@@ -1,10 +1,10 @@
-"""Clip-Cov (arXiv 2505.22617, eq. 11 and 12): some tokens that would cost much entropy lose their gradient."""
+"""Clip-Cov (arXiv 2505.22617, eq. 11 and 12): removes the gradient of some tokens that would reduce entropy most."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from progrpo_cli.methods.base import LossTerms, Method, without_gradient_on
+from progrpo_cli.methods.base import LossTerms, Method
 from progrpo_cli.section import Finite, Fraction
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def token_covariance(terms: LossTerms) -> torch.Tensor:
-    """(B, T) Cov_t = (log pi_t - mean)(A_t - mean), the means over the batch's tokens (eq. 10); no gradient."""
+    """Cov_t = (log pi_t - mean)(A_t - mean), (B, T), with means over the batch's tokens (eq. 10), without gradient."""
     mask = terms.mask.bool()
     logps = terms.logps.detach()
     advantages = terms.advantages.unsqueeze(1).expand_as(logps)
@@ -20,15 +20,15 @@ def token_covariance(terms: LossTerms) -> torch.Tensor:
 
 
 class ClipCov(Method):
-    """Of the tokens with Cov in [low, high], as many as a ``fraction`` of all tokens lose their gradient, at random.
+    """Removes the gradient of random tokens with Cov in [low, high], as many as a ``fraction`` of all tokens.
 
-    The authors' scripts take the ratio's clip off, and so does ours. Where ``clip_low`` and ``clip_high`` bring it
-    back, tokens that it clips are no candidates.
+    As in the authors' scripts, the ratio is not clipped by default. If ``clip_low`` or ``clip_high`` is set, clipped
+    tokens are not candidates.
     """
 
     name: Literal["clip_cov"]
     fraction: Fraction
-    """r, of the batch's tokens (of one micro-batch)."""
+    """r, the share of the micro-batch's tokens."""
     low: Finite
     high: Finite
     arm: None = None
@@ -37,7 +37,7 @@ class ClipCov(Method):
     drawn: ClassVar[tuple[str, ...]] = logged
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
-        return without_gradient_on(terms, self._chosen(terms))
+        return terms.advantages.unsqueeze(1).expand_as(terms.logps).masked_fill(self._choose_tokens(terms), 0.0)
 
     def metrics(self, terms: LossTerms) -> dict[str, torch.Tensor]:
         candidates = self._candidates(terms).sum()
@@ -52,13 +52,12 @@ class ClipCov(Method):
         clipped = ((ratio > terms.clip[1]) & positive) | ((ratio < terms.clip[0]) & negative)
         return (covariance >= self.low) & (covariance <= self.high) & terms.mask.bool() & ~clipped
 
-    def _chosen(self, terms: LossTerms) -> torch.Tensor:
+    def _choose_tokens(self, terms: LossTerms) -> torch.Tensor:
         import torch
 
         candidates = self._candidates(terms)
         index = candidates.flatten().nonzero().squeeze(1)
-        how_many = max(1, int(self.fraction * terms.mask.sum().item()))
-        taken = index[torch.randperm(len(index), device=index.device)[:how_many]]
+        count = max(1, int(self.fraction * terms.mask.sum().item()))
         chosen = torch.zeros_like(candidates.flatten())
-        chosen[taken] = True
+        chosen[index[torch.randperm(len(index), device=index.device)[:count]]] = True
         return chosen.view_as(candidates)

@@ -10,20 +10,20 @@ from progrpo_cli.section import Fraction, Natural, PositiveFloat
 
 
 class Dapo(Method):
-    """Eq. 11's constraint 0 < |right| < G by sampling until every group is mixed; eq. 13's penalty on length.
+    """Samples until every group is mixed (eq. 11: 0 < |right| < G), and penalises length (eq. 13).
 
-    What else is DAPO's, the asymmetric clip (eq. 10) and the token-level loss (eq. 12), is in the shared recipe.
+    DAPO's asymmetric clip (eq. 10) and token-level loss (eq. 12) are part of the shared recipe.
     """
 
     name: Literal["dapo"]
     max_refills: Natural
     """Rollouts sampled beyond the first to replace groups that are all right or all wrong; 0: no dynamic sampling."""
     overlong_cache_fraction: Fraction | None
-    """L_cache as a part of the token limit L_max, over which the penalty grows; null: no shaping."""
+    """L_cache, over which the penalty grows, as a fraction of the token limit L_max; null: no penalty."""
     overlong_penalty: PositiveFloat
-    """At L_max. The paper's is 1 beside rewards of 1 and -1 (eq. 7): half the distance between right and wrong."""
+    """Penalty at L_max. The paper uses 1 with rewards of 1 and -1 (eq. 7), half their distance."""
     arm: None = None
-    drawn: ClassVar[tuple[str, ...]] = ("mixed_fraction", "rollouts_sampled")  # logged where there are refills
+    drawn: ClassVar[tuple[str, ...]] = ("mixed_fraction", "rollouts_sampled")  # logged only with refills
 
     def refills(self) -> int:
         return self.max_refills
@@ -34,7 +34,7 @@ class Dapo(Method):
         cache = self.overlong_cache_fraction * max_new_tokens
 
         def soft_overlong(length: int) -> float:
-            """Eq. 13, scaled: 0 up to L_max - L_cache, then a line down to -overlong_penalty at L_max."""
+            """Eq. 13, scaled: 0 up to L_max - L_cache, then linear down to -overlong_penalty at L_max."""
             return -self.overlong_penalty * min(1.0, max(0.0, (length - (max_new_tokens - cache)) / cache))
 
         return soft_overlong

@@ -8,7 +8,7 @@ from progrpo_cli.methods.base import Method
 
 
 class DrGrpo(Method):
-    """A_i = r_i - mean(r); the token losses are summed and divided by completions times the token limit."""
+    """A_i = r_i - mean(r). The sum of the token losses is divided by the completions times the token limit."""
 
     name: Literal["dr_grpo"]
     takes_arm: ClassVar[bool] = True

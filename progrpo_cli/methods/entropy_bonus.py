@@ -1,4 +1,4 @@
-"""GRPO with the oldest exploration bonus: the mean token entropy, times a coefficient, is subtracted from the loss."""
+"""GRPO with an entropy bonus: the mean token entropy, times a coefficient, is subtracted from the loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from progrpo_cli.section import PositiveFloat
 
 
 class EntropyBonus(Method):
-    """L = L_grpo - entropy_coef * H, H the mean token entropy of the policy in nats (TRL's ``entropy_coef``)."""
+    """L = L_grpo - entropy_coef * H, where H is the policy's mean token entropy in nats (TRL's ``entropy_coef``)."""
 
     name: Literal["entropy_bonus"]
     entropy_coef: PositiveFloat

@@ -1,4 +1,4 @@
-"""FlowRL (arXiv 2509.15207, eq. 6 and 7): samples in proportion to exp(beta r), by trajectory balance."""
+"""FlowRL (arXiv 2509.15207, eq. 6 and 7): trains the policy to sample in proportion to exp(beta r)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 class FlowRl(Method):
-    """w (log Z_phi(q) + (1/|o|) log pi(o|q) - beta r^ - (1/|o|) log pi_ref(o|q))^2, the mean over completions.
+    """The loss is the mean of w (log Z_phi(q) + (1/|o|) log pi(o|q) - beta r^ - (1/|o|) log pi_ref(o|q))^2.
 
-    r^ is the group-normalised reward, which is GRPO's A_i; w is the ratio pi/pi_old of the sequence, clipped and
-    without gradient. Z_phi is a 3-layer MLP on the mean of the prompt's last hidden states; as in the authors' public
-    code its gradient reaches the policy. ``docs/methods.md`` says where that code and the paper differ.
+    r^ is the group-normalised reward, equal to GRPO's A_i. w is the sequence's ratio pi/pi_old, clipped and without
+    gradient. Z_phi is a 3-layer MLP on the mean of the prompt's last hidden states; as in the authors' public code, its
+    gradient reaches the policy. ``docs/methods.md`` lists where that code and the paper differ.
     """
 
     name: Literal["flowrl"]
     beta: PositiveFloat
     head_learning_rate: PositiveFloat
     ratio: Literal["sequence", "length_normalised"]
-    """w is pi/pi_old of the whole completion, as the paper writes it, or its |o|-th root, as GSPO takes it."""
+    """w is pi/pi_old of the whole completion (the paper's), or its |o|-th root (as in GSPO)."""
     arm: None = None
     needs_reference: ClassVar[bool] = True
     logged: ClassVar[tuple[str, ...]] = ("log_partition", "residual")
     drawn: ClassVar[tuple[str, ...]] = logged
 
     def token_advantages(self, terms: LossTerms) -> torch.Tensor:
-        return terms.advantages * 0.0  # no policy-gradient surrogate: the squared residual is the whole loss
+        return terms.advantages * 0.0  # no surrogate: the squared residual is the whole loss
 
     def sequence_loss(self, terms: LossTerms) -> torch.Tensor:
         return self._weight(terms) * self._residual(terms) ** 2
@@ -50,7 +50,7 @@ class FlowRl(Method):
         return {
             "log_partition": terms.log_partition.mean(),
             "residual": self._residual(terms).abs().mean(),
-            # What is clipped here is w, of whole completions.
+            # The clip of this method acts on w, so these are shares of completions.
             "clip_ratio/low_mean": low,
             "clip_ratio/high_mean": high,
             "clip_ratio/region_mean": low + high,

@@ -1,4 +1,4 @@
-"""GRPO (arXiv 2402.03300, section 4.1.2) in the shared recipe: the group-relative advantage and nothing else."""
+"""GRPO (arXiv 2402.03300, section 4.1.2): the shared recipe without a change."""
 
 from __future__ import annotations
 

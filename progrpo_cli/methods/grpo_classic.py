@@ -1,4 +1,4 @@
-"""GRPO as published (arXiv 2402.03300, eq. 3): the mean over a completion's tokens first, then over completions."""
+"""GRPO as published (arXiv 2402.03300, eq. 3): the loss is averaged over each completion's tokens, then completions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from progrpo_cli.section import NonNegativeFloat
 
 
 class GrpoClassic(Method):
-    """Symmetric clip, per-sequence mean, and eq. 4's KL penalty to the policy that training started from."""
+    """Symmetric clip, per-sequence mean, and the KL penalty of eq. 4 to the policy that training started from."""
 
     name: Literal["grpo_classic"]
     kl_coef: NonNegativeFloat
-    """beta of eq. 3; 0: no reference policy is kept."""
+    """beta of eq. 3; with 0 there is no reference policy."""
     arm: None = None
 
     def trl_options(self) -> dict[str, Any]:
-        # TRL would multiply the KL term by the ratio, gradient included, which is a later paper's (2512.02556).
+        # TRL's default multiplies the KL term by the ratio, gradient included: a later paper's correction (2512.02556).
         return {"loss_type": "grpo", "beta": self.kl_coef, "use_bias_correction_kl": False}

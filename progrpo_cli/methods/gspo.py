@@ -1,4 +1,4 @@
-"""GSPO (arXiv 2507.18071, eq. 5 and 7): the length-normalised ratio of whole sequences, with its own scale of clip."""
+"""GSPO (arXiv 2507.18071, eq. 5 and 7): a length-normalised ratio per sequence, with a clip of its own scale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from progrpo_cli.methods.base import Method
 
 
 class Gspo(Method):
-    """s_i = (pi(o_i|q) / pi_old(o_i|q))^(1/|o_i|) in the place of the tokens' ratios."""
+    """Uses s_i = (pi(o_i|q) / pi_old(o_i|q))^(1/|o_i|) instead of the tokens' ratios."""
 
     name: Literal["gspo"]
     takes_arm: ClassVar[bool] = True

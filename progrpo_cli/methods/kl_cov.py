@@ -1,4 +1,4 @@
-"""KL-Cov (arXiv 2505.22617, eq. 13 and 14): the tokens that cost most entropy are held to the policy that sampled."""
+"""KL-Cov (arXiv 2505.22617, eq. 13 and 14): a KL penalty on the tokens that reduce entropy most."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class KlCov(Method):
-    """The top ``fraction`` of the tokens by Cov_t get ``kl_coef`` |log pi_t - log pi_old,t| added to their loss.
+    """Adds ``kl_coef`` |log pi_t - log pi_old,t| to the loss of the top ``fraction`` of the tokens by Cov_t.
 
-    The absolute log-ratio is how the authors estimate the KL term (their listing 1); on-policy it has no gradient.
+    The absolute log-ratio is the authors' estimate of the KL term (their listing 1). On-policy it has no gradient.
     """
 
     name: Literal["kl_cov"]
     fraction: Fraction
-    """k, of the batch's tokens (of one micro-batch); at least one token is taken."""
+    """k, the share of the micro-batch's tokens; at least one token is penalised."""
     kl_coef: PositiveFloat
     arm: None = None
 
@@ -29,7 +29,7 @@ class KlCov(Method):
 
         mask = terms.mask.bool()
         covariance = token_covariance(terms).masked_fill(~mask, -torch.inf).flatten()
-        how_many = max(1, int(self.fraction * mask.sum().item()))
-        penalised = torch.zeros_like(covariance)
-        penalised[covariance.topk(how_many).indices] = self.kl_coef
-        return penalised.view_as(terms.logps) * (terms.logps - terms.old_logps).abs()
+        count = max(1, int(self.fraction * mask.sum().item()))
+        coefficients = torch.zeros_like(covariance)
+        coefficients[covariance.topk(count).indices] = self.kl_coef
+        return coefficients.view_as(terms.logps) * (terms.logps - terms.old_logps).abs()

@@ -1,4 +1,4 @@
-"""Pass@k training (arXiv 2508.10751, section 2.4: the advantage in closed form): the reward of k samples is Pass@k."""
+"""Pass@k training (arXiv 2508.10751): the reward of k samples is Pass@k; the advantage is section 2.4's closed form."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 def passk_advantages(wrong: int, size: int, k: int) -> tuple[float, float]:
     """The advantages of right and of wrong samples in a group.
 
-    With N- = ``wrong`` of N = ``size``: R = 1 - C(N-, k) / C(N, k) is the mean reward of a subset of k samples (eq. 11)
-    and s = sqrt(R (1 - R)) its standard deviation (eq. 12). A right sample makes each of its subsets right:
-    A+ = (1 - R) / s (eq. 14). A wrong one is in a right subset if one of the other k - 1 is right:
-    A- = (1 - R - C(N- - 1, k - 1) / C(N - 1, k - 1)) / s (eq. 15). Where all subsets are alike (s = 0) there is nothing
-    to learn: (0, 0).
+    With N- = ``wrong`` and N = ``size``, R = 1 - C(N-, k) / C(N, k) is the mean reward of a subset of k samples (eq.
+    11) and s = sqrt(R (1 - R)) its standard deviation (eq. 12). All subsets with a right sample are right:
+    A+ = (1 - R) / s (eq. 14). A subset with a wrong sample is right if one of its other k - 1 samples is:
+    A- = (1 - R - C(N- - 1, k - 1) / C(N - 1, k - 1)) / s (eq. 15). If all subsets have the same reward (s = 0), both
+    are 0.
     """
     reward = 1 - comb(wrong, k) / comb(size, k)
     deviation = sqrt(reward * (1 - reward))
     if deviation == 0:
         return 0.0, 0.0
-    all_wrong_with_it = comb(wrong - 1, k - 1) / comb(size - 1, k - 1)
-    return (1 - reward) / deviation, (1 - reward - all_wrong_with_it) / deviation
+    all_wrong = comb(wrong - 1, k - 1) / comb(size - 1, k - 1)  # share of a wrong sample's subsets
+    return (1 - reward) / deviation, (1 - reward - all_wrong) / deviation
 
 
 class PassK(Method):
-    """The expected group-relative advantage of a sample over all subsets of k in its group."""
+    """The mean group-relative advantage of a sample over all subsets of k samples of its group."""
 
     name: Literal["passk"]
     k: Positive
-    """Samples in a subset; fewer than in a group."""
+    """Samples in a subset; must be smaller than the group."""
     arm: None = None
 
     def misfit(self, *, group_size: int, max_new_tokens: int) -> str | None:
-        if self.k >= group_size:  # one subset or none: every advantage is 0
+        if self.k >= group_size:  # at most one subset, so all advantages are 0
             return f"method.k={self.k} needs groups of more than k samples, and train.group_size is {group_size}"
         return None
 
@@ -47,5 +47,5 @@ class PassK(Method):
 
         size = rollout.correct.size(1)
         table = rollout.advantages.new_tensor([passk_advantages(wrong, size, self.k) for wrong in range(size + 1)])
-        of_group = table[(~rollout.correct).sum(dim=1)]  # (N, 2)
-        return torch.where(rollout.correct, of_group[:, :1], of_group[:, 1:]) * rollout.scorable
+        by_group = table[(~rollout.correct).sum(dim=1)]  # (N, 2): of right samples, of wrong samples
+        return torch.where(rollout.correct, by_group[:, :1], by_group[:, 1:]) * rollout.scorable

@@ -1,4 +1,4 @@
-"""ProGRPO (arXiv 2602.05281): the shared recipe with ARM, whose formulas are in :mod:`progrpo_cli.methods.arm`."""
+"""ProGRPO (arXiv 2602.05281): the shared recipe with ARM. The formulas are in :mod:`progrpo_cli.methods.arm`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from progrpo_cli.methods.base import ArmConfig, Method
 
 
 class ProGrpo(Method):
-    """A~_i = A_i + alpha (c(q) - c(o_i|q)) where the gate is open; with alpha = 0 it is exactly ``grpo``."""
+    """A~_i = A_i + alpha (c(q) - c(o_i|q)) if the group's gate is open. With alpha = 0 it is exactly ``grpo``."""
 
     name: Literal["progrpo"]
     arm: ArmConfig

@@ -1,4 +1,4 @@
-"""Finding a method by its name: a file of this package that is called so, or another installed package's class."""
+"""Finds methods by name: the files of this package, and the classes that other installed packages register."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ _HERE = Path(__file__).parent
 
 @cache
 def method_classes() -> dict[str, type[Method]]:
-    """Name -> class, of every method that this package ships. The files import torch only where they compute."""
-    found = {}
+    """The methods of this package by name. Importing their files does not import torch."""
+    classes = {}
     for info in pkgutil.iter_modules([str(_HERE)]):
         module = importlib.import_module(f"progrpo_cli.methods.{info.name}")
         for member in vars(module).values():
             defined_here = isinstance(member, type) and member.__module__ == module.__name__
             if defined_here and issubclass(member, Method) and member is not Method:
-                found[info.name] = member
-    return found
+                classes[info.name] = member
+    return classes
 
 
 SHARED_RECIPE = "grpo"
-"""The method that is the shared recipe and nothing else: what the others are compared with unless somebody says so."""
+"""The method that is the shared recipe without a change: the default baseline of comparisons."""
 
 METHODS = Catalogue("method", "progrpo.methods", Method, "name", method_classes)
-"""All methods by the name in ``method.name``."""
+"""All methods by ``method.name``."""
 
 
 def method_modules(method: Method) -> list[str]:
-    """The modules that say what a method does: its own, those that it inherits from, and ARM's where it is on."""
-    inherited = [each.__module__ for each in type(method).__mro__ if issubclass(each, Method)]
-    return [*inherited, *(["progrpo_cli.methods.arm"] if method.arm is not None else [])]
+    """The modules that define what a method computes: its class, the classes it inherits from, and ARM if it is on."""
+    modules = [cls.__module__ for cls in type(method).__mro__ if issubclass(cls, Method)]
+    return [*modules, *(["progrpo_cli.methods.arm"] if method.arm is not None else [])]
 
 
 def label(name: str, arm_alpha: object) -> str:
-    """How results name a method: ``NAME+arm`` where ARM is on top of a method that we do not ship with ARM in it.
+    """The method's name in results: ``NAME+arm`` if ARM is on and is not part of the method itself.
 
     Args:
-        name: the method's.
-        arm_alpha: ARM's strength; None: ARM is off. With 0 it does nothing.
+        name: name of the method.
+        arm_alpha: ARM's strength. None means that ARM is off; with 0 it has no effect.
     """
     method = method_classes().get(name)
-    has_arm_in_it = method is not None and method.model_fields["arm"].is_required()
-    return f"{name}+arm" if arm_alpha and not has_arm_in_it else name
+    has_own_arm = method is not None and method.model_fields["arm"].is_required()
+    return f"{name}+arm" if arm_alpha and not has_own_arm else name
 
 
-def curves_of_earlier(name: object, *, with_arm: bool) -> list[str]:
-    """What a report draws of a run whose manifest does not say it: the curves of the method as we ship it today."""
+def default_curves(name: object, *, with_arm: bool) -> list[str]:
+    """Metrics to draw for a run whose manifest does not list them: the curves of the shipped method of that name."""
     method = method_classes().get(str(name), Method)
     return curve_names(method, with_arm=with_arm)

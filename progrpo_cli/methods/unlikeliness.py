@@ -1,4 +1,4 @@
-"""The unlikeliness reward (arXiv 2506.02355): a right sample is worth less the more likely it was."""
+"""The unlikeliness reward (arXiv 2506.02355): the more likely a right sample was, the smaller its reward."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 
 class Unlikeliness(Method):
-    """r_i (1 - beta_rank (G - rank_i) / G) for right samples, rank 0 the most likely of the group, then GRPO's A_i.
+    """Rewards right samples with r_i (1 - beta_rank (G - rank_i) / G), then computes GRPO's A_i.
 
-    Groups whose samples are all right get no advantage, as in the authors' script, unless ``keep_all_right`` is set.
+    The most likely sample of a group has rank 0. As in the authors' script, groups whose samples are all right have the
+    advantage 0, unless ``keep_all_right`` is set.
     """
 
     name: Literal["unlikeliness"]
     beta_rank: Fraction
     keep_all_right: bool = False
-    """Let the formula act on groups that are all right: their likelier samples get a negative advantage."""
+    """Apply the formula to groups that are all right too; their likelier samples then get a negative advantage."""
     arm: None = None
     needs_logps: ClassVar[bool] = True
     version_of_code: ClassVar[int] = 2

@@ -1,4 +1,4 @@
-"""W-REINFORCE (arXiv 2506.01347, eq. 9): wrong samples are pushed down in full, right ones pulled up by lambda only."""
+"""W-REINFORCE (arXiv 2506.01347, eq. 9): full weight on wrong samples, the weight lambda on right ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WReinforce(Method):
-    """Advantage +positive_weight for right, -1 for wrong, no group normalisation; 0 for what nobody could score."""
+    """Advantage +positive_weight for right and -1 for wrong samples, without group normalisation; 0 if not scorable."""
 
     name: Literal["w_reinforce"]
     positive_weight: NonNegativeFloat

@@ -1,4 +1,4 @@
-"""What a back end that samples completions has to do."""
+"""The protocol of back ends that sample completions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Batch:
-    """Completions drawn together: the same batch gives the same, whatever was drawn before (vLLM: up to rounding)."""
+    """Completions drawn together. They do not depend on what was drawn before (with vLLM: up to rounding)."""
 
     prompts: Sequence[str]
-    """One a completion: n equal prompts in a row are n samples of one problem."""
+    """One prompt per completion; for n samples of a problem its prompt is repeated n times."""
     seed: int
 
 
@@ -23,31 +23,31 @@ class Sample:
 
     text: str
     tokens: int
-    """Length in tokens, the end-of-sequence token included."""
+    """Length in tokens, including the end token."""
     finished: bool
-    """Whether the policy ended it; false: the token limit did."""
+    """Whether the policy ended it. False means that the token limit cut it off."""
     logprob: float
-    """Sum over its tokens of their log-probability under the distribution each was sampled from, in nats."""
+    """Sum over tokens of their log-probability under the distribution each was sampled from, in nats."""
     entropy: float | None
-    """Mean over its tokens of the entropy of the distribution each was sampled from, in nats; None: not at hand."""
+    """Mean over tokens of the entropy of the distribution each was sampled from, in nats; None if unknown."""
     entropy_topk: float | None = None
-    """Where only the k likeliest tokens are known: their part of that entropy, a lower bound of it, in nats."""
+    """The part of that entropy from the k likeliest tokens, a lower bound, in nats; set if only those are known."""
     missing_mass: float | None = None
-    """With ``entropy_topk``: mean over its tokens of the probability of all tokens but those k."""
+    """With ``entropy_topk``: mean over tokens of the total probability of all but the k likeliest tokens."""
     entropy_at_most: float | None = None
-    """With ``entropy_topk``: an upper bound of that entropy, see :func:`progrpo_cli.metrics.entropy.topk_entropy`."""
+    """With ``entropy_topk``: an upper bound of the entropy, see :func:`progrpo_cli.metrics.entropy.topk_entropy`."""
 
 
 def derived_seed(name: str) -> int:
-    """A seed of 32 bits for a named piece of work: batches of one run draw independently, and each can be repeated."""
+    """A 32-bit seed for a named piece of work, so that each batch draws independently and can be repeated."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 class Sampler(Protocol):
-    """Samples at the temperature, top_p and length limit that it was made with.
+    """Samples completions at a fixed temperature, top_p and length limit.
 
-    Temperature 0 is greedy: of each distribution the likeliest token, so that entropy and log-probability are 0.
+    Temperature 0 is greedy: it takes the likeliest token each time, and entropy and log-probability are 0.
     """
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
-        """For each batch, in order, one completion a prompt, in order; several batches may be under way at once."""
+        """Yield the samples of each batch in order, one per prompt. Several batches may be computed at once."""

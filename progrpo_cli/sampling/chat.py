@@ -1,8 +1,8 @@
-"""How a prompt becomes a conversation."""
+"""Prompts as conversations."""
 
 from __future__ import annotations
 
 
 def as_chat(prompt: str) -> list[dict[str, str]]:
-    """The prompt as the first message of a conversation."""
+    """A conversation with the prompt as its first message."""
     return [{"role": "user", "content": prompt}]

@@ -1,8 +1,8 @@
-"""Which tokens end a completion: one definition for evaluation, validation, training and every back end.
+"""The tokens that end a completion, defined once for evaluation, validation, training and all back ends.
 
 A model may have several. Gemma's instruction-tuned models end a turn with ``<end_of_turn>`` and a text with ``<eos>``;
-Phi, Llama 3 and Qwen have two, too. TRL and vLLM stop at all that ``generation_config`` names, and chat models at the
-token that their template puts behind an answer. To who knows only the tokenizer's, their answers look cut off.
+Phi, Llama 3 and Qwen also have two. TRL and vLLM stop at all tokens in ``generation_config``, and chat models at the
+token that their template puts after an answer. With the tokenizer's token alone, finished answers would look cut off.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from typing import Any
 
 from progrpo_cli.errors import RequestError, nearest
 
-_ANSWER = "progrpo"  # what the assistant says in a conversation that shows how the template ends an answer
+_ANSWER = "progrpo"  # the assistant's message in a conversation that shows how the template ends an answer
 
 
 def end_tokens(tokenizer: Any, generation_config: Any, stop_tokens: Sequence[str] = ()) -> tuple[int, ...]:
     """The ids of all tokens that end a completion, sorted.
 
-    Those of ``generation_config.eos_token_id``, the tokenizer's end of sequence, the special token that the chat
-    template puts behind an answer, and ``model.stop_tokens``.
+    They are ``generation_config.eos_token_id``, the tokenizer's end-of-sequence token, the special token that the chat
+    template puts after an answer, and ``model.stop_tokens``.
 
     Args:
-        tokenizer: the policy's.
-        generation_config: the policy's, or None where it has none.
+        tokenizer: the policy's tokenizer.
+        generation_config: the policy's generation configuration, or None.
         stop_tokens: texts of further tokens.
 
     Raises:
-        RequestError: there is no such token at all, or a stop token is not one token of the vocabulary.
+        RequestError: no token ends a completion, or a stop token is not a single token of the vocabulary.
     """
-    of_config = getattr(generation_config, "eos_token_id", None)
-    ends = set(of_config) if isinstance(of_config, list | tuple | set) else {of_config}
+    configured = getattr(generation_config, "eos_token_id", None)
+    ends = set(configured) if isinstance(configured, list | tuple | set) else {configured}
     ends |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    ends |= {_only_id(tokenizer, text) for text in stop_tokens}
+    ends |= {_single_id(tokenizer, text) for text in stop_tokens}
     ids = tuple(sorted(int(end) for end in ends if end is not None))
     if not ids:
         raise RequestError(
-            "no token ends a completion: the tokenizer has no end-of-sequence token, and neither "
-            "generation_config.json nor the chat template names one; model.stop_tokens=[TEXT] does"
+            "no token ends a completion: neither the tokenizer, nor generation_config.json, nor the chat template has "
+            "an end token; set model.stop_tokens=[TEXT]"
         )
     return ids
 
 
-def texts_of(tokenizer: Any, ends: Sequence[int]) -> tuple[str, ...]:
-    """What the tokens are called in files and messages."""
+def token_texts(tokenizer: Any, ends: Sequence[int]) -> tuple[str, ...]:
+    """The tokens' texts, for files and messages."""
     return tuple(str(text) for text in tokenizer.convert_ids_to_tokens(list(ends)))
 
 
-def complete(tokenizer: Any, ends: Sequence[int]) -> None:
-    """Give the tokenizer an end-of-sequence and a padding token where it has none: batches and TRL need both."""
+def ensure_special_tokens(tokenizer: Any, ends: Sequence[int]) -> None:
+    """Set the tokenizer's end-of-sequence and padding tokens if they are missing: batches and TRL need both."""
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
     if tokenizer.pad_token_id is None:
@@ -56,24 +56,24 @@ def complete(tokenizer: Any, ends: Sequence[int]) -> None:
 
 
 def _end_of_turn(tokenizer: Any) -> int | None:
-    """The special token right behind an answer in the chat template, or None."""
+    """The special token directly after an answer in the chat template, or None."""
     if tokenizer.chat_template is None:
         return None
     conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
     try:
-        shown = tokenizer.apply_chat_template(conversation, tokenize=False)
-    except Exception:  # a template is a program, which raises what it likes at what it does not expect
+        text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    except Exception:  # a template is a program and may raise anything
         return None
-    _, said, behind = str(shown).rpartition(_ANSWER)
-    if not said or not behind.strip():
+    _, answer, rest = str(text).rpartition(_ANSWER)
+    if not answer or not rest.strip():
         return None
-    first = next(iter(tokenizer(behind.lstrip(), add_special_tokens=False).input_ids), None)
+    first = next(iter(tokenizer(rest.lstrip(), add_special_tokens=False).input_ids), None)
     added = tokenizer.added_tokens_decoder.get(first)
     is_special = first in tokenizer.all_special_ids or (added is not None and added.special)
     return first if is_special else None
 
 
-def _only_id(tokenizer: Any, text: str) -> int:
+def _single_id(tokenizer: Any, text: str) -> int:
     vocabulary = tokenizer.get_vocab()
     if text in vocabulary:
         return int(vocabulary[text])

@@ -1,6 +1,6 @@
-"""Sampling with transformers, with the exact entropy of every distribution that a token was drawn from.
+"""Sampling with transformers, including the exact entropy of each distribution that a token was drawn from.
 
-On a CPU small models draw a batch a core.
+On a CPU, each core draws a batch of its own if the model is small.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopPLogitsWar
 
 from progrpo_cli.sampling.base import Batch, Sample
 from progrpo_cli.sampling.chat import as_chat
-from progrpo_cli.sampling.decoding import Prompts, drawn_in_order, in_evaluation
-from progrpo_cli.sampling.ends import complete, end_tokens
+from progrpo_cli.sampling.decoders import decoder_for, uses_own_loop
+from progrpo_cli.sampling.decoding import Prompts, draw_in_order, evaluation_mode
+from progrpo_cli.sampling.ends import end_tokens, ensure_special_tokens
 from progrpo_cli.sampling.positions import require_positions
-from progrpo_cli.sampling.ways import draws_by_loop, way_for
 
 
 class HfSampler:
     """A :class:`progrpo_cli.sampling.base.Sampler` on a transformers model.
 
-    Sampling leaves no trace in the caller: random state and training mode are as before, so that held-out evaluation in
-    the middle of training changes nothing in it.
+    It leaves the caller's random state and the model's training mode unchanged, so validation does not affect training.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class HfSampler:
         chat: bool,
         stop_tokens: Sequence[str] = (),
     ) -> None:
-        """``stop_tokens`` are texts of tokens that end a completion besides the policy's own, see `end_tokens`."""
+        """``stop_tokens`` are the texts of further end tokens, see :func:`progrpo_cli.sampling.ends.end_tokens`."""
         self._model: Any = model
         self._tokenizer: Any = tokenizer
         self._temperature = temperature
@@ -46,30 +45,32 @@ class HfSampler:
         self._max_new_tokens = max_new_tokens
         self._chat = chat
         self._ends = end_tokens(tokenizer, self._model.generation_config, stop_tokens)
-        complete(tokenizer, self._ends)
+        ensure_special_tokens(tokenizer, self._ends)
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
-        """See :class:`progrpo_cli.sampling.base.Sampler`; a batch's samples do not depend on the number of cores."""
+        """See :class:`progrpo_cli.sampling.base.Sampler`. The samples do not depend on the number of cores."""
         prompts = list(dict.fromkeys(prompt for batch in batches for prompt in batch.prompts))
         if prompts:
             longest = max(map(len, self._encode(prompts, padded=False).input_ids))
             require_positions(self._model.config, longest, self._max_new_tokens)
-        by_loop = draws_by_loop(self._model)  # found out here, before several threads ask
-        with in_evaluation(self._model):
-            if by_loop:
-                yield from drawn_in_order(self._model, (partial(self._draw, batch) for batch in batches))
-            else:  # one after the other: some models keep their state in themselves
+        in_parallel = uses_own_loop(self._model)  # chosen here, before several threads use the decoder
+        with evaluation_mode(self._model):
+            if in_parallel:
+                yield from draw_in_order(self._model, (partial(self._draw, batch) for batch in batches))
+            else:  # sequentially, because some models keep state in themselves
                 yield from map(self._draw, batches)
 
     def _draw(self, batch: Batch) -> list[Sample]:
         device = self._model.device
-        unique = {prompt: place for place, prompt in enumerate(dict.fromkeys(batch.prompts))}
+        unique = {prompt: index for index, prompt in enumerate(dict.fromkeys(batch.prompts))}
         encoded = self._encode(list(unique)).to(device)
         rows = torch.tensor([unique[prompt] for prompt in batch.prompts], device=device)
         generator = torch.Generator().manual_seed(batch.seed)
-        chances = torch.rand((self._max_new_tokens, len(batch.prompts)), generator=generator)
+        uniforms = torch.rand((self._max_new_tokens, len(batch.prompts)), generator=generator)
         prompts = Prompts(encoded.input_ids, encoded.attention_mask, rows)
-        drawn = way_for(self._model)(self._model, prompts, chances, ends=self._ends, distribution=self._sampled_from)
+        drawn = decoder_for(self._model)(
+            self._model, prompts, uniforms, ends=self._ends, distribution=self._distribution
+        )
         texts = self._tokenizer.batch_decode(drawn.tokens, skip_special_tokens=True)
         return [
             Sample(
@@ -84,12 +85,11 @@ class HfSampler:
             )
         ]
 
-    def _sampled_from(self, logits: torch.Tensor) -> torch.Tensor:
-        """(B, V) log-probabilities of the distribution that is sampled from; at temperature 0 one token has all."""
+    def _distribution(self, logits: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (B, V) of the distribution to sample from. At temperature 0 one token has probability 1."""
         scores = logits.float()
         if self._temperature == 0:
-            certain = torch.full_like(scores, -torch.inf)
-            return certain.scatter_(1, scores.argmax(dim=-1, keepdim=True), 0.0)
+            return torch.full_like(scores, -torch.inf).scatter_(1, scores.argmax(dim=-1, keepdim=True), 0.0)
         if self._temperature != 1.0:
             scores = scores / self._temperature
         if self._top_p is not None:

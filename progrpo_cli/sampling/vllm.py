@@ -1,4 +1,4 @@
-"""Sampling with vLLM: n samples a prompt, prefix caching, and of each distribution its likeliest tokens."""
+"""Sampling with vLLM: n samples per prompt, prefix caching, and the likeliest tokens of each distribution."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from progrpo_cli.metrics.entropy import topk_entropy
 from progrpo_cli.sampling.base import Batch, Sample, derived_seed
 
 TOP_K = 20
-"""So many log-probabilities are asked for at each token: vLLM's own limit, unless it is told otherwise."""
+"""Log-probabilities requested for each token: vLLM's default limit."""
 
 
 class VllmSampler:
-    """A :class:`progrpo_cli.sampling.base.Sampler` with an engine of its own, which lives as long as :meth:`sample`."""
+    """A :class:`progrpo_cli.sampling.base.Sampler` on its own engine, which lives for one call of :meth:`sample`."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class VllmSampler:
         ends: Sequence[int],
         trust_remote_code: bool = False,
     ) -> None:
-        """``model`` is a directory or a hub name, ``ends`` are :func:`end_tokens`; the rest is as for transformers."""
+        """``model`` is a directory or a hub name, ``ends`` are the ids of the tokens that end a completion."""
         self._tokenizer = tokenizer
         self._chat = chat
         self._engine = {
             "model": model,
             "dtype": dtype,
             "trust_remote_code": trust_remote_code,
-            "generation_config": "vllm",  # nothing is inherited from the model's own generation_config
+            "generation_config": "vllm",  # ignore the model's own generation_config
             "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from
             "enable_prefix_caching": True,
             "disable_log_stats": True,
@@ -51,15 +51,15 @@ class VllmSampler:
             "top_k": 0,
             "max_tokens": max_new_tokens,
             "stop_token_ids": list(ends),
-            "ignore_eos": True,  # these alone end a completion, as with transformers
+            "ignore_eos": True,  # only `stop_token_ids` end a completion, as with transformers
             "detokenize": False,
         }
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
-        """See :class:`progrpo_cli.sampling.base.Sampler`; a batch is one call, with nothing left in the cache before.
+        """See :class:`progrpo_cli.sampling.base.Sampler`. The prefix cache is emptied before each batch.
 
         Raises:
-            RequestError: vLLM cannot load the model.
+            RequestError: vLLM cannot load the model, or a prompt does not fit into it.
         """
         from vllm import LLM
 
@@ -87,27 +87,27 @@ class VllmSampler:
             return self._draw_greedily(engine, batch)
         from vllm import SamplingParams
 
-        wanted = Counter(batch.prompts)
+        counts = Counter(batch.prompts)
         vocabulary = engine.model_config.get_vocab_size()
-        known = min(TOP_K, vocabulary)
-        asked = [
-            SamplingParams(n=count, seed=derived_seed(f"{batch.seed}-{prompt}"), logprobs=known, **self._sampling)
-            for prompt, count in wanted.items()
+        top_k = min(TOP_K, vocabulary)
+        params = [
+            SamplingParams(n=count, seed=derived_seed(f"{batch.seed}-{prompt}"), logprobs=top_k, **self._sampling)
+            for prompt, count in counts.items()
         ]
-        outputs = engine.generate(self._encode(list(wanted)), asked, use_tqdm=False)
-        drawn = {
-            prompt: deque(self._sample(completion, known, vocabulary) for completion in output.outputs)
-            for prompt, output in zip(wanted, outputs, strict=True)
+        outputs = engine.generate(self._encode(list(counts)), params, use_tqdm=False)
+        samples = {
+            prompt: deque(self._sample(completion, top_k, vocabulary) for completion in output.outputs)
+            for prompt, output in zip(counts, outputs, strict=True)
         }
-        return [drawn[prompt].popleft() for prompt in batch.prompts]
+        return [samples[prompt].popleft() for prompt in batch.prompts]
 
     def _draw_greedily(self, engine: Any, batch: Batch) -> list[Sample]:
-        """One completion a prompt: vLLM draws no more, and its logprobs would be those at temperature 1."""
+        """Draw one completion per prompt, the most that vLLM allows. Its logprobs would be those at temperature 1."""
         from vllm import SamplingParams
 
-        wanted = list(dict.fromkeys(batch.prompts))
-        outputs = engine.generate(self._encode(wanted), SamplingParams(n=1, **self._sampling), use_tqdm=False)
-        drawn = {
+        prompts = list(dict.fromkeys(batch.prompts))
+        outputs = engine.generate(self._encode(prompts), SamplingParams(n=1, **self._sampling), use_tqdm=False)
+        samples = {
             prompt: Sample(
                 text=self._tokenizer.decode(completion.token_ids, skip_special_tokens=True),
                 tokens=len(completion.token_ids),
@@ -115,10 +115,10 @@ class VllmSampler:
                 logprob=0.0,
                 entropy=0.0,
             )
-            for prompt, output in zip(wanted, outputs, strict=True)
+            for prompt, output in zip(prompts, outputs, strict=True)
             for completion in output.outputs
         }
-        return [drawn[prompt] for prompt in batch.prompts]
+        return [samples[prompt] for prompt in batch.prompts]
 
     def _encode(self, prompts: list[str]) -> list[dict[str, list[int]]]:
         if self._chat:
@@ -132,14 +132,19 @@ class VllmSampler:
             ]
         else:
             ids = self._tokenizer(prompts).input_ids
-        return [{"prompt_token_ids": list(each)} for each in ids]
+        return [{"prompt_token_ids": list(prompt_ids)} for prompt_ids in ids]
 
-    def _sample(self, completion: Any, known: int, vocabulary: int) -> Sample:
-        # At each token the chosen one and the likeliest, which may hold it too: a mapping from token to its logprob.
+    def _sample(self, completion: Any, top_k: int, vocabulary: int) -> Sample:
+        # For each position vLLM returns a mapping from token to logprob, of the likeliest tokens and the chosen one.
         likeliest = np.array(
-            [sorted((entry.logprob for entry in at.values()), reverse=True)[:known] for at in completion.logprobs]
+            [
+                sorted((entry.logprob for entry in tokens.values()), reverse=True)[:top_k]
+                for tokens in completion.logprobs
+            ]
         )
-        chosen = [at[token].logprob for at, token in zip(completion.logprobs, completion.token_ids, strict=True)]
+        chosen = [
+            tokens[token].logprob for tokens, token in zip(completion.logprobs, completion.token_ids, strict=True)
+        ]
         bounds = topk_entropy(likeliest, vocabulary)
         return Sample(
             text=self._tokenizer.decode(completion.token_ids, skip_special_tokens=True),

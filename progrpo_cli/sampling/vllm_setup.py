@@ -1,4 +1,4 @@
-"""What can be known of vLLM before anything heavy is imported: is it there, which version, does a server answer."""
+"""Checks vLLM without importing it: is it installed, is the version supported, does a server answer."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SERVE = (
 
 
 def require_generation(generation: GenerationConfig) -> None:
-    """Refuse a way of sampling rollouts that cannot work here.
+    """Check that the configured back end can sample rollouts here.
 
     Raises:
-        RequestError: vLLM is asked for and is not installed or of an unsupported version, or its server does not answer
-            or was started without what training needs; one line says what to do.
+        RequestError: vLLM is configured but not installed or of an unsupported version, or its server does not answer
+            or was started without an option that training needs. The message says what to do.
     """
     if generation.backend == "hf":
         return
@@ -37,10 +37,10 @@ def require_generation(generation: GenerationConfig) -> None:
 
 
 def require_vllm(where: str) -> None:
-    """Refuse a missing or unsupported vLLM; ``where`` is what asks for it.
+    """Check that a supported version of vLLM is installed; ``where`` names the setting that needs it.
 
     Raises:
-        RequestError: as described.
+        RequestError: vLLM is missing or of an unsupported version.
     """
     version = installed_version()
     if version is None:
@@ -52,7 +52,7 @@ def require_vllm(where: str) -> None:
 
 
 def installed_version() -> str | None:
-    """The version of the vLLM that ``import vllm`` would find, or None."""
+    """The version of the installed vLLM, or None."""
     if importlib.util.find_spec("vllm") is None:
         return None
     for name in DISTRIBUTIONS:
@@ -64,10 +64,10 @@ def installed_version() -> str | None:
 
 
 def require_server(url: str) -> None:
-    """Refuse a server that does not answer, or that was not started as training needs it.
+    """Check that a vLLM server answers and was started with the options that training needs.
 
     Raises:
-        RequestError: as described; it names the command that starts a server.
+        RequestError: it does not answer, or an option is missing. The message has the command that starts a server.
     """
     where = f"train.generation.server_url={url}"
     try:
@@ -84,9 +84,11 @@ def require_server(url: str) -> None:
             f"start it as: {SERVE}"
         ) from error
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{where}: what answers there is no vLLM server; start one: {SERVE}") from error
+        raise RequestError(f"{where}: the server is not a vLLM server; start one: {SERVE}") from error
     if transfer is None:
-        raise RequestError(f"{where}: the server takes no weights (no --weight-transfer-config); start it as: {SERVE}")
+        raise RequestError(
+            f"{where}: the server does not accept weights (no --weight-transfer-config); start it as: {SERVE}"
+        )
     if logprobs != "processed_logprobs":
         raise RequestError(
             f"{where}: the server's log-probabilities are {logprobs}, not those it samples from; start it as: {SERVE}"

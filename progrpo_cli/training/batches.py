@@ -1,4 +1,4 @@
-"""How a rollout is divided over processes, and on each of them over forward and backward passes."""
+"""Splits a rollout over processes and each process's part into micro-batches."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from progrpo_cli.errors import RequestError
 
 
 def micro_batches(config: Config, world: int) -> tuple[int, int]:
-    """Completions in one pass of one process, and how many passes each process makes in an update.
+    """Completions in a micro-batch, and micro-batches that each process computes in an update.
 
-    A rollout is ``world`` parts of the same size in the order of its groups; a group may be in two of them.
+    The rollout is cut into ``world`` parts of equal size in the order of its groups; two parts may share a group.
 
     Raises:
-        RequestError: the rollout cannot be divided so; the line names values that can.
+        RequestError: the rollout does not divide evenly. The message names values that do.
     """
     train = config.train
     rollout = train.prompts_per_rollout * train.group_size
     shape = f"a rollout of train.prompts_per_rollout={train.prompts_per_rollout} x train.group_size={train.group_size}"
     if rollout % world:
-        more = train.prompts_per_rollout
-        while more * train.group_size % world:
-            more += 1
-        raise RequestError(f"{shape} does not divide over {world} processes; try train.prompts_per_rollout={more}")
-    share = rollout // world
-    if config.method.refills() and share % train.group_size:
+        prompts = train.prompts_per_rollout
+        while prompts * train.group_size % world:
+            prompts += 1
+        raise RequestError(f"{shape} does not divide over {world} processes; try train.prompts_per_rollout={prompts}")
+    per_process = rollout // world
+    if config.method.refills() and per_process % train.group_size:
         raise RequestError(
-            f"method={config.method.name} samples groups anew and needs whole ones on each process: "
-            f"train.prompts_per_rollout={train.prompts_per_rollout} is no multiple of {world} processes"
+            f"method={config.method.name} resamples groups and needs whole groups on each process: "
+            f"train.prompts_per_rollout={train.prompts_per_rollout} is not a multiple of {world} processes"
         )
-    micro_batch = min(train.micro_batch_size, share)
-    if share % micro_batch:
-        fits = max(size for size in range(1, micro_batch) if share % size == 0)
+    micro_batch = min(train.micro_batch_size, per_process)
+    if per_process % micro_batch:
+        divisor = max(size for size in range(1, micro_batch) if per_process % size == 0)
         raise RequestError(
-            f"train.micro_batch_size={train.micro_batch_size} does not divide the {share} completions that each of "
-            f"{world} processes has of {shape}; try {fits}"
+            f"train.micro_batch_size={train.micro_batch_size} does not divide the {per_process} completions that each "
+            f"of {world} processes has of {shape}; try {divisor}"
         )
-    return micro_batch, share // micro_batch
+    return micro_batch, per_process // micro_batch

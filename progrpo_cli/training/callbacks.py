@@ -1,4 +1,4 @@
-"""What happens around an update: metrics are written, checkpoints are asked for, signals end the run in order."""
+"""Trainer callbacks: write metrics after an update, decide when a checkpoint is safe, stop cleanly on a signal."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from progrpo_cli.records import files
 from progrpo_cli.tracking.wandb_run import Tracker
 from progrpo_cli.training.health import Health
 
-# TRL's names and ours. The first group describes the rollout: TRL logs it on the update that sampled it, and we repeat
-# it on the later updates made on the same rollout. The second group describes the update.
-OF_THE_ROLLOUT = {
+# From TRL's names to ours. Metrics of the rollout are logged by TRL only on the update that sampled it; we repeat them
+# on the later updates made on the same rollout.
+ROLLOUT_METRICS = {
     "reward": "reward",
     "reward_std": "reward_std",
     "frac_reward_zero_std": "zero_variance_fraction",
@@ -33,7 +33,7 @@ OF_THE_ROLLOUT = {
     "sampling/sampling_logp_difference/mean": "sampling_logp_difference",
     "sampling/importance_sampling_ratio/mean": "importance_sampling_ratio",
 }
-OF_THE_UPDATE = {
+UPDATE_METRICS = {
     "entropy": "entropy",
     "clip_ratio/region_mean": "clip_fraction",
     "clip_ratio/low_mean": "clip_fraction_low",
@@ -43,21 +43,26 @@ OF_THE_UPDATE = {
     "learning_rate": "learning_rate",
     "kl": "kl",
 }
-# By the first part of their names: each reward function's own scores and the sampler's distance from the trainer belong
-# to the rollout; what a method measures, under its name, to the update.
-ALSO_OF_THE_ROLLOUT = ("rewards", "sampling")
+ROLLOUT_PREFIXES = ("rewards", "sampling")
+"""Other metrics of TRL with these prefixes describe the rollout too."""
 
 
 class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """One flushed line a step in ``metrics.jsonl``, the same to the tracker, and the progress display.
+    """Writes the metrics of each update to ``metrics.jsonl``, the tracker and the progress display.
+
+    Each line is flushed and synced to the disk.
 
     Args:
-        path: ``metrics.jsonl``; lines after ``resumed_at`` (from updates that a crash took back) are removed first.
-        rollout_metrics: gives ARM's and Pass@k's values of the current rollout.
-        method: the run's method, under whose name it logs what it measures.
-        validate: held-out scores after an update, or None; called when ``eval_every`` says so.
-        health: how the run is watched.
-        watch: gets each line after it is written; what it raises ends the run.
+        path: ``metrics.jsonl``. Lines of updates after ``resumed_at``, which a crash undid, are removed first.
+        tracker: receives the same metrics.
+        progress: shows the last update.
+        rollout_metrics: returns ARM's metrics, Pass@k and the sample totals of the current rollout.
+        method: name of the run's method, which is the prefix of the metrics it logs.
+        validate: computes the held-out scores.
+        eval_every: number of updates between two validations; 0 disables them.
+        resumed_at: the update that training continues after; 0 for a new run.
+        health: limits of the health checks.
+        watch: called with each line after it is written. An exception from it ends the run.
     """
 
     def __init__(
@@ -74,23 +79,23 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         health: HealthConfig,
         watch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
-        kept = [record for record in files.read_lines(path) if record["step"] <= resumed_at]
-        files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        earlier = [record for record in files.read_lines(path) if record["step"] <= resumed_at]
+        files.write_text(path, "".join(json.dumps(record) + "\n" for record in earlier))
         self._file = path.open("a", encoding="utf-8")
-        tracker.catch_up(kept)
+        tracker.catch_up(earlier)
         self._tracker = tracker
-        self._health = Health(health, self._warn, earlier=kept)
+        self._health = Health(health, self._warn, earlier=earlier)
         self._progress = progress
         self._rollout_metrics = rollout_metrics
         self._method = method
         self._validate = validate
         self._eval_every = eval_every
         self._watch = watch
-        self._of_the_rollout: dict[str, Any] = {}
+        self._rollout_values: dict[str, Any] = {}
         self._validation: dict[str, float] = {}
-        self._began = 0.0
-        self._seconds = 0.0
-        self._seconds_before = math.fsum(record.get("step_seconds", 0.0) for record in kept)
+        self._started_at = 0.0
+        self._step_seconds = 0.0
+        self._train_seconds = math.fsum(record.get("step_seconds", 0.0) for record in earlier)
 
     def on_step_begin(
         self,
@@ -99,7 +104,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        self._began = time.perf_counter()
+        self._started_at = time.perf_counter()
 
     def on_step_end(
         self,
@@ -108,7 +113,7 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        self._seconds = time.perf_counter() - self._began
+        self._step_seconds = time.perf_counter() - self._started_at
         if self._eval_every and state.global_step % self._eval_every == 0:
             self._validation = self._validate()
 
@@ -122,15 +127,16 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
     ) -> None:
         if logs is None or "loss" not in logs:  # the Trainer's summary at the end
             return
-        self._of_the_rollout.update({ours: logs[theirs] for theirs, ours in OF_THE_ROLLOUT.items() if theirs in logs})
-        self._of_the_rollout.update(_named(logs, ALSO_OF_THE_ROLLOUT))
+        self._train_seconds += self._step_seconds
+        self._rollout_values.update({ours: logs[theirs] for theirs, ours in ROLLOUT_METRICS.items() if theirs in logs})
+        self._rollout_values.update(_with_prefix(logs, ROLLOUT_PREFIXES))
         record = {
             "step": state.global_step,
-            **self._of_the_rollout,
-            **{ours: logs[theirs] for theirs, ours in OF_THE_UPDATE.items() if theirs in logs},
-            **_named(logs, (self._method,)),
-            "step_seconds": self._seconds,
-            "train_seconds": self._seconds_until_now(),
+            **self._rollout_values,
+            **{ours: logs[theirs] for theirs, ours in UPDATE_METRICS.items() if theirs in logs},
+            **_with_prefix(logs, (self._method,)),
+            "step_seconds": self._step_seconds,
+            "train_seconds": round(self._train_seconds, 3),
             **self._rollout_metrics(),
             **self._validation,
         }
@@ -139,34 +145,30 @@ class MetricsWriter(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self._file.flush()
         os.fsync(self._file.fileno())
         self._tracker.log(record)
-        self._health.look(record)
+        self._health.check(record)
         self._progress.update(
             state.global_step,
-            f"reward {record['reward']:.3f}, entropy {record['entropy']:.3f}, {self._seconds:.2f} s/update",
+            f"reward {record['reward']:.3f}, entropy {record['entropy']:.3f}, {self._step_seconds:.2f} s/update",
         )
         if self._watch is not None:
             self._watch(record)
-
-    def _seconds_until_now(self) -> float:
-        self._seconds_before += self._seconds
-        return round(self._seconds_before, 3)
 
     def _warn(self, title: str, text: str) -> None:
         log.warning(text)
         self._tracker.alert(title, text)
 
     def close(self) -> None:
-        """Close ``metrics.jsonl``, whose lines are on the disk already or never will be."""
+        """Close ``metrics.jsonl``. Errors are ignored: each line was synced when it was written."""
         with suppress(OSError):
             self._file.close()
 
 
-def _named(logs: dict[str, Any], first_parts: Iterable[str]) -> dict[str, Any]:
-    return {name: value for name, value in logs.items() if name.partition("/")[0] in first_parts}
+def _with_prefix(logs: dict[str, Any], prefixes: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in logs.items() if name.partition("/")[0] in prefixes}
 
 
-class TakePart(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """What :class:`MetricsWriter` does with all processes at once, on those that write nothing."""
+class MetricsFollower(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Takes part in the collective calls of :class:`MetricsWriter` on the processes that write nothing."""
 
     def __init__(
         self, *, rollout_metrics: Callable[[], object], validate: Callable[[], object], eval_every: int
@@ -197,13 +199,19 @@ class TakePart(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
             self._rollout_metrics()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Checkpoints on rollout boundaries only: TRL does not save its rollout buffer.
+    """Decides when a checkpoint is safe: only on a rollout boundary, because TRL does not save its rollout buffer.
 
-    A signal to any process stops all of them, at the same boundary; so does ``must_stop`` of any.
+    A signal to one process, or ``must_stop`` on one process, stops all of them at the same boundary.
+
+    Args:
+        save_every: number of updates between two checkpoints, at least; they wait for the next boundary.
+        updates_per_rollout: a boundary is after each multiple of this number of updates.
+        resumed_at: the update of the last checkpoint; 0 for a new run.
+        must_stop: asked at each boundary.
     """
 
     def __init__(
@@ -232,23 +240,25 @@ class CheckpointPolicy(TrainerCallback):  # type: ignore[misc]  # transformers i
             control.should_training_stop = True
 
 
-class SignalsStop:
-    """The first SIGINT or SIGTERM asks to stop at the next rollout boundary; a second one ends at once."""
+class StopOnSignal:
+    """Context manager: the first SIGINT or SIGTERM stops at the next rollout boundary, a second one at once."""
 
     def __init__(self, policy: CheckpointPolicy) -> None:
         self._policy = policy
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+            self._previous_handlers[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._policy.stop_requested:
             raise KeyboardInterrupt
-        log.warning("stopping at the end of this rollout (again to stop at once, back to the last checkpoint)")
+        log.warning(
+            "stopping at the end of this rollout (again: stop at once and lose what follows the last checkpoint)"
+        )
         self._policy.stop_requested = True

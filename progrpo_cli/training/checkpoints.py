@@ -1,4 +1,7 @@
-"""What is kept of a policy while training and after it: whole, or not at all."""
+"""Checkpoints and the trained policy on disk. A directory is either complete or does not have its final name.
+
+:class:`progrpo_cli.training.callbacks.CheckpointPolicy` decides when a checkpoint is written.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +22,23 @@ from progrpo_cli.records import files
 from progrpo_cli.untrusted import read_text
 
 PARTIAL = ".partial"
-"""Of ``checkpoints/``: where a checkpoint is written, and where one goes that is taken away."""
+"""Subdirectory of ``checkpoints/`` for checkpoints that are being written or removed."""
 FILES = "files.json"
-"""In a checkpoint: the size of each of its files."""
+"""File of a checkpoint with the size of each of its other files."""
 
 
 def last_checkpoint(directory: Path) -> int:
-    """The update of the newest complete checkpoint, or 0: one that lacks a byte of what was written is not used."""
+    """The update of the newest complete checkpoint, or 0. Every file must have its recorded size."""
     complete = [0]
     for checkpoint in directory.glob("checkpoint-*"):
-        if _is_whole(checkpoint):
+        if _is_complete(checkpoint):
             complete.append(_update_of(checkpoint))
         else:
             log.warning(f"{checkpoint} is incomplete and is not used")
     return max(complete)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     try:
         sizes: dict[str, int] = json.loads(read_text(checkpoint / FILES))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
@@ -48,48 +51,48 @@ def _update_of(checkpoint: Path) -> int:
     return int(number[1]) if number else 0
 
 
-class DurableCheckpoints(Trainer):  # type: ignore[misc]  # transformers is not typed
-    """The Trainer's checkpoints, written aside, made durable and renamed: a crash leaves the earlier ones or this one.
+class DurableCheckpointMixin(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """Writes the Trainer's checkpoints into ``.partial``, syncs them to the disk and then renames them.
 
-    The Trainer would write into the checkpoint's own directory and take older ones away without knowing that the new
-    one is on the disk.
+    The Trainer itself writes into the final directory, and removes older checkpoints before the new one is safely on
+    the disk. Here a crash leaves either the earlier checkpoints or the new one as well.
     """
 
-    checkpoints_kept = 2
-    _written_aside = False
+    keep_checkpoints = 2
+    _writing_aside = False
 
     def _get_output_dir(self, trial: Any) -> str:
         directory: str = super()._get_output_dir(trial)
-        return str(Path(directory) / PARTIAL) if self._written_aside else directory
+        return str(Path(directory) / PARTIAL) if self._writing_aside else directory
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         root = Path(self.args.output_dir)
         partial, name = root / PARTIAL, f"checkpoint-{self.state.global_step}"
         try:
             if self.args.should_save:
-                _take_away(partial)
+                _remove(partial)
             self.accelerator.wait_for_everyone()
-            self._written_aside = True
+            self._writing_aside = True
             try:
                 super()._save_checkpoint(model, trial)
             finally:
-                self._written_aside = False
+                self._writing_aside = False
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                _make_durable(partial / name)
+                _sync_to_disk(partial / name)
                 _replace(partial / name, root / name)
-                _keep_newest(root, self.checkpoints_kept)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors lose the reason on their way
+                _keep_newest(root, self.keep_checkpoints)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors drop the system's reason
             reason = files.why_not_writable(root) or " ".join(str(error).split())[:200]
-            _take_away(partial)
+            _remove(partial)
             raise WorkError(
-                f"{root / name} could not be written: {reason}; every step logged so far and the earlier checkpoint "
-                "are kept, the same command goes on from there"
+                f"{root / name} could not be written: {reason}; the steps logged so far and the earlier checkpoint "
+                "are kept, and the same command continues from there"
             ) from error
 
 
-def _make_durable(checkpoint: Path) -> None:
-    """Every byte is on the disk before the checkpoint gets its name."""
+def _sync_to_disk(checkpoint: Path) -> None:
+    """Record the size of each file, and sync all of them to the disk before the checkpoint gets its name."""
     (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
     written = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in written}
@@ -99,33 +102,33 @@ def _make_durable(checkpoint: Path) -> None:
 
 
 def _replace(source: Path, target: Path) -> None:
-    if target.exists():  # an incomplete one of a crash
-        _take_away(target)
+    if target.exists():  # an incomplete checkpoint left by a crash
+        _remove(target)
     source.rename(target)
     files.sync(target.parent)
 
 
-def _keep_newest(root: Path, how_many: int) -> None:
-    for checkpoint in sorted(root.glob("checkpoint-*"), key=_update_of)[:-how_many]:
-        _take_away(checkpoint)
+def _keep_newest(root: Path, count: int) -> None:
+    for checkpoint in sorted(root.glob("checkpoint-*"), key=_update_of)[:-count]:
+        _remove(checkpoint)
 
 
-def _take_away(directory: Path) -> None:
-    """Remove a directory; a crash in the middle leaves nothing under its name that looks like a whole one."""
+def _remove(directory: Path) -> None:
+    """Remove a directory. It is renamed first, so that a crash halfway leaves nothing that looks like a checkpoint."""
     if directory.name != PARTIAL and directory.exists():
-        gone = directory.parent / PARTIAL / f"gone-{directory.name}-{os.getpid()}"
-        gone.parent.mkdir(exist_ok=True)
-        directory = directory.rename(gone)
+        removed = directory.parent / PARTIAL / f"gone-{directory.name}-{os.getpid()}"
+        removed.parent.mkdir(exist_ok=True)
+        directory = directory.rename(removed)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def save_policy(trainer: Trainer, tokenizer: Any, path: Path) -> None:
-    """Write the trained policy so that ``from_pretrained`` reads it; a crash leaves none or the whole.
+    """Write the trained policy in the format of ``from_pretrained``. A crash leaves all of it or none of it.
 
-    Adapters are merged into the weights, which ends the trainer's use of its model.
+    Adapters are merged into the weights, so the trainer cannot use its model afterwards.
 
     Raises:
-        WorkError: it cannot be written.
+        WorkError: the policy cannot be written.
     """
     partial = path.with_name(".policy.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -145,6 +148,6 @@ def save_policy(trainer: Trainer, tokenizer: Any, path: Path) -> None:
         reason = files.why_not_writable(path.parent) or " ".join(str(error).split())[:200]
         shutil.rmtree(partial, ignore_errors=True)
         raise WorkError(
-            f"{path} could not be written: {reason}; every step logged is kept, the same command goes on from the "
-            "last checkpoint"
+            f"{path} could not be written: {reason}; the logged steps are kept, and the same command continues from "
+            "the last checkpoint"
         ) from error

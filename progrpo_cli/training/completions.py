@@ -1,4 +1,4 @@
-"""The last rollouts as they were trained on: a table each of what was sampled and what it was worth."""
+"""Tables of the last rollouts: each sample with its rewards and its advantage."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from progrpo_cli import processes
 from progrpo_cli.records import files
-from progrpo_cli.training.rollout_log import LogsRollouts
+from progrpo_cli.training.rollout_log import RolloutLogMixin
 
 
 class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """``completions/update-000013.jsonl``: a line a sample of the rollout that update 13 was the first to be made on.
+    """Writes ``completions/update-000013.jsonl``, one line per sample of the rollout that update 13 was first made on.
 
-    Each line: ``update, prompt, completion, rewards`` (by reward function) and ``A``, the advantage; with ARM also
-    ``c(q), c(o|q)`` and ``A~``, what ARM made of A.
+    Each line has ``update, prompt, completion, rewards`` (by reward function) and ``A``, the advantage; with ARM also
+    ``c(q), c(o|q)`` and ``A~``, the advantage after ARM.
 
     Args:
-        directory: of the tables; those of updates after ``resumed_at``, which a crash took back, are removed.
-        keep: so many are kept, the newest ones; 0: none is written.
-        trainer: whose log of samples is written, after the metrics of the rollout are complete.
+        directory: directory of the tables. Tables of updates after ``resumed_at``, which a crash undid, are removed.
+        keep: number of tables to keep; 0 writes none.
+        trainer: its log of samples is written. The callback runs after the one that completes the rollout's metrics.
+        updates_per_rollout: updates that are made on each rollout.
+        resumed_at: the update that training continues after; 0 for a new run.
     """
 
     def __init__(
-        self, directory: Path, *, keep: int, trainer: LogsRollouts, updates_per_rollout: int, resumed_at: int
+        self, directory: Path, *, keep: int, trainer: RolloutLogMixin, updates_per_rollout: int, resumed_at: int
     ) -> None:
         self._directory = directory
         self._keep = keep
@@ -50,9 +52,10 @@ class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers i
     ) -> None:
         if not (state.is_world_process_zero and logs and "loss" in logs):
             return
-        # TRL's own (`tracking.completions`), one an update, the next of which it writes after this: as many rollouts.
-        kept_of_trl = max(self._keep, 1) * self._updates_per_rollout
-        for table in sorted((Path(args.output_dir) / "completions").glob("*.parquet"))[: 1 - kept_of_trl or None]:
+        # TRL's own tables (`tracking.completions`), one per update, are kept for as many rollouts. TRL writes the table
+        # of this update after this callback, hence the 1.
+        trl_tables = max(self._keep, 1) * self._updates_per_rollout
+        for table in sorted((Path(args.output_dir) / "completions").glob("*.parquet"))[: 1 - trl_tables or None]:
             table.unlink()
         is_first = (state.global_step - 1) % self._updates_per_rollout == 0
         if not (self._keep and is_first):
@@ -70,12 +73,12 @@ class CompletionTables(TrainerCallback):  # type: ignore[misc]  # transformers i
             {
                 "prompt": prompt,
                 "completion": completion,
-                "rewards": {name: _number(values[row]) for name, values in rewards.items()},
-                **{name: _number(column[row]) for name, column in columns.items()},
+                "rewards": {name: _nan_to_none(values[row]) for name, values in rewards.items()},
+                **{name: _nan_to_none(column[row]) for name, column in columns.items()},
             }
             for row, (prompt, completion) in enumerate(zip(logged["prompt"], logged["completion"], strict=True))
         ]
 
 
-def _number(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else value

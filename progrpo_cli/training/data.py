@@ -1,4 +1,4 @@
-"""What a run trains on: the prompts of every rollout in order, and the reward of a completion."""
+"""Training data of a run: the prompts of each rollout, in order, and the reward functions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from progrpo_cli.tasks.judge_errors import JudgeErrors
 
 
 def rollout_prompts(config: Config, problems: Sequence[Problem], *, chat: bool) -> Dataset:
-    """The prompts of every rollout of the run, in the order in which they are used.
+    """The prompts of all rollouts of the run, one row per prompt of a rollout, in the order of their use.
 
-    A row a prompt and rollout: shuffled epochs over the problems, by the seed. The order is made here and not by a
-    sampler, so that the position in the data after a restart is nothing but the number of updates made.
+    They are epochs over the problems, shuffled by the seed. The order is fixed here and not by a sampler, so that after
+    a restart the position in the data follows from the number of updates made.
     """
     rng = random.Random(f"prompts-{config.seed}")
     rollouts = -(-config.train.steps // config.train.updates_per_rollout)
@@ -46,7 +46,10 @@ def longest_prompt(prompts: Dataset, tokenizer: Any, *, chat: bool) -> int:
 def refill_prompts(
     config: Config, problems: Sequence[Problem], *, chat: bool
 ) -> Callable[[int, int], list[dict[str, Any]]]:
-    """Prompts for dynamic sampling: of each refill by the seed, the updates made and its number, and nothing else."""
+    """Make the source of prompts for dynamic sampling.
+
+    A draw depends only on the seed, the number of updates made and the refill's number.
+    """
 
     def draw(updates: int, refill: int) -> list[dict[str, Any]]:
         rng = random.Random(f"refill-{config.seed}-{updates}-{refill}")
@@ -62,7 +65,7 @@ def refill_prompts(
 
 
 def reward_weights(config: Config) -> dict[str, float]:
-    """Name -> weight of the reward functions of a run, in the order in which the trainer gets them."""
+    """Weights of a run's reward functions by name, in the trainer's order."""
     weights = {name: weight for name, weight in config.train.rewards.model_dump().items() if weight}
     if config.method.length_reward(config.task.max_new_tokens):
         weights["length"] = 1.0
@@ -76,20 +79,25 @@ def reward_functions(
     ends: Collection[int],
     errors: JudgeErrors | None = None,
 ) -> list[Callable[..., list[float]]]:
-    """TRL's reward functions, those of :func:`reward_weights`. An exception of the grader ends the run.
+    """The reward functions of :func:`reward_weights`, in TRL's form. An exception of the judge ends the run.
 
-    ``ends`` are the tokens that end a completion, see :func:`progrpo_cli.sampling.ends.end_tokens`. Where there is no
-    verdict there is no reward, which ``errors`` counts.
+    Args:
+        config: the run's configuration.
+        task: judges the completions.
+        problems: the training problems; the ``problem`` column of the data indexes them.
+        ends: tokens that end a completion, see :func:`progrpo_cli.sampling.ends.end_tokens`.
+        errors: counts completions that got no verdict, which have the reward 0.
     """
     judged: list[tuple[list[list[int]], list[Verdict]]] = []
 
     def verdicts(completions: list[Any], completion_ids: list[list[int]], problem: list[int]) -> list[Verdict]:
-        """Each completion is judged once, whatever the number of functions that ask."""
+        """Judge the completions once, and return the same verdicts to each reward function."""
         if not judged or judged[0][0] is not completion_ids:
             texts = [completion[0]["content"] if task.chat else completion for completion in completions]
             finished = [bool(ids) and ids[-1] in ends for ids in completion_ids]
             attempts = [
-                Attempt(problems[i], text, ended) for i, text, ended in zip(problem, texts, finished, strict=True)
+                Attempt(problems[index], text, ended)
+                for index, text, ended in zip(problem, texts, finished, strict=True)
             ]
             judged[:] = [(completion_ids, task.verdicts(attempts))]
             (errors or JudgeErrors()).look(judged[0][1], "a rollout")
@@ -103,11 +111,11 @@ def reward_functions(
     def format(completions: list[Any], completion_ids: list[list[int]], problem: list[int], **_: object) -> list[float]:
         return [float(verdict in ("correct", "wrong")) for verdict in verdicts(completions, completion_ids, problem)]
 
-    of_length = config.method.length_reward(config.task.max_new_tokens)
+    length_reward = config.method.length_reward(config.task.max_new_tokens)
 
     def length(completion_ids: list[list[int]], **_: object) -> list[float]:
-        assert of_length is not None
-        return [of_length(len(ids)) for ids in completion_ids]
+        assert length_reward is not None
+        return [length_reward(len(ids)) for ids in completion_ids]
 
     functions: dict[str, Callable[..., list[float]]] = {"correctness": correctness, "format": format, "length": length}
     return [functions[name] for name in reward_weights(config)]

@@ -1,4 +1,4 @@
-"""A method's own module on the prompt's hidden state, trained beside the policy."""
+"""A method's own module on the prompt's hidden states, trained together with the policy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from transformers import Trainer
 from progrpo_cli.methods.base import Method
 
 FILE = "head.safetensors"
-"""Of a checkpoint."""
+"""File of a checkpoint with the head's weights."""
 
 
 class PromptHead:
-    """Reads the last hidden states of the forward pass that the loss makes anyway."""
+    """Applies the module to the last hidden states of the loss's own forward pass, so that no second pass is made."""
 
     def __init__(self, module: torch.nn.Module, decoder: torch.nn.Module, learning_rate: float) -> None:
         self.module = module
         self._learning_rate = learning_rate
         self._hidden: torch.Tensor | None = None
-        decoder.register_forward_hook(self._keep)
+        decoder.register_forward_hook(self._store_hidden)
 
     @classmethod
-    def of(cls, method: Method, policy: Any, *, seed: int, device: torch.device) -> PromptHead | None:
-        """The method's head, or None if it has none; the same on every process, by the run's seed.
+    def build(cls, method: Method, policy: Any, *, seed: int, device: torch.device) -> PromptHead | None:
+        """The method's head, or None if it has none. It is initialised from the seed, the same on each process.
 
         Args:
-            method: the method.
-            policy: what is trained, without the wrappers of several processes.
-            seed: of the run.
-            device: where the policy is.
+            method: the run's method.
+            policy: the trained model, without the wrappers for several processes.
+            seed: the run's seed.
+            device: the policy's device.
         """
         policy = policy.get_base_model() if is_peft_model(policy) else policy
         with torch.random.fork_rng():
@@ -46,11 +46,14 @@ class PromptHead:
         module, learning_rate = head
         return cls(module.to(device), policy.get_decoder(), learning_rate)
 
-    def _keep(self, decoder: torch.nn.Module, args: Any, output: Any) -> None:
+    def _store_hidden(self, decoder: torch.nn.Module, args: Any, output: Any) -> None:
         self._hidden = output.last_hidden_state
 
-    def of_prompts(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """(B,) from the mean of the last hidden states over each prompt's tokens; the gradient reaches the policy."""
+    def predict(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The module's value for each prompt, (B,), from the mean of the last hidden states over the prompt's tokens.
+
+        The gradient reaches the policy.
+        """
         assert self._hidden is not None
         mask = inputs["prompt_mask"].unsqueeze(2)
         prompts = self._hidden[:, : mask.size(1)]
@@ -59,39 +62,39 @@ class PromptHead:
         values: torch.Tensor = self.module(means.float()).squeeze(1)
         return values
 
-    def join(self, optimizer: torch.optim.Optimizer) -> None:
-        """Be trained by ``optimizer``: a group of its own, with its own learning rate and no weight decay."""
+    def add_to(self, optimizer: torch.optim.Optimizer) -> None:
+        """Add a parameter group for the head, with its own learning rate and no weight decay."""
         group = {"params": list(self.module.parameters()), "lr": self._learning_rate, "weight_decay": 0.0}
         optimizer.add_param_group(group)
-        # The Trainer takes the gradients of the policy away after an update, and knows of no other module.
+        # The Trainer clears only the policy's gradients after an update.
         optimizer.register_step_post_hook(lambda *_: self.module.zero_grad())
 
     def average_gradients(self, accelerator: Accelerator) -> None:
-        """DDP averages the gradients of the policy only."""
+        """Average the head's gradients over processes; DDP averages only those of the policy."""
         for parameter in self.module.parameters():
             if parameter.grad is not None:
                 parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
 
 
-class TrainsHead(Trainer):  # type: ignore[misc]  # transformers is not typed
-    """Trains, saves and resumes the method's head with the policy, where there is one."""
+class PromptHeadMixin(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """Trains, saves and resumes the method's head, if it has one, with the policy."""
 
     _head: PromptHead | None = None
 
-    def other_parameters(self) -> Iterable[torch.nn.Parameter]:
+    def extra_parameters(self) -> Iterable[torch.nn.Parameter]:
         """The parameters of the method's head."""
         return () if self._head is None else self._head.module.parameters()
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """The policy's groups, and one of its own for the head."""
-        new = self.optimizer is None
+        """The Trainer's optimiser, with a parameter group for the head."""
+        is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
-        if new and self._head is not None:
-            self._head.join(optimizer)
+        if is_new and self._head is not None:
+            self._head.add_to(optimizer)
         return optimizer
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """TRL's, and the head's gradients averaged over the processes, which DDP does not know of."""
+        """The Trainer's step; at the end of an update the head's gradients are averaged over processes."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if self._head is not None and self.accelerator.sync_gradients:
             self._head.average_gradients(self.accelerator)

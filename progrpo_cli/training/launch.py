@@ -1,4 +1,4 @@
-"""What ``progrpo train`` does: a run is begun, or gone on with, in its directory."""
+"""Implements ``progrpo train``: starts a run in its directory, or continues it there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from progrpo_cli.training.batches import micro_batches
 
 
 def default_run_name(config: Config) -> str:
-    """The same configuration and seed have the same name: repeating a command finds its run."""
+    """A name made from the configuration and the seed, so that repeating a command finds its run."""
     experiment = config.experiment.replace("/", "-")
     return f"{experiment}-{config.method.name}-{config_hash(config)[:8]}-s{config.seed}"
 
@@ -39,10 +39,17 @@ def train(
     fresh: bool,
     config_dir: Path | None = None,
 ) -> dict[str, Any] | None:
-    """Train in a new run directory, or go on in one; a finished run is left as it is.
+    """Train in a new run directory, or continue the run in an existing one. A finished run is left unchanged.
+
+    Args:
+        overrides: ``key=value`` arguments of the command.
+        experiment: name of a configuration in ``experiment/``.
+        run_dir: the run directory; by default it is named after the configuration and the seed.
+        fresh: start again, and keep an existing run aside.
+        config_dir: the user's own folder of configurations.
 
     Returns:
-        What is printed; None on the processes of a launcher that are not the main one.
+        The summary to print, or None on a process that is not the main one.
 
     Raises:
         RequestError: the configuration is wrong, or the directory is in use or holds another configuration.
@@ -50,11 +57,11 @@ def train(
     config = compose(overrides, experiment, config_dir=config_dir)
     wandb_mode(config.tracking.wandb.mode)
     policy.resolve(config.model.path)
-    require_division(config)
+    require_even_split(config)
     require_generation(config.train.generation)
     run = RunDirectory(run_dir or RUNS / default_run_name(config))
     if run_dir is None and not run.exists:
-        _say_what_is_not_gone_on_with(config)
+        _warn_about_earlier_versions(config)
     if processes.world() > 1:
         processes.join(policy.choose_device(config.device))
     if not processes.is_main():
@@ -67,43 +74,44 @@ def train(
     return summary(run)
 
 
-def _say_what_is_not_gone_on_with(config: Config) -> None:
-    """Name the runs that the same command began under earlier versions of the code: they have other names."""
+def _warn_about_earlier_versions(config: Config) -> None:
+    """Name unfinished runs that the same command started under earlier versions of the code; their names differ."""
     for earlier in versions.earlier(config):
         run = RunDirectory(RUNS / default_run_name(earlier))
         if run.exists and not run.finished:
-            begun = ", ".join(
-                f"version {held} of {what} (now {now})"
-                for what, held, now in versions.described(earlier).values()
-                if held != now
+            changes = ", ".join(
+                f"version {old} of {part} (now {new})"
+                for part, old, new in versions.described(earlier).values()
+                if old != new
             )
-            log.warning(f"{run.path} is not gone on with, it was begun under {begun}: this is a new run")
+            log.warning(f"{run.path} is not continued because it was started with {changes}: this is a new run")
 
 
-def require_division(config: Config) -> None:
-    """Refuse what cannot be trained by as many processes as the launcher has started.
+def require_even_split(config: Config) -> None:
+    """Check that the launcher's number of processes can train this configuration.
 
     Raises:
-        RequestError: as described.
+        RequestError: the weights are sharded, the rollout does not divide evenly over the processes, or vLLM would be
+            used with several processes.
     """
     processes.require_whole_weights()
     micro_batches(config, processes.world())
     if processes.world() > 1 and config.train.generation.backend == "vllm":
         raise RequestError(
-            f"train.generation.backend=vllm was not tried with {processes.world()} processes and is refused; try "
+            f"train.generation.backend=vllm is not supported with {processes.world()} processes; try "
             f"train.generation.backend=hf, or one process"
         )
 
 
 def train_in(run: RunDirectory, config: Config, *, fresh: bool = False, study: str | None = None) -> None:
-    """Lock the directory, start or continue its run, and let go; nothing is done for a finished one."""
+    """Lock the directory and start or continue its run. A finished run is left unchanged."""
     if fresh:
         run.refuse_foreign()
     else:
         run.refuse_other(config)
     with run.lock():
         if fresh and any(not entry.name.startswith(".") for entry in run.path.iterdir()):
-            log.info(f"the earlier run is kept in {run.set_aside()}")
+            log.info(f"the earlier run was moved to {run.set_aside()}")
         train_locked(run, config, study=study)
 
 
@@ -114,10 +122,17 @@ def train_locked(
     study: str | None = None,
     watch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
-    """The same in a directory that the caller holds; ``watch`` gets each logged line, and what it raises ends it."""
+    """Like :func:`train_in`, in a directory that the caller has locked.
+
+    Args:
+        run: the run directory.
+        config: the run's configuration.
+        study: name of the study that the run belongs to.
+        watch: called with each logged line. An exception from it ends the run.
+    """
     if run.finished:
         log.info(f"{run.path} is finished already; --fresh trains it again")
-        processes.broadcast(None)  # the others wait to hear where training begins
+        processes.broadcast(None)  # the other processes wait for the update to start from
         return
     versions.refuse_other(config, str(run.path))
     with run.nothing_left_of_a_wrong_request():
@@ -128,7 +143,7 @@ def train_locked(
         if not run.exists:
             run.start(config, model=config.model.path, study=study, sources=sources)
         else:
-            _note_other_sources(run, sources)
+            _record_changed_sources(run, sources)
         log.info(
             f"training {config.method.name} in {run.path} (configuration {config_hash(config)}, seed {config.seed})"
         )
@@ -138,21 +153,21 @@ def train_locked(
         train_here(config, run, study=study, watch=watch)
 
 
-def _note_other_sources(run: RunDirectory, sources: dict[str, dict[str, Any]]) -> None:
-    """Say so, and keep it in the manifest, where a run goes on with other code than it had until now."""
+def _record_changed_sources(run: RunDirectory, sources: dict[str, dict[str, Any]]) -> None:
+    """Warn, and record in the manifest, if a run continues with changed source code of its method or judge."""
     manifest = run.manifest()
     since = manifest.get("sources_since", [])
-    until_now = since[-1] if since else manifest.get("sources")
-    if until_now is None:  # begun by a version that did not write them
+    previous = since[-1] if since else manifest.get("sources")
+    if previous is None:  # started by a version that did not record them
         return
-    changed = [what for what, digests in sources.items() if digests["sha256"] != until_now[what]["sha256"]]
+    changed = [part for part, digests in sources.items() if digests["sha256"] != previous[part]["sha256"]]
     if changed:
-        log.warning(f"{run.path} goes on with another source of its {' and '.join(changed)} than it had until now")
+        log.warning(f"{run.path}: the source code of its {' and '.join(changed)} has changed since its last update")
         run.update(sources_since=[*since, {"at": now(), **sources}])
 
 
 def summary(run: RunDirectory) -> dict[str, Any]:
-    """What ``progrpo train`` prints: where the run is and how its last update looked."""
+    """The output of ``progrpo train``: the run's directory, its status and the metrics of its last update."""
     manifest = run.manifest()
     return {
         "run_dir": str(run.path),

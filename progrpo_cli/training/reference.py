@@ -1,4 +1,4 @@
-"""The policy that training started from, for methods that look back at it."""
+"""The reference policy: the one that training started from."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from trl.trainer.utils import use_adapter
 from progrpo_cli.training.shard import Batch
 
 
-class Reference:
-    """Made when the trainer is: before a checkpoint is loaded, so that a resumed run looks back at the same policy.
+class ReferencePolicy:
+    """Scores completions under the policy that training started from.
+
+    Create it before a checkpoint is loaded, so that a resumed run has the same reference.
 
     Args:
-        policy: what is trained, without the wrappers of several processes.
+        policy: the trained model, without the wrappers for several processes.
     """
 
     def __init__(self, policy: Any) -> None:
         self._policy = policy
-        # With an adapter the base policy is there already: the adapter is switched off.
+        # With an adapter no copy is needed: switching the adapter off gives the base policy.
         self._copy = None if is_peft_model(policy) else copy.deepcopy(policy).eval().requires_grad_(False)
 
     def logps(self, output: Batch, score: Callable[[Any, Batch], torch.Tensor]) -> torch.Tensor:
-        """(B, C) log pi_ref(o_t) of a rollout's completions, in nats.
+        """log pi_ref(o_t) of a rollout's completions, (B, C), in nats.
 
         Args:
             output: the rollout.
-            score: gives the same under the model that it is handed.
+            score: returns the log-probabilities (B, C) of a rollout's completions under a given model.
         """
         if self._copy is not None:
             return score(self._copy, output)

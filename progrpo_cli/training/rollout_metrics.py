@@ -1,4 +1,4 @@
-"""Scores of a rollout, over all processes."""
+"""Metrics of a rollout, over all processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from progrpo_cli.metrics.passk import pass_at_k_per_problem
 
 
 def mean(values: torch.Tensor) -> float | None:
-    """The mean over what has a value, or None: a metric nobody could measure is null, never 0."""
+    """The mean without NaN, or None if there is no value: a metric that cannot be measured is null, never 0."""
     value = values.nanmean().item() if values.numel() else math.nan
     return None if math.isnan(value) else value
 
 
 def pass_at_k(correct: torch.Tensor) -> dict[str, float | None]:
-    """Pass@1 and Pass@G of a rollout: the unbiased estimator with the n = G samples that each group holds.
+    """Pass@1 and Pass@G of a rollout by the unbiased estimator, with the n = G samples of each group.
 
     Args:
         correct: (N, G) bool.

@@ -18,42 +18,44 @@ from progrpo_cli.records import files
 from progrpo_cli.records.budget import budget_field, take_back
 from progrpo_cli.records.provenance import now
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.sampling.ends import complete, end_tokens, texts_of
+from progrpo_cli.sampling.decoders import decoder_for
+from progrpo_cli.sampling.ends import end_tokens, ensure_special_tokens, token_texts
 from progrpo_cli.sampling.positions import require_positions
-from progrpo_cli.sampling.ways import way_for
 from progrpo_cli.tasks.base import Problem, Split, Task
 from progrpo_cli.tasks.contamination import count_seen, fingerprints
 from progrpo_cli.tasks.judge_errors import JudgeErrors
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.tracking.wandb_run import tracker
 from progrpo_cli.training.adapters import lora_config
-from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsWriter, SignalsStop, TakePart
+from progrpo_cli.training.callbacks import CheckpointPolicy, MetricsFollower, MetricsWriter, StopOnSignal
 from progrpo_cli.training.checkpoints import last_checkpoint, save_policy
 from progrpo_cli.training.completions import CompletionTables
 from progrpo_cli.training.data import longest_prompt, refill_prompts, reward_functions, rollout_prompts
 from progrpo_cli.training.pickles import refuse_unsafe
 from progrpo_cli.training.recipe import grpo_config
 from progrpo_cli.training.trainer import LabTrainer
-from progrpo_cli.training.validation import validator
+from progrpo_cli.training.validation import make_validator
 from progrpo_cli.training.vllm_process import (
-    leave_server,
-    require_new_weights_to_fit,
-    server_is_usable,
-    taken_away_after,
+    clean_up_colocated_engine,
+    disconnect_server,
+    explain_server_errors,
+    require_updatable_weights,
 )
 
 Watch = Callable[[Mapping[str, Any]], None]
 
-WHAT_IS_KEPT = "every step logged so far is kept; make room, and the same command goes on from the last checkpoint"
+FULL_DISK_ADVICE = (
+    "every step logged so far is kept; make room, and the same command continues from the last checkpoint"
+)
 
 
-def note_failure(run: RunDirectory, error: Exception) -> None:
-    """Have the manifest say so, if the disk has room for it."""
+def record_failure(run: RunDirectory, error: Exception) -> None:
+    """Write the failure into the manifest. If that fails too (the disk may be full), only warn."""
     try:
-        told = {"failed_at": now(), "error": f"{type(error).__name__}: {error}", **budget_field(run)}
-        run.update(status="failed", finished_at=now(), **told)
-    except OSError as unwritable:
-        log.warning(f"{run.manifest_path} could not be changed: {unwritable}")
+        fields = {"failed_at": now(), "error": f"{type(error).__name__}: {error}", **budget_field(run)}
+        run.update(status="failed", finished_at=now(), **fields)
+    except OSError as write_error:
+        log.warning(f"{run.manifest_path} could not be changed: {write_error}")
 
 
 def train(config: Config, run: RunDirectory, *, study: str | None = None, watch: Watch | None = None) -> None:
@@ -61,13 +63,13 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
 
     Args:
         config: the run's configuration.
-        run: its directory.
-        study: the study it belongs to.
-        watch: gets each line of ``metrics.jsonl`` after it is written; what it raises ends the run.
+        run: the run's directory.
+        study: name of the study that the run belongs to.
+        watch: called with each line of ``metrics.jsonl`` after it is written. An exception from it ends the run.
 
     Raises:
-        Interrupted: a signal ended the run at a rollout boundary; the same command continues.
-        WorkError: training failed; the manifest says so, and what was computed stays.
+        Interrupted: a signal ended the run at a rollout boundary; the same command continues it.
+        WorkError: training failed. The manifest records the error, and logged steps and checkpoints stay.
     """
     resumed_at = last_checkpoint(run.checkpoints)
     if resumed_at:
@@ -76,24 +78,27 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
     world = processes.world()
     if resumed_at:
         log.info(f"continuing {run.path} after update {resumed_at}")
-        before = run.manifest().get("processes", 1)
-        if before != world:
-            log.warning(f"processes: {before} until now, {world} from here on: the samples are not what they had been")
+        previous_world = run.manifest().get("processes", 1)
+        if previous_world != world:
+            log.warning(
+                f"the run continues on {world} processes after {previous_world}: its samples differ from those of an "
+                "uninterrupted run"
+            )
         run.update(resumed_at=[*run.manifest()["resumed_at"], now()])
     take_back(run, resumed_at)
     device = policy.choose_device(config.device)
     run.update(status="running", device=device, processes=world, error=None, finished_at=None)
     try:
         with (
-            taken_away_after(config.train.generation),
-            tracker(run, config, study=study) as tracked,
-            progress(config.train.steps, run.name) as shown,
+            clean_up_colocated_engine(config.train.generation),
+            tracker(run, config, study=study) as run_tracker,
+            progress(config.train.steps, run.name) as display,
         ):
             writer = partial(
                 MetricsWriter,
                 run.metrics_path,
-                tracker=tracked,
-                progress=shown,
+                tracker=run_tracker,
+                progress=display,
                 method=config.method.name,
                 resumed_at=resumed_at,
                 health=config.train.health,
@@ -103,60 +108,71 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
     except KeyboardInterrupt:
         run.update(status="interrupted", finished_at=now(), **budget_field(run))
         raise
-    except RequestError:  # nothing was trained: the caller takes a new directory away again
+    except RequestError:  # nothing was trained: the caller removes a new directory
         raise
     except Exception as error:
-        note_failure(run, error)
+        record_failure(run, error)
         if files.is_full(error):
-            raise WorkError(f"{run.path}: {error}; {WHAT_IS_KEPT}") from error
+            raise WorkError(f"{run.path}: {error}; {FULL_DISK_ADVICE}") from error
         raise
     run.update(status="finished" if finished else "interrupted", finished_at=now(), **budget_field(run))
     if not finished:
         raise Interrupted(f"interrupted; the same command with --resume continues {run.path}")
     if stop_requested:
-        raise Interrupted(f"{run.path} was just finished when the interrupt came")
+        raise Interrupted(f"interrupted, but {run.path} was already finished")
 
 
-def _keep_what_is_trained_on(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
-    """Write down which questions the run trains on, and warn of held-out problems that are among them."""
+def _record_training_problems(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
+    """Record which problems the run trains on, and warn about held-out problems that are among them."""
     trained_on = fingerprints(problems, config.task)
     run.keep_trained_on(config.task.label, trained_on)
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
         try:
             held_out = task.problems(split)
-        except RequestError as error:  # a reference answer of the test split that cannot be read, for example
-            log.info(f"not checked against the training problems: {split} ({error})")
+        except RequestError as error:  # for example a reference answer of the test split that cannot be parsed
+            log.info(f"the {split} split was not checked for training problems ({error})")
             continue
         count_seen(held_out, config.task, trained_on, split=split)
 
 
 def follow(config: Config, run: RunDirectory) -> None:
-    """Train with the main process, which is in :func:`train`, and write nothing but this process's random state.
+    """Train together with the main process, which runs :func:`train`.
+
+    This process writes only its random state, into the checkpoints.
 
     Raises:
         Interrupted: a signal ended the run.
     """
     resumed_at = processes.receive_broadcast()
-    if resumed_at is None:  # the main process has seen that there is nothing to do
+    if resumed_at is None:  # the run is finished already
         return
-    finished, stop_requested = _train(config, run, resumed_at, TakePart)
+    finished, stop_requested = _train(config, run, resumed_at, MetricsFollower)
     if stop_requested or not finished:
         raise Interrupted("interrupted with the main process")
 
 
 def _train(
-    config: Config, run: RunDirectory, resumed_at: int, watcher: Callable[..., MetricsWriter | TakePart]
+    config: Config,
+    run: RunDirectory,
+    resumed_at: int,
+    make_metrics_callback: Callable[..., MetricsWriter | MetricsFollower],
 ) -> tuple[bool, bool]:
-    """Whether the run is finished, and whether a signal asked to stop.
+    """Build the trainer and train.
 
     Args:
-        watcher: makes the callback that sees each update, of what it shall measure then.
+        config: the run's configuration.
+        run: the run's directory.
+        resumed_at: the update of the checkpoint to continue from; 0 to start.
+        make_metrics_callback: makes the callback for the metrics of each update.
+
+    Returns:
+        Whether the run is finished, and whether a signal asked to stop.
     """
     device = policy.choose_device(config.device)
     task, errors = make_task(config.task), JudgeErrors()
-    # Weights and optimiser in single precision whatever model.dtype says: at RL's learning rates most updates are
-    # smaller than bfloat16 can represent. model.dtype is the precision of arithmetic (autocast) and of evaluation.
+    # Weights and optimiser state are always in single precision: at RL's learning rates most updates are smaller than
+    # bfloat16 can represent. model.dtype is the precision of arithmetic (autocast) and of evaluation.
     model, tokenizer = policy.load(
         policy.resolve(config.model.path),
         "float32",
@@ -165,23 +181,23 @@ def _train(
         trust_remote_code=config.model.trust_remote_code,
     )
     ends = end_tokens(tokenizer, model.generation_config, config.model.stop_tokens)
-    complete(tokenizer, ends)
+    ensure_special_tokens(tokenizer, ends)
     if set(ends) != {tokenizer.eos_token_id}:
-        log.info(f"a completion ends with {' or '.join(texts_of(tokenizer, ends))}")
-        model.generation_config.eos_token_id = list(ends)  # by which TRL, and whoever loads the policy later, stops
+        log.info(f"a completion ends with {' or '.join(token_texts(tokenizer, ends))}")
+        model.generation_config.eos_token_id = list(ends)  # read by TRL, and later by users of the saved policy
     problems = task.problems("rl")
     if not problems:
         raise WorkError(f"task {task.name} has no problems to train on")
     if processes.is_main():
-        _keep_what_is_trained_on(config, run, task, problems)
+        _record_training_problems(config, run, task, problems)
     prompts = rollout_prompts(config, problems, chat=task.chat)
     longest = longest_prompt(prompts, tokenizer, chat=task.chat)
     require_positions(model.config, longest, config.task.max_new_tokens)
     if config.train.generation.backend == "hf" and processes.world() == 1:
-        way_for(model)  # a model that nothing here can sample from is refused before anything is trained
+        decoder_for(model)  # refuse a model that cannot be sampled from before training
     options = grpo_config(config, run.checkpoints, device, longest_prompt=longest, ends=ends)
-    set_seed(config.seed)  # adapters are drawn before TRL seeds anything
-    with server_is_usable(config.train.generation):
+    set_seed(config.seed)  # LoRA's weights are drawn before TRL seeds the process
+    with explain_server_errors(config.train.generation):
         trainer = LabTrainer(
             method=config.method,
             correctness=config.train.correctness_reward,
@@ -194,14 +210,14 @@ def _train(
             peft_config=lora_config(config.model.lora, model),
         )
     trainer.failures = run.failures
-    trainer.checkpoints_kept = config.train.keep_checkpoints
-    require_new_weights_to_fit(trainer)
+    trainer.keep_checkpoints = config.train.keep_checkpoints
+    require_updatable_weights(trainer)
     if trainer.use_vllm:
         set_seed(config.seed, device_specific=True)  # a colocated vLLM has just seeded this process with its rank
-    trainer.remove_callback(PrinterCallback)  # prints every log to stdout, which belongs to the command's result
-    metrics = watcher(
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
+    metrics = make_metrics_callback(
         rollout_metrics=lambda: trainer.rollout_metrics,
-        validate=validator(config, task, model, tokenizer, errors),
+        validate=make_validator(config, task, model, tokenizer, errors),
         eval_every=config.train.eval_every,
     )
     tables = CompletionTables(
@@ -215,19 +231,19 @@ def _train(
         config.train.save_every, config.train.updates_per_rollout, resumed_at, lambda: bool(errors.too_many)
     )
     trainer.add_callback(metrics)
-    trainer.add_callback(tables)  # after the metrics, which complete the rollout's log
+    trainer.add_callback(tables)  # after the metrics callback, which completes the rollout's log
     trainer.add_callback(checkpoints)
     checkpoint = run.checkpoints / f"checkpoint-{resumed_at}" if resumed_at else None
     try:
-        with SignalsStop(checkpoints):
+        with StopOnSignal(checkpoints):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         metrics.close()
-        leave_server(trainer)
+        disconnect_server(trainer)
     stop_requested = any(processes.all_gather(checkpoints.stop_requested))
     if trainer.state.global_step < config.train.steps:
         if errors.too_many:
-            raise WorkError(f"{errors.too_many}; stopped after update {trainer.state.global_step}, which is kept")
+            raise WorkError(f"{errors.too_many}; stopped after update {trainer.state.global_step}, which is saved")
         return False, True
     trainer.require_finite_weights()
     if processes.is_main():

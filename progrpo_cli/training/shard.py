@@ -1,4 +1,4 @@
-"""One process's part of a rollout, as what works on it sees it: values and three functions, never the trainer."""
+"""One process's part of a rollout, for code that needs its values and two functions but not the trainer."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any
 import torch
 
 Batch = dict[str, Any]
-"""A rollout as TRL hands it on, or the part of it in a micro-batch: names to tensors with a row a completion."""
+"""A rollout in TRL's form, or one of its micro-batches: tensors by name, with one row per completion."""
 Gather = Callable[[torch.Tensor], torch.Tensor]
-"""(B, ...) of this process to (B_global, ...) of all, in the order of the processes. Collective: all call it."""
+"""Concatenates the tensors (B, ...) of all processes to (B_global, ...), in the order of the processes. Collective."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which rows of a rollout are this process's, and how it asks the policy and the other processes."""
+    """The rows of a rollout that this process holds, with access to the policy and to the other processes."""
 
     rows: slice
-    """The place of this process's rows among those of all processes; groups are contiguous there."""
+    """Position of this process's rows among those of all processes. The rows of a group are contiguous there."""
     group_size: int
-    """G, completions a prompt."""
+    """G, completions per prompt."""
     world: int
-    """How many processes share the rollout; each has as many rows."""
+    """Number of processes that share the rollout. All have the same number of rows."""
     gather: Gather
     score: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-    """(ids (B, T), mask (B, T), K) to the log-probabilities (B, K) of the last K tokens under the policy of now.
+    """(ids (B, T), mask (B, T), K) -> log-probabilities (B, K) of the last K tokens under the current policy.
 
     In nats, at the sampling temperature, without gradient.
     """
 
     @property
     def size(self) -> int:
-        """How many rows are this process's."""
+        """Number of this process's rows."""
         return int(self.rows.stop - self.rows.start)
 
     @classmethod
-    def of(cls, batch: Batch, rank: int, **others: Any) -> Shard:
-        """The part of process ``rank``, which holds the rows of ``batch``; ``others`` are the other fields."""
+    def from_batch(cls, batch: Batch, rank: int, **fields: Any) -> Shard:
+        """The shard of process ``rank``, which holds ``batch``; ``fields`` are all fields but ``rows``."""
         size = len(batch["prompt_ids"])
-        return cls(rows=slice(rank * size, (rank + 1) * size), **others)
+        return cls(rows=slice(rank * size, (rank + 1) * size), **fields)

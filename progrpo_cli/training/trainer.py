@@ -1,16 +1,16 @@
-"""TRL's GRPOTrainer with a method in it, by the seams that need none of TRL's code copied.
+"""TRL's GRPOTrainer with a method plugged in, by overriding methods of TRL's without copying its code.
 
-The advantages, from the rewards to the loss, are this file from top to bottom:
+Read from top to bottom, this file follows the advantages from the rewards to the loss:
 
-1. ``_calculate_rewards``: the reward functions on every completion, (B_global, functions).
-2. ``_generate_and_score_completions``, once a rollout and before TRL shuffles it, so that groups are contiguous: TRL
-   weighs the rewards and makes A of each group, (B,) on this process; dynamic sampling puts other groups in the place
-   of those that are all right or all wrong; the method's ``advantages`` edits A over all processes, (N, G); ARM makes
-   A~ of it where TRL has scored the rollout.
-3. ``_compute_loss``, once a micro-batch: TRL makes its forward pass through ``_get_per_token_logps_and_entropies`` and
-   reads ``inputs["advantages"]`` only afterwards. In between, ``_between_forward_and_loss``: ARM where every update is
+1. ``_calculate_rewards`` applies the reward functions to each completion: (B_global, functions).
+2. ``_generate_and_score_completions`` runs once per rollout, before TRL shuffles it, so groups are contiguous. TRL
+   weights the rewards and computes A for each group, (B,) on this process. Dynamic sampling replaces groups that are
+   all right or all wrong. The method's ``advantages`` edits A over all processes, (N, G). If TRL has scored the
+   rollout, ARM turns A into A~ here.
+3. ``_compute_loss`` runs once per micro-batch. TRL makes its forward pass in ``_get_per_token_logps_and_entropies`` and
+   reads ``inputs["advantages"]`` only after it. ``_make_loss_terms`` runs in between: it applies ARM if every update is
    on-policy, then the method's ``token_advantages``, (B,) or (B, T).
-4. ``_with_terms_of_method``: to TRL's clipped surrogate are added the method's own terms.
+4. ``_add_method_losses`` adds the method's own loss terms to TRL's clipped surrogate.
 """
 
 from __future__ import annotations
@@ -24,61 +24,60 @@ from trl import GRPOTrainer
 
 from progrpo_cli.methods.base import LossTerms, Method, Rollout
 from progrpo_cli.training.arm_step import ArmStep
-from progrpo_cli.training.checkpoints import DurableCheckpoints
-from progrpo_cli.training.drawn import Drawn
-from progrpo_cli.training.finite import StopsWhereNotFinite
-from progrpo_cli.training.head import PromptHead, TrainsHead
-from progrpo_cli.training.lean_scoring import LeanScoring
-from progrpo_cli.training.own_rollouts import DrawsOwnRollouts
-from progrpo_cli.training.reference import Reference
-from progrpo_cli.training.refill import PromptSource, Refill, Sample
-from progrpo_cli.training.rollout_log import LogsRollouts
+from progrpo_cli.training.checkpoints import DurableCheckpointMixin
+from progrpo_cli.training.finite import FiniteGuardMixin
+from progrpo_cli.training.head import PromptHead, PromptHeadMixin
+from progrpo_cli.training.lean_scoring import LeanScoringMixin
+from progrpo_cli.training.own_rollouts import OwnRolloutsMixin
+from progrpo_cli.training.reference import ReferencePolicy
+from progrpo_cli.training.refill import PromptSource, Refill, SampledRollout
+from progrpo_cli.training.rollout_log import RolloutLogMixin
 from progrpo_cli.training.rollout_metrics import pass_at_k
+from progrpo_cli.training.sample_totals import SampleTotals
 from progrpo_cli.training.shard import Batch, Shard
-from progrpo_cli.training.token_means import PoolsTokenMeans
+from progrpo_cli.training.token_means import PooledTokenMeansMixin
 
 
 @dataclass
 class RolloutState:
-    """What is known of a rollout: from the moment its sampling begins until that of the next one begins."""
+    """State of a rollout. It lives from the start of its sampling until the start of the next one's."""
 
     rewards: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    """(B_global, functions): of what was sampled last, in the end of what is trained on; the same on every process."""
+    """Rewards of the last sampled rollout and, after refills, of the one to train on: (B_global, functions)."""
     arm: ArmStep | None = None
-    """While some rows wait for their A~."""
+    """Present until all rows have been re-weighted."""
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """Every update made on the rollout reports them."""
+    """Logged on each update made on the rollout."""
 
 
 @dataclass
 class LossCall:
-    """One call of ``_compute_loss``: from before TRL's forward pass until the loss is returned."""
+    """State of one call of ``_compute_loss``. It lives from before TRL's forward pass until the loss is returned."""
 
     inputs: Batch
-    """The micro-batch; a copy, for the next update uses the rollout again."""
+    """A copy of the micro-batch, because the next update uses the rollout again."""
     terms: LossTerms | None = None
-    """What the method's loss is made of, once the forward pass was made."""
+    """Inputs of the method's loss, set after the forward pass."""
 
 
 class LabTrainer(
-    TrainsHead,
-    StopsWhereNotFinite,
-    DurableCheckpoints,
-    PoolsTokenMeans,
-    LogsRollouts,
-    DrawsOwnRollouts,
-    LeanScoring,
+    PromptHeadMixin,
+    FiniteGuardMixin,
+    DurableCheckpointMixin,
+    PooledTokenMeansMixin,
+    RolloutLogMixin,
+    OwnRolloutsMixin,
+    LeanScoringMixin,
     GRPOTrainer,  # type: ignore[misc]  # TRL is not typed
 ):
-    """GRPO in the shared recipe, changed where ``method`` says so.
+    """The shared recipe (GRPO), changed as ``method`` specifies.
 
     Args:
         method: the method and its options.
-        correctness: the name of the reward function that says whether a completion is RIGHT; ARM's gate and Pass@k look
-            at it alone, never at a bonus.
-        refill_prompts: where a method that samples more (dynamic sampling) takes its prompts from; such a method needs
-            it.
-        **kwargs: see :class:`trl.GRPOTrainer`.
+        correctness: name of the reward function that decides whether a completion is right. ARM's gate and Pass@k use
+            only this function, never a bonus.
+        refill_prompts: source of further prompts; required by a method with dynamic sampling.
+        **kwargs: arguments of :class:`trl.GRPOTrainer`.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class LabTrainer(
         super().__init__(**kwargs)
         policy, limit = self.accelerator.unwrap_model(self.model), method.refills()
         if limit and refill_prompts is None:
-            raise ValueError(f"method {method.name} samples more prompts: it needs refill_prompts")
+            raise ValueError(f"method {method.name} uses dynamic sampling and needs refill_prompts")
         self._method = method
         self._correctness = self.reward_func_names.index(correctness)
         self._refill = (
@@ -106,35 +105,35 @@ class LabTrainer(
             if limit and refill_prompts
             else None
         )
-        self._reference = Reference(policy) if method.needs_reference else None
-        self._head = PromptHead.of(method, policy, seed=self.args.seed, device=self.accelerator.device)
+        self._reference = ReferencePolicy(policy) if method.needs_reference else None
+        self._head = PromptHead.build(method, policy, seed=self.args.seed, device=self.accelerator.device)
         self.whole_batches = self._head is not None
-        self._drawn = Drawn()
+        self._sample_totals = SampleTotals()
         self._rollout = RolloutState()
         self._loss_call: LossCall | None = None
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids: list[list[int]]
     ) -> torch.Tensor:
-        if self.model.training:  # each rollout and each refill comes through here once
-            self._drawn.count(self.accelerator, completion_ids)
+        if self.model.training:  # called once per rollout and once per refill
+            self._sample_totals.count(self.accelerator, completion_ids)
         self._rollout.rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         return self._rollout.rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         state = self._rollout = RolloutState()
         output: Batch = super()._generate_and_score_completions(inputs)
-        shard = self._shard(output)
+        shard = self._make_shard(output)
         if self._refill is not None and self.model.training:
-            first = Sample(output, state.rewards, self.logged_rollout())
-            refilled = self._refill(first, shard, self.state.global_step, self._sample)
+            first = SampledRollout(output, state.rewards, self.logged_rollout())
+            refilled = self._refill(first, shard, self.state.global_step, self._sample_refill)
             output, state.rewards = refilled.output, refilled.rewards
-            # Pass@k is a score of the policy: of everything that was sampled, also of the groups that are left out.
-            state.metrics = pass_at_k(self._correct(refilled.everything)) | refilled.metrics
+            # Pass@k scores the policy, so it covers all samples, those of dropped groups included.
+            state.metrics = pass_at_k(self._is_correct(refilled.sampled_rewards)) | refilled.metrics
             self.log_rollout(refilled.logged)
         else:
-            state.metrics = pass_at_k(self._correct(state.rewards))
-        rollout = self._whole_rollout(output, shard)
+            state.metrics = pass_at_k(self._is_correct(state.rewards))
+        rollout = self._gather_rollout(output, shard)
         advantages = self._method.advantages(rollout)
         if advantages is not rollout.advantages:
             self.log_rollout({"advantages": advantages.flatten().tolist()})
@@ -148,22 +147,22 @@ class LabTrainer(
                 self._finish_arm()
         return output
 
-    def _whole_rollout(self, output: Batch, shard: Shard) -> Rollout:
-        """All groups over all processes, as methods and ARM see them."""
+    def _gather_rollout(self, output: Batch, shard: Shard) -> Rollout:
+        """Gather all groups of all processes, in the form that methods and ARM take."""
         rewards, size = self._rollout.rewards, shard.group_size
         scorable = ~torch.isnan(rewards).all(dim=1)
         weighted = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
         logps = self._completion_logps(output) if self._method.needs_logps else None
         return Rollout(
-            correct=self._correct(rewards),
+            correct=self._is_correct(rewards),
             scorable=scorable.view(-1, size),
             rewards=weighted.masked_fill(~scorable, torch.nan).view(-1, size),
             advantages=shard.gather(output["advantages"]).view(-1, size),
             logps=None if logps is None else shard.gather(logps).view(-1, size),
         )
 
-    def _correct(self, rewards: torch.Tensor) -> torch.Tensor:
-        """(N, G) bool; NaN, a completion that nobody could score, is not right."""
+    def _is_correct(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Whether each completion is right, (N, G) bool. A completion without a score (NaN) is not."""
         return (rewards[:, self._correctness] > 0).view(-1, self._group_size)
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
@@ -177,8 +176,8 @@ class LabTrainer(
             self._token_means.count(call.terms.mask)
         if self._rollout.arm is not None and self._rollout.arm.complete:
             self._finish_arm()
-        loss = self._with_terms_of_method(loss, call.terms, inputs)
-        self._log_of_method(call.terms)
+        loss = self._add_method_losses(loss, call.terms, inputs)
+        self._log_method_metrics(call.terms)
         return loss
 
     def _get_per_token_logps_and_entropies(
@@ -187,13 +186,13 @@ class LabTrainer(
         result: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
         result = super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **kwargs)
         if self._loss_call is not None:
-            self._loss_call.terms = self._between_forward_and_loss(self._loss_call.inputs, result[0])
+            self._loss_call.terms = self._make_loss_terms(self._loss_call.inputs, result[0])
         return result
 
-    def _between_forward_and_loss(self, inputs: Batch, logps: torch.Tensor) -> LossTerms:
-        """Make what TRL's loss finds in ``inputs["advantages"]`` when it looks there next."""
+    def _make_loss_terms(self, inputs: Batch, logps: torch.Tensor) -> LossTerms:
+        """Collect the inputs of the method's loss, and put the final advantages where TRL's loss reads them next."""
         if self._rollout.arm is not None:
-            # On-policy: the probabilities of the policy that sampled are those of this very pass.
+            # On-policy: this forward pass is made with the policy that sampled.
             self._rollout.arm.apply(inputs, logps.detach())
         old = inputs.get("old_per_token_logps")
         terms = LossTerms(
@@ -203,58 +202,60 @@ class LabTrainer(
             advantages=inputs["advantages"],
             clip=(1 - self.epsilon_low, 1 + self.epsilon_high),
             reference_logps=inputs.get("reference_logps"),
-            log_partition=None if self._head is None else self._head.of_prompts(inputs),
+            log_partition=None if self._head is None else self._head.predict(inputs),
         )
         inputs["advantages"] = self._method.token_advantages(terms)
         return terms
 
-    def _with_terms_of_method(self, loss: torch.Tensor, terms: LossTerms, inputs: Batch) -> torch.Tensor:
-        accumulated = self.current_gradient_accumulation_steps if self.model.training else 1
-        # (B, 1), with vLLM: the policy's probability over the sampler's. TRL has weighed its surrogate by it.
-        of_sampler = inputs.get("importance_sampling_ratio")
-        of_tokens = self._method.token_loss(terms)
-        if of_tokens is not None:
-            of_tokens = of_tokens if of_sampler is None else of_tokens * of_sampler
-            # Normalised as the surrogate: over the tokens of the whole batch on all processes.
+    def _add_method_losses(self, loss: torch.Tensor, terms: LossTerms, inputs: Batch) -> torch.Tensor:
+        micro_batches = self.current_gradient_accumulation_steps if self.model.training else 1
+        # With vLLM, (B, 1): the policy's probability over the sampler's. TRL has weighted its surrogate by it.
+        sampler_ratio = inputs.get("importance_sampling_ratio")
+        token_loss = self._method.token_loss(terms)
+        if token_loss is not None:
+            token_loss = token_loss if sampler_ratio is None else token_loss * sampler_ratio
+            # Normalised like the surrogate, over the tokens of the whole batch on all processes.
             tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
-            tokens = tokens * accumulated / self.args.steps_per_generation
-            loss = loss + (of_tokens * terms.mask).sum() / tokens
-        of_sequences = self._method.sequence_loss(terms)
-        if of_sequences is not None:
-            of_sequences = of_sequences if of_sampler is None else of_sequences * of_sampler.squeeze(1)
-            loss = loss + of_sequences.mean() / accumulated
+            tokens = tokens * micro_batches / self.args.steps_per_generation
+            loss = loss + (token_loss * terms.mask).sum() / tokens
+        sequence_loss = self._method.sequence_loss(terms)
+        if sequence_loss is not None:
+            sequence_loss = sequence_loss if sampler_ratio is None else sequence_loss * sampler_ratio.squeeze(1)
+            loss = loss + sequence_loss.mean() / micro_batches
         return loss
 
-    # What the steps above ask for.
+    # Helpers of the steps above, and checkpoints.
 
     @property
     def rollout_metrics(self) -> dict[str, float | None]:
-        """Of the rollout that the current update is made on: an update that reuses a rollout reports them again.
+        """Metrics of the rollout that the current update is made on, and the totals of all samples drawn so far.
 
-        With them what has been drawn until now in all.
+        Later updates on the same rollout report the same metrics.
         """
-        return self._rollout.metrics | self._drawn.totals
+        return self._rollout.metrics | self._sample_totals.totals
 
     @property
     def _group_size(self) -> int:
         return int(self.num_generations if self.model.training else self.num_generations_eval)
 
-    def _shard(self, output: Batch) -> Shard:
+    def _make_shard(self, output: Batch) -> Shard:
         """This process's part of a rollout."""
-        return Shard.of(
+        return Shard.from_batch(
             output,
             self.accelerator.process_index,
             group_size=self._group_size,
             world=self.accelerator.num_processes,
             gather=self.accelerator.gather,
-            score=lambda ids, mask, kept: self.score(self.model, ids, mask, kept),
+            score=lambda ids, mask, count: self.score(self.model, ids, mask, count),
         )
 
-    def _sample(self, inputs: list[dict[str, Any]]) -> Sample:
-        return Sample(super()._generate_and_score_completions(inputs), self._rollout.rewards, self.logged_rollout())
+    def _sample_refill(self, inputs: list[dict[str, Any]]) -> SampledRollout:
+        return SampledRollout(
+            super()._generate_and_score_completions(inputs), self._rollout.rewards, self.logged_rollout()
+        )
 
     def _finish_arm(self) -> None:
-        """Take ARM's metrics and columns once every row has its A~. Collective."""
+        """Add ARM's metrics and columns, once all rows have been re-weighted. Collective."""
         assert self._rollout.arm is not None
         metrics, columns = self._rollout.arm.finish()
         self._rollout.arm = None
@@ -262,32 +263,32 @@ class LabTrainer(
         self.log_rollout({f"extra/{name}": values for name, values in columns.items()})
 
     def _completion_logps(self, output: Batch) -> torch.Tensor:
-        """(B,) log pi_old(o|q); where every update is on-policy TRL scores no rollout, and the pass is made here."""
-        scored = output.get("old_per_token_logps")
-        logps = self.score_completions(self.model, output) if scored is None else scored
+        """log pi_old(o|q), (B,). If every update is on-policy, TRL has not scored the rollout and it is scored here."""
+        old_logps = output.get("old_per_token_logps")
+        logps = self.score_completions(self.model, output) if old_logps is None else old_logps
         total: torch.Tensor = logps.masked_fill(~output["completion_mask"].bool(), 0.0).sum(dim=1)
         return total
 
-    def _log_of_method(self, terms: LossTerms) -> None:
-        """Log the method's scalars of a micro-batch, the mean over processes. Collective."""
+    def _log_method_metrics(self, terms: LossTerms) -> None:
+        """Log the method's metrics of a micro-batch, averaged over processes. Collective."""
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in self._method.metrics(terms).items():
             mean = self.accelerator.gather(value.detach().float().reshape(1)).mean().item()
-            if name in metrics:  # TRL's own, which it has just taken from a surrogate that is not used
+            if name in metrics:  # replaces TRL's value, which is of a surrogate that the method does not use
                 metrics[name][-1] = mean
-                self._token_means.leave_out(name)
+                self._token_means.exclude(name)
             else:
                 metrics[f"{self._method.name}/{name}"].append(mean)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card: the run directory's manifest says more, and TRL's names a hub repository that does not exist."""
+        """Do nothing: TRL's card would name a hub repository that does not exist; the manifest has more information."""
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            self._drawn.save(Path(output_dir))
+            self._sample_totals.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self._drawn.load(Path(checkpoint))
+            self._sample_totals.load(Path(checkpoint))

@@ -1,4 +1,4 @@
-"""Held-out Pass@k while training."""
+"""Held-out Pass@k during training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from progrpo_cli.tasks.base import Attempt, Task
 from progrpo_cli.tasks.judge_errors import JudgeErrors
 
 
-def validator(
+def make_validator(
     config: Config, task: Task, model: Any, tokenizer: Any, errors: JudgeErrors
 ) -> Callable[[], dict[str, float]]:
-    """Held-out Pass@1 and Pass@G on the validation split, G samples a problem, as ``validation/...``.
+    """Make the function that computes ``validation/pass@1`` and ``validation/pass@G`` with G samples per problem.
 
-    What it returns is collective: every process samples its part of the batches, which are the same for any number of
-    processes, as are their seeds.
+    The function is collective: each process samples its part of the batches. Batches and their seeds do not depend on
+    the number of processes.
     """
     group_size = config.train.group_size
     sampler = HfSampler(
@@ -38,19 +38,20 @@ def validator(
         rows = [problem for problem in problems for _ in range(group_size)]
         counts = dict.fromkeys((problem.id for problem in problems), 0)
         size = max(1, config.train.micro_batch_size)
-        mine = range(processes.rank() * size, len(rows), processes.world() * size)
-        parts = {start: rows[start : start + size] for start in mine}
+        starts = range(processes.rank() * size, len(rows), processes.world() * size)  # of this process's batches
+        parts = [rows[start : start + size] for start in starts]
         batches = [
             Batch([problem.prompt for problem in part], derived_seed(f"validation-{config.seed}-{start}"))
-            for start, part in parts.items()
+            for start, part in zip(starts, parts, strict=True)
         ]
-        for part, samples in zip(parts.values(), sampler.sample(batches), strict=True):
+        for part, samples in zip(parts, sampler.sample(batches), strict=True):
             attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(part, samples, strict=True)]
             verdicts = task.verdicts(attempts)
             errors.look(verdicts, "a batch of the validation split")
             for problem, verdict in zip(part, verdicts, strict=True):
                 counts[problem.id] += verdict == "correct"
-        right = [sum(of_process[problem.id] for of_process in processes.all_gather(counts)) for problem in problems]
+        all_counts = processes.all_gather(counts)
+        right = [sum(process_counts[problem.id] for process_counts in all_counts) for problem in problems]
         return {
             f"validation/pass@{k}": sum(pass_at_k(group_size, count, k) for count in right) / len(right)
             for k in (1, group_size)

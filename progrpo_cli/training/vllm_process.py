@@ -1,4 +1,4 @@
-"""vLLM around a training run: what goes wrong when it is asked for, and what it leaves behind in our process."""
+"""vLLM around a training run: explains its errors, and cleans up after it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER
 
 
 @contextmanager
-def server_is_usable(generation: GenerationConfig) -> Iterator[None]:
-    """Within: TRL connects to a vLLM server.
+def explain_server_errors(generation: GenerationConfig) -> Iterator[None]:
+    """Context manager around TRL's connection to a vLLM server: turns its errors into a RequestError.
 
     Raises:
-        RequestError: the server is gone, or there is no GPU to send weights from (TRL sends them over NCCL alone).
+        RequestError: the server does not answer, or there is no GPU to send weights from (TRL needs NCCL for that).
     """
     try:
         yield
@@ -26,39 +26,39 @@ def server_is_usable(generation: GenerationConfig) -> Iterator[None]:
         if generation.mode != "server":
             raise
         raise RequestError(
-            f"train.generation.mode=server: {error} (without a GPU: train.generation.mode=colocate or backend=hf)"
+            f"train.generation.mode=server: {error} (without a GPU, use train.generation.mode=colocate or backend=hf)"
         ) from error
 
 
-def require_new_weights_to_fit(trainer: Any) -> None:
-    """Refuse a colocated engine that cannot be given new weights: vLLM's CPU build packs those of linear layers away.
+def require_updatable_weights(trainer: Any) -> None:
+    """Check that a colocated engine can be given new weights.
 
     Raises:
-        RequestError: as described.
+        RequestError: vLLM's CPU build has packed the weights of the linear layers, which cannot be replaced then.
     """
     if not trainer.use_vllm or trainer.vllm_mode != "colocate":
         return
-    engine = trainer.vllm_generation.llm.llm_engine  # the way on which TRL sends weights
+    engine = trainer.vllm_generation.llm.llm_engine  # TRL sends weights to the same object
     weights = engine.model_executor.driver_worker.model_runner.model.named_parameters()
     if packed := [name for name, weight in weights if not weight.numel()]:
         raise RequestError(
-            f"train.generation.backend=vllm: this build of vLLM packs its weights and takes no new ones ({packed[0]}); "
-            f"try train.generation.backend=hf"
+            f"train.generation.backend=vllm: this build of vLLM packs its weights, so they cannot be updated "
+            f"({packed[0]}); try train.generation.backend=hf"
         )
 
 
-def leave_server(trainer: Any) -> None:
-    """Close the group through which weights went to a server: a worker's next run opens one on the same port."""
-    if trainer.use_vllm and trainer.vllm_mode == "server" and trainer.accelerator.is_main_process:  # which holds it
+def disconnect_server(trainer: Any) -> None:
+    """Close the process group that sends weights to a server; a worker's next run opens one on the same port."""
+    if trainer.use_vllm and trainer.vllm_mode == "server" and trainer.accelerator.is_main_process:
         trainer.vllm_generation.vllm_client.close_communicator()
 
 
 @contextmanager
-def taken_away_after(generation: GenerationConfig) -> Iterator[None]:
-    """Within: a training run. After one with a colocated vLLM the process is as before it.
+def clean_up_colocated_engine(generation: GenerationConfig) -> Iterator[None]:
+    """Context manager around a training run: removes what a colocated vLLM leaves in the process.
 
-    TRL poses as a launcher of one process and vLLM joins its process group: the next run of a sweep's worker would take
-    itself for one of several processes, and the engine's memory would not come back.
+    TRL sets a launcher's environment variables and vLLM joins a process group. Without the clean-up, the next run of a
+    sweep's worker would believe that it is one of several processes, and the engine's memory would not be freed.
     """
     if generation.backend != "vllm" or generation.mode != "colocate":
         yield

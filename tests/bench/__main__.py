@@ -1,6 +1,6 @@
-"""``python tests/bench NAME...`` measures and prints Markdown on stdout; without a name it lists what there is.
+"""``python tests/bench NAME...`` runs benchmarks and prints Markdown; without a name it lists them.
 
-A benchmark is a file of this folder with a ``main()``; files that begin with ``_`` or ``test_`` are none.
+A benchmark is a file of this folder with a ``main()`` whose name does not begin with ``_`` or ``test_``.
 """
 
 import importlib
@@ -14,7 +14,7 @@ def main(wanted: list[str]) -> int:
     if unknown := [name for name in wanted if name not in NAMES] or not wanted:
         if wanted:
             print(f"no benchmark {unknown[0]!r}", file=sys.stderr)
-        print(f"there are: {' '.join(NAMES)}", file=sys.stderr)
+        print(f"benchmarks: {' '.join(NAMES)}", file=sys.stderr)
         return 2
     for name in wanted:
         importlib.import_module(name).main()

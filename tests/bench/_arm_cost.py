@@ -1,20 +1,18 @@
-"""Time and memory of ``progrpo`` over ``grpo``, on the same work and at the same time.
+"""Time and memory of ``progrpo`` relative to ``grpo``, on the same work and at the same time.
 
-Two processes run the real command line, one a method, and take turns of a fifth of a second, in which the other one
-waits, until both have made the update (grpo first, then progrpo first, and so on). Whatever else the machine does for
-longer than that falls on both. Both draw from the same seed with a learning rate that changes no weight, so that both
-sample the very same completions all along (which is checked): else the ratio would say whose policy has learnt to write
-shorter answers.
+Two processes, one per method, run the real command line. They take turns of a fifth of a second, in which the other one
+waits, until both have made the update; the methods alternate in who starts. Any longer disturbance of the machine thus
+affects both. Both use the same seed and a learning rate that changes no weight, so that they sample the same
+completions (this is checked); otherwise the ratio would depend on which policy has learnt to write shorter answers.
 
-Time: of the turns of one rollout (sampling, scores, updates, metrics), the first rollout of a process left out; the
-ratio of a pair, its median over all pairs, and a bootstrap interval over pairs. Wall-clock time is what counts; the
-processor's stands beside it, which other processes on the machine disturb less, and so does its part inside ARM's own
-calls, which needs no comparison.
+Time is measured over the turns of one rollout (sampling, scores, updates, metrics), without the first rollout of a
+process. The result is the median of the ratio over all pairs, with a bootstrap interval. The wall-clock time decides.
+The processor time, which other processes disturb less, and its share inside ARM's own calls are reported too.
 
-Memory: the largest resident set of the whole process while it trains (VmHWM, set back when training starts), the ratio
-of each pair of processes. What was resident at the start (interpreter, libraries, weights) is in it, and named. These
-processes are others than those of the time: glibc is told to give every block of 64 KiB and more back at once. Left to
-itself it keeps freed blocks, and the same work then differs by 4 % either way, as its heap happens to be laid out.
+Memory is the largest resident set of the process while it trains (VmHWM, reset when training starts), as the ratio of
+each pair of processes. It includes the memory at the start (interpreter, libraries, weights), which is reported too.
+Memory has its own processes, in which glibc returns each block of 64 KiB or more at once. By default it keeps freed
+blocks, and then the same work differs by 4 % either way, depending on the layout of the heap.
 """
 
 import json
@@ -40,36 +38,36 @@ OPTIONS = ["train.learning_rate=1e-30", "train.save_every=1000000", "tracking.wa
 
 @dataclass
 class Cost:
-    """What was measured: a row a pair, grpo then progrpo."""
+    """The measurements: one row per pair, grpo then progrpo."""
 
     wall: list[list[float]] = field(default_factory=list)
-    """Seconds a rollout, with all that is done on it."""
+    """Seconds per rollout, including its updates."""
     cpu: list[list[float]] = field(default_factory=list)
-    """The same in seconds of the processor."""
+    """Processor seconds per rollout."""
     in_arm: list[list[float]] = field(default_factory=list)
-    """Of these, inside ARM's own calls."""
+    """Processor seconds per rollout inside ARM's own calls."""
     peak: list[list[float]] = field(default_factory=list)
     """Largest resident set of a process while it trains, MiB."""
     at_start: list[list[float]] = field(default_factory=list)
-    """Resident when training starts, MiB."""
+    """Resident set when training starts, MiB."""
 
 
 class Process:
-    """``progrpo train`` that makes an update when it is told to."""
+    """A ``progrpo train`` that runs only during its turns."""
 
     def __init__(self, method: str, overrides: list[str], directory: Path, variables: Mapping[str, str]) -> None:
         self.run = directory / method
-        reports, told = os.pipe()
-        command = [sys.executable, Path(__file__).with_name("_train_in_turns.py"), str(told), "train", "-q"]
+        reports, report_fd = os.pipe()
+        command = [sys.executable, Path(__file__).with_name("_train_in_turns.py"), str(report_fd), "train", "-q"]
         self._process = subprocess.Popen(
             [*command, "--run-dir", self.run, f"method={method}", *overrides, *OPTIONS],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            pass_fds=[told],
+            pass_fds=[report_fd],
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables},
         )
-        os.close(told)
+        os.close(report_fd)
         self._reports = os.fdopen(reports)
         self.ready = self._report()
 
@@ -80,12 +78,12 @@ class Process:
         return json.loads(line)
 
     def turn(self) -> dict[str, float]:
-        """One turn: seconds of the clock and of the processor, MiB at most so far, whether the update is over."""
+        """Run one turn: wall-clock and processor seconds, peak MiB so far, and whether the update is over."""
         print(file=self._process.stdin, flush=True)
         return self._report()
 
     def finish(self) -> list[tuple[float, ...]]:
-        """What the updates were made on, to be compared with the other's."""
+        """End the run; returns the metrics of its rollouts, to compare them with the other method's."""
         self._process.stdin.close()
         assert self._process.wait() == 0
         lines = map(json.loads, (self.run / "metrics.jsonl").read_text().splitlines())
@@ -97,13 +95,13 @@ class Process:
 
 
 def measure(overrides: list[str], *, updates: int, rounds: int, rollouts: int) -> Cost:
-    """Time by as many rounds and rollouts, then memory by processes of their own.
+    """Measure time, then memory in other processes.
 
     Args:
-        overrides: the recipe, for both.
-        updates: its updates a rollout.
-        rounds: pairs of processes, one pair after the other, each with a seed of its own.
-        rollouts: of each process; the first is not counted.
+        overrides: the recipe of both methods.
+        updates: updates per rollout of the recipe.
+        rounds: pairs of processes, run one after the other, each pair with its own seed.
+        rollouts: rollouts of each process, the first of which is not counted.
     """
     time = _in_turns(overrides, updates, rounds, rollouts, {})
     memory = _in_turns(overrides, updates, rounds, ROLLOUTS_FOR_MEMORY, GIVE_BACK)
@@ -117,24 +115,24 @@ def _in_turns(overrides: list[str], updates: int, rounds: int, rollouts: int, va
             processes: list[Process] = []
             try:
                 for method in METHODS:
-                    every = [*overrides, f"seed={seed}", f"train.steps={updates * rollouts}"]
-                    processes.append(Process(method, every, Path(directory), variables))
+                    settings = [*overrides, f"seed={seed}", f"train.steps={updates * rollouts}"]
+                    processes.append(Process(method, settings, Path(directory), variables))
                 for rollout in range(rollouts):
-                    of_rollout = np.zeros((len(METHODS), 3))
+                    totals = np.zeros((len(METHODS), 3))
                     for _ in range(updates):
-                        for which, took in _turns(processes, (0, 1) if (rollout + seed) % 2 == 0 else (1, 0)):
-                            of_rollout[which] += (took["wall"], took["cpu"], took["in_arm"])
-                            processes[which].ready["peak"] = took["peak"]
-                    print(f"seed {seed}, rollout {rollout + 1}/{rollouts}: {of_rollout[:, 0]} s", file=sys.stderr)
+                        for index, took in _turns(processes, (0, 1) if (rollout + seed) % 2 == 0 else (1, 0)):
+                            totals[index] += (took["wall"], took["cpu"], took["in_arm"])
+                            processes[index].ready["peak"] = took["peak"]
+                    print(f"seed {seed}, rollout {rollout + 1}/{rollouts}: {totals[:, 0]} s", file=sys.stderr)
                     if rollout:
-                        cost.wall.append(of_rollout[:, 0].tolist())
-                        cost.cpu.append(of_rollout[:, 1].tolist())
-                        cost.in_arm.append(of_rollout[:, 2].tolist())
+                        cost.wall.append(totals[:, 0].tolist())
+                        cost.cpu.append(totals[:, 1].tolist())
+                        cost.in_arm.append(totals[:, 2].tolist())
                 cost.at_start.append([process.ready["at_start"] for process in processes])
                 cost.peak.append([process.ready["peak"] for process in processes])
                 grpo, progrpo = (process.finish() for process in processes)
                 if grpo != progrpo:
-                    raise RuntimeError(f"the two did not train on the same rollouts: {grpo} and {progrpo}")
+                    raise RuntimeError(f"the methods did not train on the same rollouts: {grpo} and {progrpo}")
             finally:
                 for process in processes:
                     process.stop()
@@ -142,36 +140,36 @@ def _in_turns(overrides: list[str], updates: int, rounds: int, rollouts: int, va
 
 
 def _turns(processes: Sequence[Process], order: Sequence[int]) -> Iterator[tuple[int, dict[str, float]]]:
-    """Turn by turn until each process has made an update: whose it was, and what it took."""
-    left = list(order)
-    while left:
-        for which in list(left):
-            took = processes[which].turn()
-            yield which, took
+    """Run turns until each process has made an update; yields the index of the process and its measurements."""
+    waiting = list(order)
+    while waiting:
+        for index in list(waiting):
+            took = processes[index].turn()
+            yield index, took
             if took["over"]:
-                left.remove(which)
+                waiting.remove(index)
 
 
 def ratio(pairs: list[list[float]], rounds: int) -> tuple[float, float, float]:
-    """progrpo over grpo: the median over pairs, and its 95 % interval by percentile bootstrap.
+    """The median ratio of progrpo to grpo over pairs, and its 95 % interval by percentile bootstrap.
 
-    Pairs of processes differ as whole (heap, cores), so rounds are drawn, and then pairs of rollouts in each.
+    Pairs of processes differ as a whole (heap, cores), so the bootstrap draws rounds, then pairs of rollouts in each.
 
     Args:
-        pairs: what was measured, round by round, as many in each.
-        rounds: how many rounds.
+        pairs: the measurements, round by round, with equally many in each.
+        rounds: number of rounds.
     """
     ratios = np.array([after / before for before, after in pairs]).reshape(rounds, -1)
     random = np.random.default_rng(0)
-    which = random.integers(rounds, size=(10_000, rounds))
-    each = random.integers(ratios.shape[1], size=(10_000, rounds, ratios.shape[1]))
-    drawn = ratios[which[:, :, None], each].reshape(10_000, -1)
+    index = random.integers(rounds, size=(10_000, rounds))
+    rollout = random.integers(ratios.shape[1], size=(10_000, rounds, ratios.shape[1]))
+    drawn = ratios[index[:, :, None], rollout].reshape(10_000, -1)
     low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
     return float(np.median(ratios)), float(low), float(high)
 
 
-def shown(title: str, cost: Cost) -> str:
-    """The figures as Markdown."""
+def format_cost(title: str, cost: Cost) -> str:
+    """The measurements as Markdown."""
     rows = [
         ("seconds a rollout", cost.wall, WANTED["time"], ".3f"),
         ("the same, of the processor", cost.cpu, WANTED["time"], ".3f"),

@@ -1,4 +1,4 @@
-"""What a Hydra user would write for the study of ``sweep.py``: a job trains and evaluates in the launcher's process."""
+"""A Hydra user's program for the study of ``sweep.py``: each job trains and evaluates in the launcher's process."""
 
 from pathlib import Path
 

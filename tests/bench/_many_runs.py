@@ -1,4 +1,4 @@
-"""Many runs on disk, for timings: their files are what our commands write, only the numbers are made up."""
+"""Writes many runs for timings. The files have the form that our commands write; the numbers are made up."""
 
 import json
 import struct
@@ -30,7 +30,7 @@ METRICS = (
 
 
 def run_directories(root: Path, runs: int, steps: int) -> None:
-    """``runs`` run directories, five seeds a configuration, ``steps`` lines with every metric of the contract each."""
+    """Write ``runs`` run directories, five seeds per configuration, with ``steps`` lines of all contract metrics."""
     first = write_run(root / "first", scores=[make_scores(seed=0, rate=0.5)], wandb="disabled", steps=1)
     config, manifest = yaml.safe_load(first.config_path.read_text()), first.manifest()
     random = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def run_directories(root: Path, runs: int, steps: int) -> None:
 
 
 def wandb_files(root: Path, runs: int, steps: int, metrics: int) -> None:
-    """``runs`` copies of a log that the real wandb wrote, each under an id and a seed of its own."""
+    """Write ``runs`` copies of a log of the real wandb, each with its own id and seed."""
     import wandb
     from wandb.proto import wandb_internal_pb2
 
@@ -63,7 +63,7 @@ def wandb_files(root: Path, runs: int, steps: int, metrics: int) -> None:
     config = yaml.safe_load(directory.config_path.read_text())
     random = np.random.default_rng(0)
     settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
-    opened = wandb.init(
+    wandb_run = wandb.init(
         project="lab",
         dir=root,
         mode="offline",
@@ -73,19 +73,19 @@ def wandb_files(root: Path, runs: int, steps: int, metrics: int) -> None:
     )
     names = [*METRICS, *(f"more/{number}" for number in range(metrics - len(METRICS)))]
     for step in range(1, steps + 1):
-        opened.log({"step": step, **dict(zip(names, random.random(metrics).tolist(), strict=True))})
-    opened.summary.update({"scores/countdown-0": json.dumps(make_scores(seed=0, rate=0.5, problems=100))})
-    opened.finish()
-    original = Path(opened.settings.sync_file)
+        wandb_run.log({"step": step, **dict(zip(names, random.random(metrics).tolist(), strict=True))})
+    wandb_run.summary.update({"scores/countdown-0": json.dumps(make_scores(seed=0, rate=0.5, problems=100))})
+    wandb_run.finish()
+    original = Path(wandb_run.settings.sync_file)
     finished_run(root / "wandb")
     payloads = list(wandb_offline._payloads(original.read_bytes()))
     for number in range(runs):
         copy = root / "wandb-copies" / f"offline-run-20260101_000000-id{number}" / f"run-id{number}.wandb"
         copy.parent.mkdir(parents=True)
-        copy.write_bytes(_framed([_renamed(wandb_internal_pb2, payload, number) for payload in payloads]))
+        copy.write_bytes(_frame([_rename(wandb_internal_pb2, payload, number) for payload in payloads]))
 
 
-def _renamed(pb, payload, number):
+def _rename(pb, payload, number):
     record = pb.Record()
     record.ParseFromString(payload)
     if record.WhichOneof("record_type") != "run":
@@ -98,18 +98,18 @@ def _renamed(pb, payload, number):
     return record.SerializeToString()
 
 
-def _framed(payloads):
-    """W&B's log format, see wandb_offline.py."""
+def _frame(payloads):
+    """Encode the payloads in W&B's log format, see wandb_offline.py."""
     data = bytearray(wandb_offline.FILE_HEADER)
     for payload in payloads:
-        begun = False
-        while payload or not begun:
+        started = False
+        while payload or not started:
             room = wandb_offline.BLOCK - len(data) % wandb_offline.BLOCK
             if room < 7:
                 data += bytes(room)
                 continue
             piece, payload = payload[: room - 7], payload[room - 7 :]
-            kind = (3 if payload else 4) if begun else (2 if payload else 1)
+            kind = (3 if payload else 4) if started else (2 if payload else 1)
             data += struct.pack("<IHB", zlib.crc32(bytes([kind]) + piece), len(piece), kind) + piece
-            begun = True
+            started = True
     return bytes(data)

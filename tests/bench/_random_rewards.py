@@ -1,4 +1,4 @@
-"""progrpo's command line with a fair coin in the judge's place: a control of lab_controls.py."""
+"""progrpo's command line with a fair coin instead of the judge: a control of lab_controls.py."""
 
 import random
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from progrpo_cli.training import run
 
 
-def _coins(config: Any, *_: Any) -> list[Any]:
+def _coin_rewards(config: Any, *_: Any) -> list[Any]:
     rng = random.Random(f"coins-{config.seed}")
 
     def correctness(completions: list[Any], **_: Any) -> list[float]:
@@ -18,5 +18,5 @@ def _coins(config: Any, *_: Any) -> list[Any]:
 if __name__ == "__main__":
     from progrpo_cli import main
 
-    run.reward_functions = _coins
+    run.reward_functions = _coin_rewards
     main.run()

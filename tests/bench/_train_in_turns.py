@@ -1,8 +1,8 @@
-"""The real command line, which trains when it is its turn: ``_train_in_turns.py FD ARGUMENT...``, see `_arm_cost`.
+"""The real command line, training only during its turns: ``_train_in_turns.py FD ARGUMENT...``, see `_arm_cost`.
 
-A line on stdin is a turn; a line of JSON to the file descriptor says what it took. After TURN_SECONDS a turn ends when
-a layer of the model is reached, forwards or backwards; and it ends when the trainer asks for the next update: what is
-done after the optimiser's step (metrics) is the update's.
+A line on stdin starts a turn, and a line of JSON on the file descriptor reports it. After TURN_SECONDS a turn ends at
+the next layer of the model, forwards or backwards. It also ends when the next update begins, so that the work after the
+optimiser's step (metrics) belongs to the update.
 """
 
 import json
@@ -28,13 +28,13 @@ def mib(field: str) -> float:
 
 
 class InTurns(TrainerCallback):
-    def __init__(self, told: int) -> None:
-        self._told = os.fdopen(told, "w", buffering=1)
-        self._began: tuple[float, float] | None = None
+    def __init__(self, report_fd: int) -> None:
+        self._reports = os.fdopen(report_fd, "w", buffering=1)
+        self._turn_start: tuple[float, float] | None = None
         self._in_arm = 0.0
 
     def watch(self, name: str) -> None:
-        """Add up the processor's seconds inside a method of ARM's, which none of the others calls."""
+        """Add up the processor seconds inside a method of ArmStep. The watched methods do not call each other."""
         watched = getattr(ArmStep, name)
 
         def timed(*args: object, **kwargs: object) -> object:
@@ -47,30 +47,30 @@ class InTurns(TrainerCallback):
         setattr(ArmStep, name, timed)
 
     def on_train_begin(self, *_: object, **__: object) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: loading is not training
-        self._say(at_start=mib("VmRSS"))
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak, to leave out the loading
+        self._report(at_start=mib("VmRSS"))
 
     def on_layer(self, *_: object) -> None:
-        if self._began is not None and time.perf_counter() - self._began[0] >= TURN_SECONDS:
+        if self._turn_start is not None and time.perf_counter() - self._turn_start[0] >= TURN_SECONDS:
             self._end_of_turn(update_is_over=False)
 
     def on_step_begin(self, *_: object, **__: object) -> None:
         self._end_of_turn(update_is_over=True)
 
     def on_train_end(self, *_: object, **__: object) -> None:
-        self._end_of_turn(update_is_over=True)  # what comes after training would be done during the other's turn
+        self._end_of_turn(update_is_over=True)  # so that work after training is not done in the other's turn
 
     def _end_of_turn(self, *, update_is_over: bool) -> None:
-        if self._began is not None:
+        if self._turn_start is not None:
             now = time.perf_counter(), time.process_time()
-            wall, cpu = (end - began for end, began in zip(now, self._began, strict=True))
-            self._say(wall=wall, cpu=cpu, in_arm=self._in_arm, peak=mib("VmHWM"), over=update_is_over)
+            wall, cpu = (end - began for end, began in zip(now, self._turn_start, strict=True))
+            self._report(wall=wall, cpu=cpu, in_arm=self._in_arm, peak=mib("VmHWM"), over=update_is_over)
         sys.stdin.readline()
         self._in_arm = 0.0
-        self._began = time.perf_counter(), time.process_time()
+        self._turn_start = time.perf_counter(), time.process_time()
 
-    def _say(self, **values: float) -> None:
-        print(json.dumps(values), file=self._told)
+    def _report(self, **values: float) -> None:
+        print(json.dumps(values), file=self._reports)
 
 
 if __name__ == "__main__":

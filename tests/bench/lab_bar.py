@@ -1,7 +1,7 @@
-"""Whether RL learns on the lab what no temperature of the base gives: the bar of docs/lab.md.
+"""Tests whether RL on the lab beats the base at every temperature: the bar of docs/lab.md.
 
-``python tests/bench/lab_bar.py [train.KEY=VALUE...]`` trains GRPO on seeds that no recipe was chosen with, in
-``runs/lab-bar/``, and compares it with the base on test problems that nothing else looks at. Stopped, it goes on.
+``python tests/bench/lab_bar.py [train.KEY=VALUE...]`` trains GRPO in ``runs/lab-bar/``, on seeds that were not used to
+choose a recipe, and compares it with the base on test problems that nothing else uses. If stopped, it can be continued.
 """
 
 import subprocess
@@ -23,7 +23,7 @@ from progrpo_cli.tasks.countdown.task import Countdown
 
 SEEDS = (101, 102, 103)
 FRESH = slice(300, 600)
-"""Of the test split; `progrpo eval` looks at the first 300."""
+"""Problems of the test split; `progrpo eval` uses the first 300."""
 TEMPERATURES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3)
 SAMPLES = 64
 MAX_NEW_TOKENS = 30
@@ -35,18 +35,18 @@ Floats = npt.NDArray[np.float64]
 def main(overrides: Sequence[str] = ()) -> None:
     task, problems = fresh_problems()
     print(f"| policy | temperature | pass@1 | pass@32 |\n|{'---|' * 4}")
-    base = [right_samples(task, problems, LAB_BASE, temperature) for temperature in TEMPERATURES]
-    for temperature, right in zip(TEMPERATURES, base, strict=True):
-        print(f"| base | {temperature:g} | {right.mean():.3f} | {pass_at(32, right)} |", flush=True)
-    rates = np.array([right.mean(1) for right in base])
+    base = [sample_correctness(task, problems, LAB_BASE, temperature) for temperature in TEMPERATURES]
+    for temperature, correct in zip(TEMPERATURES, base, strict=True):
+        print(f"| base | {temperature:g} | {correct.mean():.3f} | {pass_at(32, correct)} |", flush=True)
+    rates = np.array([correct.mean(1) for correct in base])
     lines = []
     for seed in SEEDS:
         run = RUNS / f"grpo-s{seed}"
         train(run, seed, overrides)
-        right = right_samples(task, problems, str(run / "policy"), 1.0)
-        print(f"| GRPO, seed {seed} | 1 | {right.mean():.3f} | {pass_at(32, right)} |", flush=True)
-        low, high = gain_interval(right.mean(1), rates, np.random.default_rng(seed))
-        gain = right.mean() - rates.mean(1).max()
+        correct = sample_correctness(task, problems, str(run / "policy"), 1.0)
+        print(f"| GRPO, seed {seed} | 1 | {correct.mean():.3f} | {pass_at(32, correct)} |", flush=True)
+        low, high = gain_interval(correct.mean(1), rates, np.random.default_rng(seed))
+        gain = correct.mean() - rates.mean(1).max()
         updates = RunDirectory(run).metrics()
         rewards, fifth = [update["reward"] for update in updates], max(1, len(updates) // 5)
         lines.append(
@@ -58,13 +58,13 @@ def main(overrides: Sequence[str] = ()) -> None:
 
 
 def fresh_problems() -> tuple[Countdown, Sequence[Problem]]:
-    """The task, and the test problems that nothing else looks at."""
+    """The task, and the test problems that nothing else uses."""
     task = Countdown(MAX_NEW_TOKENS, {"rl": 0, "validation": 0, "test": FRESH.stop})
     return task, task.problems("test")[FRESH]
 
 
 def train(run: Path, seed: int, overrides: Sequence[str], program: Sequence[str] = ("-m", "progrpo_cli")) -> None:
-    """Train GRPO in a directory, or go on there. All completions are kept, for the controls."""
+    """Train GRPO in a directory, or continue there. All completions are kept for the controls."""
     command = [
         sys.executable,
         *program,
@@ -78,26 +78,26 @@ def train(run: Path, seed: int, overrides: Sequence[str], program: Sequence[str]
 
 
 def gain_interval(policy_rates: Floats, base_rates: Floats, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % of the gain over the base's best temperature, which is chosen anew in each draw of problems.
+    """The 95 % interval of the gain over the base's best temperature, which is chosen again in each resample.
 
     Args:
         policy_rates: (P,) share of right samples of each problem.
         base_rates: (T, P) the same for each temperature of the base.
-        rng: draws the problems.
+        rng: resamples the problems.
     """
-    drawn = rng.integers(len(policy_rates), size=(DRAWS, len(policy_rates)))
-    best = np.array([rates[drawn].mean(1) for rates in base_rates]).max(0)
-    low, high = np.percentile(policy_rates[drawn].mean(1) - best, [2.5, 97.5])
+    resampled = rng.integers(len(policy_rates), size=(DRAWS, len(policy_rates)))
+    best = np.array([rates[resampled].mean(1) for rates in base_rates]).max(0)
+    low, high = np.percentile(policy_rates[resampled].mean(1) - best, [2.5, 97.5])
     return float(low), float(high)
 
 
-def sampler_of(name: str, temperature: float) -> HfSampler:
-    """Draws from a policy as the lab is evaluated."""
+def make_sampler(name: str, temperature: float) -> HfSampler:
+    """A sampler of a policy with the settings of the lab's evaluation."""
     model, tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=False)
     return HfSampler(model, tokenizer, temperature=temperature, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS, chat=False)
 
 
-def right_samples(
+def sample_correctness(
     task: Countdown,
     problems: Sequence[Problem],
     name: str,
@@ -105,26 +105,30 @@ def right_samples(
     samples: int = SAMPLES,
     beginning: str = "",
 ) -> npt.NDArray[np.bool_]:
-    """(problems, samples) Which are right; greedily one sample says all.
+    """Whether each sample is right, (problems, samples). At temperature 0 there is one sample per problem.
 
     Args:
-        name: of the policy.
-        beginning: is put after each prompt, and belongs to the answer.
+        task: judges the samples.
+        problems: the problems.
+        name: name of the policy.
+        temperature: the sampling temperature.
+        samples: samples per problem.
+        beginning: text that each answer begins with.
     """
-    sampler = sampler_of(name, temperature)
+    sampler = make_sampler(name, temperature)
     count = samples if temperature else 1
     batches = [Batch([problem.prompt + beginning] * count, derived_seed(problem.id)) for problem in problems]
     verdicts = [
-        task.verdicts([Attempt(problem, beginning + sample.text, sample.finished) for sample in drawn])
-        for problem, drawn in zip(problems, sampler.sample(batches), strict=True)
+        task.verdicts([Attempt(problem, beginning + sample.text, sample.finished) for sample in batch_samples])
+        for problem, batch_samples in zip(problems, sampler.sample(batches), strict=True)
     ]
     return np.array([[verdict == "correct" for verdict in row] for row in verdicts])
 
 
-def pass_at(k: int, right: npt.NDArray[np.bool_]) -> str:
-    """Mean Pass@k, as it is printed; empty with fewer than k samples."""
-    samples = right.shape[1]
-    return f"{np.mean([pass_at_k(samples, int(count), k) for count in right.sum(1)]):.3f}" if samples >= k else ""
+def pass_at(k: int, correct: npt.NDArray[np.bool_]) -> str:
+    """Mean Pass@k as text; empty if there are fewer than k samples."""
+    samples = correct.shape[1]
+    return f"{np.mean([pass_at_k(samples, int(count), k) for count in correct.sum(1)]):.3f}" if samples >= k else ""
 
 
 if __name__ == "__main__":

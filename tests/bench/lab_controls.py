@@ -1,7 +1,7 @@
-"""What else could explain the gain that lab_bar.py shows, on the same fresh test problems; and where the gain is.
+"""Controls for the gain that lab_bar.py measures, on the same test problems: other explanations, and where it lies.
 
-``python tests/bench/lab_controls.py [train.KEY=VALUE...]`` after lab_bar.py with the same settings, whose runs and
-completions it reads. It writes the policies of its controls to ``runs/lab-bar/`` as well.
+Run ``python tests/bench/lab_controls.py [train.KEY=VALUE...]`` after lab_bar.py with the same settings; it reads the
+runs and completions of lab_bar.py. It also writes the policies of its controls to ``runs/lab-bar/``.
 """
 
 import sys
@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lab_bar
-import numpy as np
-import numpy.typing as npt
 
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.policies import policy
@@ -25,7 +23,7 @@ SEED = lab_bar.SEEDS[0]
 TRAINED = lab_bar.RUNS / f"grpo-s{SEED}"
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PASSES = (1, 2, 4)
-"""Over the right samples; the best of them is what fine-tuning is held to be able to do."""
+"""Passes over the right samples; the best result counts for fine-tuning."""
 BATCH = 256
 LEARNING_RATE = 2e-4
 
@@ -34,8 +32,8 @@ def main(overrides: Sequence[str] = ()) -> None:
     task, problems = lab_bar.fresh_problems()
 
     def rates(name: str, temperature: float, beginning: str = "") -> str:
-        right = lab_bar.right_samples(task, problems, name, temperature, beginning=beginning)
-        return f"{right.mean():.3f} | {lab_bar.pass_at(32, right)}"
+        correct = lab_bar.sample_correctness(task, problems, name, temperature, beginning=beginning)
+        return f"{correct.mean():.3f} | {lab_bar.pass_at(32, correct)}"
 
     print("| policy | temperature | pass@1 | pass@32 |\n|---|---|---|---|")
     for temperature in lab_bar.TEMPERATURES:
@@ -49,26 +47,26 @@ def main(overrides: Sequence[str] = ()) -> None:
     lab_bar.train(coins, SEED, overrides, program=(str(Path(__file__).with_name("_random_rewards.py")),))
     for temperature in (0.0, 0.3, 1.0):
         print(f"| GRPO, random rewards | {temperature:g} | {rates(str(coins / 'policy'), temperature)} |", flush=True)
-    drawn = kept_completions(TRAINED / "completions")
-    own = [(prompt, completion) for prompt, completion, is_right in drawn if is_right]
-    bases = right_of_the_base(task, [prompt for prompt, _, _ in drawn])
+    samples = read_completions(TRAINED / "completions")
+    own = [(prompt, completion) for prompt, completion, is_right in samples if is_right]
+    bases = sample_right_from_base(task, [prompt for prompt, _, _ in samples])
     for source, pairs in (("GRPO's own samples", own), ("the base's samples of the same problems", bases)):
-        for passes, path in fine_tuned(pairs, lab_bar.RUNS / f"rejection-{source.split()[0]}"):
+        for passes, path in fine_tune(pairs, lab_bar.RUNS / f"rejection-{source.split()[0]}"):
             label = f"fine-tuned on the {len(pairs)} right ones of {source}, {passes} passes"
             for temperature in (0.0, 1.0):
                 print(f"| {label} | {temperature:g} | {rates(str(path), temperature)} |", flush=True)
     _print_curves(task, problems)
 
 
-def kept_completions(directory: Path) -> list[tuple[str, str, bool]]:
-    """Prompt, completion and whether it is right, of every sample that a run trained on."""
+def read_completions(directory: Path) -> list[tuple[str, str, bool]]:
+    """Prompt, completion and correctness of each sample that a run trained on."""
     samples = [sample for path in sorted(directory.glob("*.jsonl")) for sample in files.read_lines(path)]
     return [(sample["prompt"], sample["completion"], sample["rewards"]["correctness"] > 0) for sample in samples]
 
 
-def right_of_the_base(task: Countdown, prompts: Sequence[str]) -> list[tuple[str, str]]:
-    """The right ones of as many samples of the base on the same prompts."""
-    sampler = lab_bar.sampler_of(LAB_BASE, 1.0)
+def sample_right_from_base(task: Countdown, prompts: Sequence[str]) -> list[tuple[str, str]]:
+    """Sample the base equally often on the same prompts; returns the right samples."""
+    sampler = lab_bar.make_sampler(LAB_BASE, 1.0)
     by_prompt = {
         problem.prompt: problem
         for problem in Countdown(lab_bar.MAX_NEW_TOKENS, {"rl": None, "validation": 0, "test": 0}).problems("rl")
@@ -78,13 +76,13 @@ def right_of_the_base(task: Countdown, prompts: Sequence[str]) -> list[tuple[str
     pairs = []
     for prompt, samples in zip(counts, sampler.sample(batches), strict=True):
         verdicts = task.verdicts([Attempt(by_prompt[prompt], sample.text, sample.finished) for sample in samples])
-        right = [sample.text for sample, verdict in zip(samples, verdicts, strict=True) if verdict == "correct"]
-        pairs += [(prompt, text) for text in right]
+        correct = [sample.text for sample, verdict in zip(samples, verdicts, strict=True) if verdict == "correct"]
+        pairs += [(prompt, text) for text in correct]
     return pairs
 
 
-def fine_tuned(pairs: Sequence[tuple[str, str]], directory: Path) -> list[tuple[int, Path]]:
-    """Policies after 1, 2 and 4 passes of supervised learning from the base: the number of passes and the directory."""
+def fine_tune(pairs: Sequence[tuple[str, str]], directory: Path) -> list[tuple[int, Path]]:
+    """Fine-tune the base; returns the number of passes (1, 2 and 4) and the directory of each policy."""
     import torch
 
     model, tokenizer = policy.load(policy.resolve(LAB_BASE), "float32", "cpu", chat=False)
@@ -116,17 +114,17 @@ def fine_tuned(pairs: Sequence[tuple[str, str]], directory: Path) -> list[tuple[
 
 
 def _print_curves(task: Countdown, problems: Sequence[Problem]) -> None:
-    """Pass@k of base and policy up to 256 samples, and the problems that one of them solves and the other does not."""
+    """Print Pass@k of base and policy up to 256 samples, and the number of problems that only one of them solves."""
 
-    def drawn(name: str) -> npt.NDArray[np.bool_]:
-        return lab_bar.right_samples(task, problems, name, 1.0, samples=max(KS))
-
-    base, trained = drawn(LAB_BASE), drawn(str(TRAINED / "policy"))
+    base, trained = (
+        lab_bar.sample_correctness(task, problems, name, 1.0, samples=max(KS))
+        for name in (LAB_BASE, str(TRAINED / "policy"))
+    )
     print(
         f"\n| temperature 1, n = {max(KS)} | " + " | ".join(f"pass@{k}" for k in KS) + f" |\n|{'---|' * (len(KS) + 1)}"
     )
-    for label, right in (("base", base), (f"GRPO, seed {SEED}", trained)):
-        print(f"| {label} | " + " | ".join(lab_bar.pass_at(k, right) for k in KS) + " |")
+    for label, correct in (("base", base), (f"GRPO, seed {SEED}", trained)):
+        print(f"| {label} | " + " | ".join(lab_bar.pass_at(k, correct) for k in KS) + " |")
     gained = trained.any(1) & ~base.any(1)
     lost = base.any(1) & ~trained.any(1)
     print(

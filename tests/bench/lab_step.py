@@ -1,7 +1,7 @@
-"""A rollout of the lab with our trainer and with TRL's own, in turn: samples a second, and where the time goes.
+"""A rollout of the lab with our trainer and with TRL's own: samples per second, and the time of each part.
 
-The same base policy, prompts, batch, length limit and updates a rollout; GRPO without anything else (no tracking, no
-checkpoints). Both trainers run in this process, one after the other, each round anew.
+Base policy, prompts, batch, length limit and updates per rollout are the same; there is no tracking and there are no
+checkpoints. In each round both trainers are made anew and run in this process, one after the other.
 """
 
 import statistics
@@ -33,7 +33,7 @@ PARTS = {
 
 
 class Timed(TrainerCallback):
-    """Seconds of each update, from its begin to the next one's."""
+    """Records the seconds of each update."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -47,7 +47,7 @@ class Timed(TrainerCallback):
 
 
 def train(kind: type[GRPOTrainer], overrides: list[str], spent: dict[str, float]) -> tuple[float, float]:
-    """Seconds a rollout with its updates, and tokens a sample; adds to ``spent`` what the parts took."""
+    """Seconds per rollout with its updates, and tokens per sample; adds the time of each part to ``spent``."""
     config = compose(["method=grpo", "device=cpu", *overrides])
     updates = config.train.updates_per_rollout
     config = compose(["method=grpo", "device=cpu", *overrides, f"train.steps={ROLLOUTS * updates}"])
@@ -68,14 +68,14 @@ def train(kind: type[GRPOTrainer], overrides: list[str], spent: dict[str, float]
         timed = Timed()
         trainer.add_callback(timed)
         for part, name in PARTS.items():
-            setattr(trainer, name, clocked(getattr(trainer, name), spent, part))
+            setattr(trainer, name, time_calls(getattr(trainer, name), spent, part))
         trainer.train()
         lengths = [line["completions/mean_length"] for line in trainer.state.log_history if "reward" in line]
     counted = timed.seconds[updates:]
     return sum(counted) / (ROLLOUTS - 1), statistics.mean(lengths)
 
 
-def clocked(function: Callable[..., object], spent: dict[str, float], part: str) -> Callable[..., object]:
+def time_calls(function: Callable[..., object], spent: dict[str, float], part: str) -> Callable[..., object]:
     def timed(*args: object, **kwargs: object) -> object:
         began = time.perf_counter()
         try:
@@ -105,7 +105,7 @@ def compare(threads: int, overrides: list[str]) -> None:
     print("| | TRL's GRPOTrainer | ours |\n| --- | ---: | ---: |")
     print("| samples a second | " + " | ".join(f"{statistics.median(rates[name]):.0f}" for name in spent) + " |")
     for part in PARTS:
-        seconds_of = [f"{of_part[part] / ROUNDS / ROLLOUTS:.3f}" for of_part in spent.values()]
-        print(f"| {part}, s a rollout | " + " | ".join(seconds_of) + " |")
+        cells = [f"{seconds[part] / ROUNDS / ROLLOUTS:.3f}" for seconds in spent.values()]
+        print(f"| {part}, s a rollout | " + " | ".join(cells) + " |")
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     print(f"\nours / TRL: median {statistics.median(ratios):.2f}, {spread} in {ROUNDS} rounds", flush=True)

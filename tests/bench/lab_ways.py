@@ -1,13 +1,14 @@
-"""How often a lab's policy writes in each way and how often it is right then: as it likes, and with the way forced.
+"""How often a policy of the lab uses each way of solving, and how often it is right: free, and with the way forced.
 
-``python tests/bench/lab_ways.py [POLICY...]`` with model directories, e.g. ``runs/NAME/policy``; else the shipped base.
+``python tests/bench/lab_ways.py [POLICY...]`` takes model directories such as ``runs/NAME/policy``; by default it uses
+the shipped base.
 """
 
 import sys
 from collections.abc import Sequence
 
 import numpy as np
-from lab_bar import MAX_NEW_TOKENS, sampler_of
+from lab_bar import MAX_NEW_TOKENS, make_sampler
 
 from progrpo_cli.config.paths import LAB_BASE
 from progrpo_cli.metrics.passk import pass_at_k
@@ -29,7 +30,7 @@ def main(policies: Sequence[str] = (LAB_BASE,)) -> None:
     problems = task.problems("test")
     for name in policies:
         for temperature in TEMPERATURES:
-            sampler = sampler_of(name, temperature)
+            sampler = make_sampler(name, temperature)
             print(f"\n{name}, temperature {temperature:g}; {PROBLEMS} test problems, n = {SAMPLES}\n")
             print("| begins with | pass@1 | " + " | ".join(f"pass@{k}" for k in KS[1:]), end=" | ")
             print(
@@ -42,7 +43,7 @@ def main(policies: Sequence[str] = (LAB_BASE,)) -> None:
 
 
 def _row(task: Countdown, problems: Sequence[Problem], sampler: HfSampler, beginning: str) -> str:
-    """The numbers of all samples that begin so."""
+    """The table's row for all samples with a given beginning."""
     batches = [
         Batch([problem.prompt + beginning] * SAMPLES, derived_seed(f"{beginning} {problem.id}")) for problem in problems
     ]
@@ -51,19 +52,19 @@ def _row(task: Countdown, problems: Sequence[Problem], sampler: HfSampler, begin
         [Attempt(problem, beginning + sample.text, sample.finished) for sample in drawn]
         for problem, drawn in zip(problems, samples, strict=True)
     ]
-    right = np.array([[verdict == "correct" for verdict in task.verdicts(row)] for row in attempts])
+    correct = np.array([[verdict == "correct" for verdict in task.verdicts(row)] for row in attempts])
     ways = np.array([[way_of(attempt.text) for attempt in row] for row in attempts])
     tries = np.array([[len(tries_of(attempt.text)) for attempt in row] for row in attempts])
-    groups = right.reshape(len(problems), -1, GROUP).mean(2)
+    groups = correct.reshape(len(problems), -1, GROUP).mean(2)
     cells = [beginning or "what it likes"]
-    cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in right.sum(1)]):.3f}" for k in KS]
+    cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in correct.sum(1)]):.3f}" for k in KS]
     cells += [f"{((groups > 0) & (groups < 1)).mean():.2f}"]
     cells += [f"{np.mean([sample.tokens for drawn in samples for sample in drawn]):.1f}"]
     cells += [f"{np.mean([not sample.finished for drawn in samples for sample in drawn]):.3f}"]
     for way in WAYS:
-        here = ways == way
-        shown = f"{here.mean():.3f}, {right[here].mean():.3f}" if here.any() else "-"
-        cells.append(shown + (f" ({tries[here].mean():.1f} tries)" if way != "direct" and here.any() else ""))
+        selected = ways == way
+        cell = f"{selected.mean():.3f}, {correct[selected].mean():.3f}" if selected.any() else "-"
+        cells.append(cell + (f" ({tries[selected].mean():.1f} tries)" if way != "direct" and selected.any() else ""))
     return "| " + " | ".join(cells) + " |"
 
 

@@ -1,4 +1,4 @@
-"""Mathematics verdicts of two workers: ordinary answers alone, and with 1 % hostile ones among them, in turn."""
+"""Time of mathematics verdicts with two workers: ordinary answers alone, and with 1 % hostile ones, in turn."""
 
 import random
 import statistics
@@ -10,10 +10,10 @@ from progrpo_cli.tasks.maths import guard, known, normal
 ANSWERS, BAD, ROUNDS, WORKERS = 900, 9, 3, 2
 
 
-def ordinary(rng: random.Random) -> list[tuple[str, str]]:
-    """Reference and answer, no two alike, none decided without the parser; half of them are right."""
-    found: dict[tuple[str, str], None] = {}
-    while len(found) < ANSWERS:
+def ordinary_answers(rng: random.Random) -> list[tuple[str, str]]:
+    """Distinct pairs of reference and answer, half of them right, none decided without the parser."""
+    answers: dict[tuple[str, str], None] = {}
+    while len(answers) < ANSWERS:
         a, b, c = rng.randint(2, 99), rng.randint(2, 99), rng.randint(2, 99)
         wrong = rng.random() < 0.5
         d = b + wrong
@@ -30,28 +30,28 @@ def ordinary(rng: random.Random) -> list[tuple[str, str]]:
             ]
         )
         if known.verdict_without_parsing(*map(normal.normal, pair)) is None:
-            found[pair] = None
-    return list(found)
+            answers[pair] = None
+    return list(answers)
 
 
-def bad() -> list[tuple[str, str]]:
-    """Within all caps of the guard, so that the clock has to stop (nearly) all of them; three kinds.
+def hostile_answers() -> list[tuple[str, str]]:
+    """Three kinds of answers that pass the guard, so that the time limit must stop (nearly) all of them.
 
-    The last kind does not look costly: it is begun among the ordinary ones.
+    The last kind does not look costly, so it is judged among the ordinary answers.
     """
     texts = [
         (f"(x+y+z+{i})^{{900}}", f"\\binom{{{100_000 + i}}}{{50000}}", f"((a+b+{i})(c+d)(x+y))^{{99}}")
         for i in range(BAD // 3)
     ]
-    found = [("\\frac{1}{2}", text) for kinds in texts for text in kinds]
-    assert all(guard.may_be_parsed(text) for _, text in found)
-    assert [guard.looks_costly(text) for _, text in found] == [True, True, False] * (BAD // 3)
-    return found
+    answers = [("\\frac{1}{2}", text) for kinds in texts for text in kinds]
+    assert all(guard.may_be_parsed(text) for _, text in answers)
+    assert [guard.looks_costly(text) for _, text in answers] == [True, True, False] * (BAD // 3)
+    return answers
 
 
-def seconds(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
-    """Until the last ordinary answer is judged, and how many answers were timeouts."""
-    hostile = {text for _, text in bad()}
+def measure(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
+    """Seconds until the last ordinary answer is judged, and the number of timeouts."""
+    hostile = {text for _, text in hostile_answers()}
     began = time.perf_counter()
     last, timeouts = began, 0
 
@@ -64,7 +64,7 @@ def seconds(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
 
     allowed = [(gold, answer) for gold, answer in pairs if guard.may_be_parsed(answer)]
     assert len(allowed) == len(pairs)
-    costly = {place for place, (_, answer) in enumerate(pairs) if guard.looks_costly(answer)}  # as the task does
+    costly = {index for index, (_, answer) in enumerate(pairs) if guard.looks_costly(answer)}  # as the task does
     pool.judge([{"gold": normal.normal(g), "answer": normal.normal(a)} for g, a in pairs], known, costly=costly)
     return last - began, timeouts
 
@@ -75,14 +75,14 @@ def main() -> None:
     rng = random.Random(0)
     alone, among, stopped = [], [], 0
     for number in range(ROUNDS):
-        pairs = ordinary(rng)
-        mixed = [*pairs, *bad()]
+        pairs = ordinary_answers(rng)
+        mixed = [*pairs, *hostile_answers()]
         rng.shuffle(mixed)
         turns = [(alone, pairs), (among, mixed)]
         for times, given in turns if number % 2 else turns[::-1]:
-            pool.close()  # parsers remember what they have parsed
+            pool.close()  # parsers cache their results
             pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}] * WORKERS)
-            took, timeouts = seconds(pool, given)
+            took, timeouts = measure(pool, given)
             assert timeouts <= (BAD if given is mixed else 0)
             stopped += timeouts
             times.append(took)

@@ -25,9 +25,9 @@ main.run()
 
 
 def measure(source: str, out: Path) -> tuple[float, float, float]:
-    """(seconds, processor seconds, GiB at most in one process) of a whole report, figures and page included.
+    """(seconds, processor seconds, peak GiB of one process) of a whole report, figures and page included.
 
-    Memory is not taken from `wait4`: a child's peak begins with its parent's, of which it is a copy at first.
+    Memory is not taken from `wait4`, because a child starts as a copy of its parent, with the parent's peak.
     """
     peak = out.with_name(f"{out.name}-peak")
     options = ["--out", str(out), "--quiet", "--format", "md,tex,csv,html"]

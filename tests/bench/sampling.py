@@ -1,8 +1,8 @@
-"""Sampling for an evaluation: our back end `hf`, one ``model.generate`` a problem, and lm-evaluation-harness.
+"""Sampling for an evaluation: our back end `hf`, one ``model.generate`` per problem, and lm-evaluation-harness.
 
-The same model, problems, n, length limit and temperature, all cores, in turn in one process; each repeat rotates who
-comes first, and the ratio is taken within a repeat. Seconds are for the whole of the work, from prompts to texts. On
-the lab completions end by themselves, of the same distribution for all three; SmolLM2's are often cut by the limit.
+They use the same model, problems, n, length limit and temperature and all cores, and run in turn in one process. Each
+repeat rotates their order, and ratios are taken within a repeat. The time is that of the whole work, from prompts to
+texts. On the lab completions end by themselves, with the same distribution for all three; SmolLM2's are often cut off.
 """
 
 import os
@@ -32,7 +32,7 @@ from progrpo_cli.tasks.countdown import expression
 from progrpo_cli.tasks.countdown import problems as countdown
 from progrpo_cli.tasks.registry import make_task
 
-HARNESS_BATCH = 64  # larger ones are not faster here: see docs/benchmarks.md
+HARNESS_BATCH = 64  # larger batches are not faster here, see docs/benchmarks.md
 CASES = (  # model, overrides, problems, n, repeats
     ("progrpo/lab-base", [], 100, 8, 3),
     ("progrpo/lab-base", [], 30, 64, 3),
@@ -41,7 +41,7 @@ CASES = (  # model, overrides, problems, n, repeats
 
 
 class Case:
-    """One model with prompts as text that it continues (the chat template applied)."""
+    """A model with its prompts as text (after the chat template)."""
 
     def __init__(self, name: str, overrides: list[str], problems: int, n: int) -> None:
         config = compose(overrides)
@@ -49,16 +49,16 @@ class Case:
         self.task = make_task(config.task)
         self.model, self.tokenizer = policy.load(policy.resolve(name), "float32", "cpu", chat=self.task.chat)
         self.raw = [problem.prompt for problem in self.task.problems("test")[:problems]]
-        self.prompts = [self._worded(prompt) for prompt in self.raw]
+        self.prompts = [self._apply_template(prompt) for prompt in self.raw]
 
-    def _worded(self, prompt: str) -> str:
+    def _apply_template(self, prompt: str) -> str:
         if not self.task.chat:
             return prompt
         messages = [{"role": "user", "content": prompt}]
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
     def ours(self) -> int:
-        """Completions by `progrpo eval`'s back end, in its batches of 256; how many tokens."""
+        """Sample with `progrpo eval`'s back end in batches of 256; returns the number of tokens."""
         sampler = HfSampler(
             self.model, self.tokenizer, temperature=1.0, top_p=1.0, max_new_tokens=self.limit, chat=self.task.chat
         )
@@ -67,7 +67,7 @@ class Case:
         return sum(sample.tokens for drawn in sampler.sample(batches) for sample in drawn)
 
     def generate(self) -> int:
-        """One ``model.generate`` a problem, n sequences each."""
+        """Sample with one ``model.generate`` per problem, n sequences each; returns the number of tokens."""
         tokens = 0
         for prompt in self.prompts:
             encoded = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=not self.task.chat)
@@ -89,11 +89,11 @@ class Case:
         return tokens
 
     def harness(self) -> int:
-        """lm-evaluation-harness: each request repeated n times, as its ``repeats`` does."""
+        """Sample with lm-evaluation-harness, each request repeated n times; returns the number of tokens."""
         from lm_eval.api.instance import Instance
         from lm_eval.models.huggingface import HFLM
 
-        asked = {
+        options = {
             "do_sample": True,
             "temperature": 1.0,
             "top_k": 0,
@@ -102,8 +102,8 @@ class Case:
             "until": [],
         }
         requests = [
-            Instance(request_type="generate_until", doc={}, arguments=(prompt, asked), idx=place)
-            for place, prompt in enumerate(self.prompts)
+            Instance(request_type="generate_until", doc={}, arguments=(prompt, options), idx=index)
+            for index, prompt in enumerate(self.prompts)
             for _ in range(self.n)
         ]
         lm = HFLM(
@@ -119,14 +119,14 @@ class Case:
 
 
 def compare(case: Case, repeats: int) -> None:
-    """Print a row a repeat and the medians of the ratios."""
+    """Print a row per repeat and the medians of the ratios."""
     contenders: dict[str, Callable[[], int]] = {"ours": case.ours, "generate": case.generate, "harness": case.harness}
     names = list(contenders)
     ratios: dict[str, list[tuple[float, float]]] = {"generate": [], "harness": []}
-    all_of_them, case.raw, case.prompts = (case.raw, case.prompts), case.raw[:2], case.prompts[:2]
+    all_prompts, case.raw, case.prompts = (case.raw, case.prompts), case.raw[:2], case.prompts[:2]
     for warm_up in contenders.values():
         warm_up()
-    case.raw, case.prompts = all_of_them
+    case.raw, case.prompts = all_prompts
     for repeat in range(repeats):
         wall, processor, tokens = {}, {}, {}
         for name in names[repeat % 3 :] + names[: repeat % 3]:
@@ -134,30 +134,30 @@ def compare(case: Case, repeats: int) -> None:
             began = time.perf_counter(), time.process_time()
             tokens[name] = contenders[name]()
             wall[name], processor[name] = time.perf_counter() - began[0], time.process_time() - began[1]
-        for name, of_name in ratios.items():
-            of_name.append((wall[name] / wall["ours"], processor[name] / processor["ours"]))
+        for name, values in ratios.items():
+            values.append((wall[name] / wall["ours"], processor[name] / processor["ours"]))
         cells = " | ".join(f"{wall[name]:.2f} s, {tokens[name] / wall[name]:.0f} tokens/s" for name in names)
-        last = " | ".join(f"{of_name[-1][0]:.2f}" for of_name in ratios.values())
+        last = " | ".join(f"{values[-1][0]:.2f}" for values in ratios.values())
         print(f"| {case.name}, {len(case.prompts)} problems, n = {case.n} | {cells} | {last} |", flush=True)
-    for place, clock in enumerate(("time", "processor time")):
-        medians = " | ".join(f"{statistics.median(each[place] for each in of_name):.2f}" for of_name in ratios.values())
+    for index, clock in enumerate(("time", "processor time")):
+        medians = " | ".join(f"{statistics.median(pair[index] for pair in values):.2f}" for values in ratios.values())
         print(f"| {case.name}, n = {case.n}: median ratio of {clock} | | | | {medians} |", flush=True)
 
 
 class Timed(HfSampler):
-    """Notes when batches are drawn and what that costs the processor, and how long the next samples are waited for."""
+    """Records when batches are drawn, their processor time, and how long the caller waits for samples."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.waited = 0.0
         self.drawn: list[tuple[float, float, float]] = []
-        """Of each batch begin, end, and seconds of the processor."""
+        """Start, end and processor seconds of each batch."""
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
-        found = super().sample(batches)
+        batches = super().sample(batches)
         while True:
             began = time.perf_counter()
-            batch = next(found, None)
+            batch = next(batches, None)
             self.waited += time.perf_counter() - began
             if batch is None:
                 return
@@ -171,7 +171,7 @@ class Timed(HfSampler):
             self.drawn.append((began, time.perf_counter(), time.thread_time() - busy))
 
     def drawing(self) -> float:
-        """Seconds in which at least one batch was being drawn."""
+        """Seconds during which at least one batch was drawn."""
         seconds, covered = 0.0, 0.0
         for began, ended, _ in sorted(self.drawn):
             seconds += max(0.0, ended - max(began, covered))
@@ -180,13 +180,13 @@ class Timed(HfSampler):
 
 
 def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> None:
-    """What an evaluation on the lab does besides sampling, the policy being loaded, in four shares.
+    """Print four shares of the work of an evaluation on the lab other than sampling; the policy is already loaded.
 
-    Samples are judged and written while the next ones are drawn: of the wall time, that in which no batch is drawn;
-    that in which the evaluation does not wait for samples; and of the processor's time, all but drawing. From these is
-    reckoned what sampling alone would save of the wall time: all that in which no batch is drawn, and of the rest of
-    the work, which keeps cores from drawing, its part of all cores. (Sampling alone, measured in turn, scatters by more
-    than the difference.) Nothing is remembered from the evaluation before.
+    Samples are judged and written while the next ones are drawn. The shares are: of the wall time, that without a batch
+    being drawn and that without waiting for samples; of the processor time, all but drawing; and an estimate of the
+    wall time that sampling alone would save. The estimate is the time without drawing, plus the rest of the work
+    divided by the number of cores, since it keeps cores from drawing. (Sampling alone, if measured in turn, varies by
+    more than the difference.) Caches are cleared before each evaluation.
     """
     config = compose()
     settings = EvalSettings(
@@ -207,11 +207,11 @@ def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> Non
         "of the wall time no batch is being drawn": [],
         "of the wall time it does not wait for samples": [],
         "of the processor's time is not drawing": [],
-        "of the wall time sampling alone would save (reckoned)": [],
+        "of the wall time sampling alone would save (estimated)": [],
     }
     for _ in range(1 + repeats):
-        for remembered in (countdown.keys_of, countdown._ways, expression.read):
-            remembered.cache_clear()
+        for cached in (countdown.keys_of, countdown._ways, expression.read):
+            cached.cache_clear()
         with TemporaryDirectory() as directory:
             began, busy = time.perf_counter(), time.process_time()
             evaluate(Path(directory), settings, [1, 32], make_sampler=make, described={}, title="bench")
@@ -219,16 +219,16 @@ def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> Non
             busy = time.process_time() - busy
         sampler = timed[-1]
         wall, cores = seconds[-1], torch.get_num_threads()
-        between = wall - sampler.drawing()
-        besides = busy - sum(of_batch for _, _, of_batch in sampler.drawn)
-        saved = between + max(0.0, besides - between) / cores  # between batches one core works
-        parts = (between / wall, 1 - sampler.waited / wall, besides / busy, saved / wall)
-        for of_name, part in zip(shares.values(), parts, strict=True):
-            of_name.append(part)
+        idle = wall - sampler.drawing()  # time in which no batch is drawn
+        other = busy - sum(batch_busy for _, _, batch_busy in sampler.drawn)
+        saved = idle + max(0.0, other - idle) / cores  # between batches one core works
+        parts = (idle / wall, 1 - sampler.waited / wall, other / busy, saved / wall)
+        for values, part in zip(shares.values(), parts, strict=True):
+            values.append(part)
     print(f"\nAn evaluation on the lab, {problems} problems, n = {n}: {statistics.median(seconds[1:]):.1f} s.")
-    for name, (_, *of_name) in shares.items():  # the first one warms up
-        each = ", ".join(f"{100 * share:.1f}" for share in of_name)
-        print(f"{100 * statistics.median(of_name):.1f} % ({each}) {name}.")
+    for name, (_, *values) in shares.items():  # the first one warms up
+        repeats_text = ", ".join(f"{100 * share:.1f}" for share in values)
+        print(f"{100 * statistics.median(values):.1f} % ({repeats_text}) {name}.")
 
 
 def main() -> None:

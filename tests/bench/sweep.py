@@ -1,15 +1,15 @@
-"""Runs an hour of two 12-run lab studies by ours and by Hydra with two workers each, in turn; ours with one, too.
+"""Runs per hour of two 12-run lab studies with our sweep and with Hydra, two workers each; ours also with one.
 
-One study varies alpha: its runs take equally long. The other varies the size of groups, as ``sweeps/group_size.yaml``
-does: its runs do not. Hydra runs them in two ways, both by its joblib launcher: as a plain multirun, and under
-hydra-optuna-sweeper, which is what is comparable (a study in Optuna) and waits for the slower run of each batch.
+One study varies alpha, and its runs take equally long. The other varies the group size, like
+``sweeps/group_size.yaml``, and its runs do not. Hydra uses its joblib launcher in two ways: as a plain multirun, and
+under hydra-optuna-sweeper, the comparable one (a study in Optuna), which waits for the slower run of each batch.
 
-Needs ``pip install hydra-joblib-launcher``, and for the sweeper, whose pre-release needs a Hydra of its own, a folder
-that HYDRA_PRE_RELEASE names: ``pip install --pre --target "$HYDRA_PRE_RELEASE" --no-deps hydra-core omegaconf
+It needs ``pip install hydra-joblib-launcher``. The sweeper's pre-release needs its own Hydra, in the folder named by
+HYDRA_PRE_RELEASE: ``pip install --pre --target "$HYDRA_PRE_RELEASE" --no-deps hydra-core omegaconf
 hydra-optuna-sweeper hydra-joblib-launcher``.
 
-Every run has one thread; all do the same training and evaluation, in long-lived processes. Overhead is what a worker
-spends outside training and evaluation between its first and last run.
+Each run has one thread; all do the same training and evaluation in long-lived processes. Overhead is a worker's time
+outside training and evaluation, between the start of its first run and the end of its last.
 """
 
 import json
@@ -33,7 +33,7 @@ PRE_RELEASE = os.environ.get("HYDRA_PRE_RELEASE")
 
 @dataclass(frozen=True)
 class Study:
-    """One key varied, over the seeds."""
+    """A study that varies one key over the seeds."""
 
     name: str
     key: str
@@ -54,7 +54,7 @@ class Study:
 
     def choices(self) -> list[str]:
         """The same for Hydra."""
-        values, seeds = (",".join(map(str, each)) for each in (self.values, SEEDS))
+        values, seeds = (",".join(map(str, items)) for items in (self.values, SEEDS))
         return ["method=progrpo", f"{self.key}={values}", f"seed={seeds}", *SHORT, *self.fixed]
 
 
@@ -64,7 +64,7 @@ STUDIES = (
 )
 
 
-def timed(command: list[str], directory: Path, *packages: str) -> float:
+def run_timed(command: list[str], directory: Path, *packages: str) -> float:
     began = time.perf_counter()
     environment = {
         **os.environ,
@@ -78,19 +78,19 @@ def timed(command: list[str], directory: Path, *packages: str) -> float:
 
 
 def ours(study: Study, workers: int, directory: Path) -> tuple[float, float]:
-    """Seconds, and which share of the workers' time from first to last run is neither training nor evaluation."""
+    """Seconds, and the share of the workers' time from first to last run that is neither training nor evaluation."""
     directory.mkdir()
     (directory / "twelve.yaml").write_text(study.space())
     command = [sys.executable, "-m", "progrpo_cli", "sweep", "--space", "twelve.yaml", "--workers", str(workers)]
-    seconds = timed(command, directory)
-    of_worker: dict[str, list[tuple[float, float]]] = {}
+    seconds = run_timed(command, directory)
+    by_worker: dict[str, list[tuple[float, float]]] = {}
     for path in directory.glob("runs/twelve/ledger/*.json"):
         entry = json.loads(path.read_text())
         began, ended = (datetime.fromisoformat(entry["result"][key]).timestamp() for key in ("began", "ended"))
-        of_worker.setdefault(entry["worker"], []).append((began, ended))
-    busy = sum(ended - began for runs in of_worker.values() for began, ended in runs)
-    there = sum(max(e for _, e in runs) - min(b for b, _ in runs) for runs in of_worker.values())
-    return seconds, 1 - busy / there
+        by_worker.setdefault(entry["worker"], []).append((began, ended))
+    busy = sum(ended - began for runs in by_worker.values() for began, ended in runs)
+    present = sum(max(e for _, e in runs) - min(b for b, _ in runs) for runs in by_worker.values())
+    return seconds, 1 - busy / present
 
 
 def hydra(study: Study, directory: Path, *, optuna: bool) -> float:
@@ -100,13 +100,13 @@ def hydra(study: Study, directory: Path, *, optuna: bool) -> float:
     sweeper += ["hydra.sweeper.n_jobs=2", f"hydra.sweeper.n_trials={study.runs}", "hydra.sweeper.direction=maximize"]
     app = Path(__file__).with_name("_hydra_app.py")
     command = [sys.executable, str(app), "--multirun", *launcher, *(sweeper if optuna else []), *study.choices()]
-    seconds = timed(command, directory, *([str(PRE_RELEASE)] if optuna else []))
+    seconds = run_timed(command, directory, *([str(PRE_RELEASE)] if optuna else []))
     assert len(list(directory.glob("sweep/*/run/eval/*/scores.json"))) == study.runs
     return seconds
 
 
 def compare(study: Study, root: Path) -> None:
-    """Print a row a repeat and the medians."""
+    """Print a row per repeat and the medians."""
     print(
         f"**{study.name}**\n\n| repeat | ours, 2 workers | ours, 1 worker | Hydra multirun | hydra-optuna-sweeper "
         "| ours/multirun | ours/sweeper | efficiency of 2 | overhead |\n|---|---|---|---|---|---|---|---|---|"
@@ -114,24 +114,24 @@ def compare(study: Study, root: Path) -> None:
     ratios: dict[str, list[float]] = {"multirun": [], "sweeper": []}
     efficiencies, overheads = [], []
     for repeat in range(REPEATS):
-        place = root / f"{study.key}-{repeat}"
-        place.mkdir()
-        two, overhead = ours(study, 2, place / "two")
-        theirs = {"multirun": hydra(study, place / "multirun", optuna=False)}
+        directory = root / f"{study.key}-{repeat}"
+        directory.mkdir()
+        two, overhead = ours(study, 2, directory / "two")
+        theirs = {"multirun": hydra(study, directory / "multirun", optuna=False)}
         if PRE_RELEASE:
-            theirs["sweeper"] = hydra(study, place / "sweeper", optuna=True)
-        one, _ = ours(study, 1, place / "one")
+            theirs["sweeper"] = hydra(study, directory / "sweeper", optuna=True)
+        one, _ = ours(study, 1, directory / "one")
         for name, seconds in theirs.items():
             ratios[name].append(seconds / two)
         efficiencies.append(one / two / 2)
         overheads.append(overhead)
         hours = (_per_hour(study, seconds) for seconds in (two, one, theirs["multirun"], theirs.get("sweeper")))
-        last = (f"{of_name[-1]:.2f}" if of_name else "not installed" for of_name in ratios.values())
+        last = (f"{values[-1]:.2f}" if values else "not installed" for values in ratios.values())
         print(
             f"| {repeat} | {' | '.join(hours)} | {' | '.join(last)} | {efficiencies[-1]:.2f} | {overhead:.1%} |",
             flush=True,
         )
-    medians = (f"{statistics.median(of_name):.2f} times {name}" for name, of_name in ratios.items() if of_name)
+    medians = (f"{statistics.median(values):.2f} times {name}" for name, values in ratios.items() if values)
     print(
         f"\nmedians: {', '.join(medians)}; two workers {statistics.median(efficiencies):.2f} efficient; overhead "
         f"{statistics.median(overheads):.1%}. {study.runs} runs of 20 updates, start-up of all processes included.\n",
@@ -144,6 +144,6 @@ def _per_hour(study: Study, seconds: float | None) -> str:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as root:
         for study in STUDIES:
-            compare(study, Path(place))
+            compare(study, Path(root))

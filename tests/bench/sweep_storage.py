@@ -1,6 +1,6 @@
-"""Trials a second with simulated objectives of 10 ms, by storage and number of processes; one seed, random sampler.
+"""Trials per second with simulated objectives of 10 ms, by storage and number of processes; one seed, random sampler.
 
-Start-up of the processes is not counted: the time runs from the first begin to the last end of a run.
+The start-up of the processes is not counted: the time is from the start of the first run to the end of the last.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic, and one whole measurement that is too small to say anything."""
+"""The benchmarks' own arithmetic, and one whole measurement on a tiny recipe."""
 
 import subprocess
 import sys
@@ -17,10 +17,10 @@ def test_a_ratio_is_taken_within_pairs_and_its_interval_over_them() -> None:
 
 
 @pytest.mark.parametrize(("after", "verdict"), [(1.01, "yes"), (1.2, "no")])
-def test_the_verdict_is_of_the_interval(after: float, verdict: str) -> None:
+def test_the_verdict_depends_on_the_interval(after: float, verdict: str) -> None:
     pairs = [[1.0, after]] * 3
     cost = _arm_cost.Cost(wall=pairs, cpu=pairs, in_arm=pairs, peak=pairs, at_start=pairs)
-    assert _arm_cost.shown("title", cost).count(f": {verdict} |") == 3
+    assert _arm_cost.format_cost("title", cost).count(f": {verdict} |") == 3
 
 
 @pytest.mark.long
@@ -35,7 +35,7 @@ def test_both_methods_take_turns_on_the_same_rollouts() -> None:
         assert 200 < at_start <= peak < 4000
 
 
-def test_an_unknown_benchmark_is_refused_with_those_there_are() -> None:
+def test_an_unknown_benchmark_is_refused_with_a_list_of_all() -> None:
     done = subprocess.run(
         [sys.executable, Path(__file__).parent, "arm_lob"], capture_output=True, text=True, check=False
     )

@@ -1,11 +1,11 @@
-"""The interval of the lab's bar."""
+"""The confidence interval of the lab's bar."""
 
 import lab_bar
 import numpy as np
 import pytest
 
 
-def test_the_best_temperature_is_chosen_anew_in_each_draw() -> None:
+def test_the_best_temperature_is_chosen_in_each_resample() -> None:
     rng = np.random.default_rng(0)
     base = rng.binomial(64, 0.4, (7, 300)) / 64  # seven temperatures that differ by luck alone
     policy = rng.binomial(64, 0.6, 300) / 64

@@ -167,8 +167,8 @@ def test_the_default_directory_of_an_earlier_version_is_named(
     result = launch.train(["method=grpo"], experiment=None, run_dir=None, fresh=False)
     assert result is not None
     assert result["run_dir"] != str(old.path)
-    (said,) = [record.message for record in caplog.records if "not gone on with" in record.message]
-    assert said.startswith(f"{old.path} is not gone on with, it was begun under version 1 of method grpo (now 2)")
+    (said,) = [record.message for record in caplog.records if "is not continued" in record.message]
+    assert said.startswith(f"{old.path} is not continued because it was started with version 1 of method grpo (now 2)")
 
 
 def test_a_study_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""ARM in plain Python, written from the equations of docs/method.md; nothing of the package is imported."""
+"""ARM in plain Python, written from the equations of docs/method.md. It imports nothing from the package."""
 
 import math
 from fractions import Fraction
@@ -6,9 +6,9 @@ from statistics import mean
 
 
 def confidence(logps: list[float], rho: float) -> float:
-    """exp of the mean over the ceil(rho * n) lowest of n log-probabilities; NaN without any.
+    """exp of the mean of the ceil(rho * n) lowest of n log-probabilities; NaN if n is 0.
 
-    A token that could not be scored (NaN) counts nowhere. The fraction is exact: 0.07 of 100 tokens are 7.
+    Tokens that could not be scored (NaN) are dropped. The fraction is exact: 0.07 of 100 tokens are 7.
     """
     scored = sorted(value for value in logps if not math.isnan(value))
     if not scored:
@@ -18,12 +18,12 @@ def confidence(logps: list[float], rho: float) -> float:
 
 
 def prompt_confidence(logps: list[float | None], rho: float) -> float:
-    """Of a prompt's tokens from the first on; the first has no prediction, whatever stands there."""
+    """c(q) from the log-probabilities of all prompt tokens. The first is ignored because it has no prediction."""
     return confidence(logps[1:], rho)
 
 
 def group_advantages(rewards: list[float]) -> list[float]:
-    """A_i = (r_i - mean) / (std + 1e-4), Bessel's correction; what nobody could score (NaN) counts nowhere, gets 0."""
+    """A_i = (r_i - mean) / (std + 1e-4) with Bessel's correction; a NaN is left out of both and gets 0."""
     known = [reward for reward in rewards if not math.isnan(reward)]
     if not known:
         return [0.0] * len(rewards)
@@ -32,7 +32,7 @@ def group_advantages(rewards: list[float]) -> list[float]:
     return [0.0 if math.isnan(r) else (r - centre) / (math.sqrt(variance) + 1e-4) for r in rewards]
 
 
-def reweighted(
+def reweight(
     advantages: list[float],
     c_q: list[float],
     c_o: list[float],
@@ -42,16 +42,15 @@ def reweighted(
     gate: str,
     scope: str,
 ) -> list[float]:
-    """A~_i of one group: A_i + alpha (c(q) - c(o_i|q)) where gate and scope say so.
+    """A~_i of one group: A_i + alpha (c(q) - c(o_i|q)) for the samples that gate and scope select.
 
-    ``correctness`` is 1, 0 or NaN (nobody could say): a NaN is not right, and the sample keeps A_i. So does one
-    without a confidence.
+    ``correctness`` is 1, 0 or NaN (not scored). A sample with NaN, or without a confidence, keeps A_i.
     """
     right = [value == 1 for value in correctness]
     is_open = any(right) and (gate == "any_correct" or not all(right))
     result = []
     for a, q, o, value, is_right in zip(advantages, c_q, c_o, correctness, right, strict=True):
-        reached = is_open and (scope == "all" or is_right)
+        selected = is_open and (scope == "all" or is_right)
         has_shift = not (math.isnan(value) or math.isnan(q) or math.isnan(o))
-        result.append(a + alpha * (q - o) if reached and has_shift else a)
+        result.append(a + alpha * (q - o) if selected and has_shift else a)
     return result

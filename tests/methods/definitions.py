@@ -1,6 +1,6 @@
 """Each method's loss in plain Python, from its paper's definition: the value, and its slope by each token's log p.
 
-Nothing of the package is imported. A batch is a list of rows as ``replay.Row`` has them, groups of ``SIZE`` in a row.
+It imports nothing from the package. A batch is a list of ``replay.Row``, in which the rows of a group are contiguous.
 """
 
 import math
@@ -18,8 +18,8 @@ def groups(rows: list) -> list[list]:
     return [rows[start : start + SIZE] for start in range(0, len(rows), SIZE)]
 
 
-def of_groups(rows: list, of_group) -> list[float]:
-    return [value for group in groups(rows) for value in of_group(group)]
+def map_groups(rows: list, function) -> list[float]:
+    return [value for group in groups(rows) for value in function(group)]
 
 
 def reward(row) -> float:
@@ -30,75 +30,75 @@ def reward(row) -> float:
 
 
 def grpo_advantages(rows: list) -> list[float]:
-    return of_groups(rows, lambda group: arm_reference.group_advantages([reward(row) for row in group]))
+    return map_groups(rows, lambda group: arm_reference.group_advantages([reward(row) for row in group]))
 
 
-def centred(rows: list) -> list[float]:
+def dr_grpo_advantages(rows: list) -> list[float]:
     """Dr. GRPO, section 3.2: no division by the standard deviation."""
-    return of_groups(rows, lambda group: [reward(row) - mean(map(reward, group)) for row in group])
+    return map_groups(rows, lambda group: [reward(row) - mean(map(reward, group)) for row in group])
 
 
 def arm(rows: list, advantages: list[float], c_q: dict[str, float], alpha: float, rho: float = 0.2) -> list[float]:
-    """ARM on ``advantages``, by the policy that sampled; ``c_q`` by prompt."""
+    """ARM on ``advantages``, under the policy that sampled; ``c_q`` is by prompt."""
     result = []
-    for group, of_group in zip(groups(rows), groups(advantages), strict=True):
+    for group, group_advantages in zip(groups(rows), groups(advantages), strict=True):
         c_o = [arm_reference.confidence(row.old, rho) for row in group]
         given = [c_q[row.prompt] for row in group], c_o, [reward(row) for row in group]
-        result += arm_reference.reweighted(of_group, *given, alpha=alpha, gate="any_correct", scope="all")
+        result += arm_reference.reweight(group_advantages, *given, alpha=alpha, gate="any_correct", scope="all")
     return result
 
 
 def passk_advantages(rows: list, k: int) -> list[float]:
-    """2508.10751, section 2.4, by going through all subsets of k: the mean over those that a sample is in."""
+    """2508.10751, section 2.4, by enumeration: the mean advantage of the subsets of k that a sample is in."""
 
-    def of_group(group: list) -> list[float]:
+    def function(group: list) -> list[float]:
         subsets = list(combinations(range(SIZE), k))
         scores = [float(any(group[i].correct for i in subset)) for subset in subsets]
         centre = mean(scores)
         deviation = math.sqrt(mean((score - centre) ** 2 for score in scores))
         if deviation == 0:
             return [0.0] * SIZE
-        standing = [(score - centre) / deviation for score in scores]
-        return [mean(s for s, subset in zip(standing, subsets, strict=True) if i in subset) for i in range(SIZE)]
+        normalised = [(score - centre) / deviation for score in scores]
+        return [mean(s for s, subset in zip(normalised, subsets, strict=True) if i in subset) for i in range(SIZE)]
 
-    return of_groups(rows, of_group)
+    return map_groups(rows, function)
 
 
 def unlikeliness_advantages(rows: list, beta: float) -> list[float]:
-    """2506.02355: r (1 - beta (G - rank) / G) for right samples, rank 0 the most likely, then GRPO's.
+    """2506.02355: r (1 - beta (G - rank) / G) for right samples, rank 0 the most likely, then GRPO's advantages.
 
-    The authors' script trains on no group that is all right.
+    As in the authors' script, a group that is all right is not trained on.
     """
 
-    def of_group(group: list) -> list[float]:
+    def function(group: list) -> list[float]:
         if all(row.correct for row in group):
             return [0.0] * SIZE
         likeliest_first = sorted(group, key=lambda row: -sum(row.old))
-        rank = {row.text: place for place, row in enumerate(likeliest_first)}
+        rank = {row.text: index for index, row in enumerate(likeliest_first)}
         rewards = [reward(row) * (1 - beta * (SIZE - rank[row.text]) / SIZE) for row in group]
         return arm_reference.group_advantages(rewards)
 
-    return of_groups(rows, of_group)
+    return map_groups(rows, function)
 
 
 def dapo_advantages(rows: list, cache: float, penalty: float) -> list[float]:
-    """2503.14476, eq. 13 added to the reward, then eq. 9; the penalty in units of our reward."""
+    """2503.14476: eq. 13 added to the reward, then eq. 9, with the penalty in units of our reward."""
 
     def length(row) -> float:
         over = len(row.logps) - (LIMIT - cache)
         return -penalty * min(1.0, over / cache) if over > 0 else 0.0
 
-    return of_groups(rows, lambda group: arm_reference.group_advantages([reward(r) + length(r) for r in group]))
+    return map_groups(rows, lambda group: arm_reference.group_advantages([reward(r) + length(r) for r in group]))
 
 
 # Losses: (value, slopes)
 
 
 def clipped(ratio: float, advantage: float, low: float, high: float) -> tuple[float, float]:
-    """-min(ratio A, clip(ratio) A) and its slope by log p, which is ratio A where the first is the smaller, else 0."""
+    """-min(ratio A, clip(ratio) A) and its slope by log p: -ratio A if the first term is the smaller one, else 0."""
     bounded = min(max(ratio, 1 - low), 1 + high) * advantage
-    free = ratio * advantage
-    return -min(free, bounded), -free if free <= bounded else 0.0
+    unclipped = ratio * advantage
+    return -min(unclipped, bounded), -unclipped if unclipped <= bounded else 0.0
 
 
 def token_level(rows: list, advantages: list[float], low: float = 0.2, high: float = 0.28) -> tuple[float, Slopes]:
@@ -111,8 +111,10 @@ def sequence_level(rows: list, advantages: list[float], low: float, high: float)
     return _surrogate(rows, advantages, low, high, lambda row: 1 / len(row.logps) / len(rows))
 
 
-def constant(rows: list, advantages: list[float], low: float = 0.2, high: float = 0.28) -> tuple[float, Slopes]:
-    """2503.20783, section 3.2: the sum over tokens by the generation budget, the mean over completions."""
+def constant_normaliser(
+    rows: list, advantages: list[float], low: float = 0.2, high: float = 0.28
+) -> tuple[float, Slopes]:
+    """2503.20783, section 3.2: the sum over tokens divided by the generation budget, then the mean over completions."""
     return _surrogate(rows, advantages, low, high, lambda row: 1 / LIMIT / len(rows))
 
 
@@ -128,7 +130,7 @@ def _surrogate(rows: list, advantages: list[float], low: float, high: float, wei
 
 
 def kl_to_base(rows: list, coefficient: float) -> tuple[float, Slopes]:
-    """2402.03300, eq. 4: pi_ref / pi - log(pi_ref / pi) - 1 a token, aggregated as eq. 3."""
+    """2402.03300, eq. 4: pi_ref / pi - log(pi_ref / pi) - 1 per token, aggregated as in eq. 3."""
     total, slopes = 0.0, []
     for row in rows:
         weight = coefficient / len(row.logps) / len(rows)
@@ -163,9 +165,11 @@ def flowrl(rows: list, advantages: list[float], log_z: dict[str, float], beta: f
 
 def covariances(rows: list, advantages: list[float]) -> Slopes:
     """2505.22617, eq. 10: (log p - mean)(A - mean) of each token, the means over all tokens."""
-    centre = mean(value for row in rows for value in row.logps)
-    of_tokens = mean(a for row, a in zip(rows, advantages, strict=True) for _ in row.logps)
-    return [[(v - centre) * (a - of_tokens) for v in row.logps] for row, a in zip(rows, advantages, strict=True)]
+    mean_logp = mean(value for row in rows for value in row.logps)
+    mean_advantage = mean(a for row, a in zip(rows, advantages, strict=True) for _ in row.logps)
+    return [
+        [(v - mean_logp) * (a - mean_advantage) for v in row.logps] for row, a in zip(rows, advantages, strict=True)
+    ]
 
 
 def kl_cov(rows: list, advantages: list[float], fraction: float, coefficient: float) -> tuple[float, Slopes]:
@@ -182,8 +186,8 @@ def kl_cov(rows: list, advantages: list[float], fraction: float, coefficient: fl
     return total, slopes
 
 
-def added(*terms: tuple[float, Slopes]) -> tuple[float, Slopes]:
+def add(*terms: tuple[float, Slopes]) -> tuple[float, Slopes]:
     slopes = [
-        [sum(parts) for parts in zip(*of_row, strict=True)] for of_row in zip(*(s for _, s in terms), strict=True)
+        [sum(parts) for parts in zip(*row, strict=True)] for row in zip(*(slopes for _, slopes in terms), strict=True)
     ]
     return sum(value for value, _ in terms), slopes

@@ -1,7 +1,7 @@
-"""A recorded rollout through the real trainer: TRL's ``rollout_func`` hands out what was recorded, the rest is TRL's.
+"""Replays a recorded rollout through the real trainer: TRL's ``rollout_func`` returns it, and the rest is TRL's code.
 
-Three policies that differ, as after some updates: the base, which training started from; the one that sampled, whose
-log-probabilities are the old ones; and the current one, which the loss is taken of.
+There are three different policies, as after some updates: the base, which training started from; the sampler, which has
+the old log-probabilities; and the current policy, whose loss is computed.
 """
 
 import copy
@@ -33,26 +33,27 @@ from progrpo_cli.training.trainer import LabTrainer
 RECORDED = json.loads((Path(__file__).parent / "recorded_rollouts.json").read_text())
 GROUPS = SIZE = 4
 LIMIT = 30  # task.max_new_tokens
-Told = Callable[[str, list[float]], list[float | None]]
-MIXED_AT_FIRST = 2  # groups of the first rollout that are right and wrong
+SamplerLogps = Callable[[str, list[float]], list[float | None]]
+"""(text of a completion, its log-probabilities under the sampler) -> the log-probabilities that vLLM would return."""
+MIXED_IN_FIRST = 2  # groups of the first rollout with right and wrong completions
 
 
-class Watched(LabTrainer):
-    """Keeps the log-probabilities that the loss is taken of, and their gradient."""
+class RecordingTrainer(LabTrainer):
+    """Records the log-probabilities that enter the loss, with their gradient."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.seen: list[torch.Tensor] = []
+        self.loss_logps: list[torch.Tensor] = []
 
-    def _between_forward_and_loss(self, inputs, logps):
+    def _make_loss_terms(self, inputs, logps):
         logps.retain_grad()
-        self.seen.append(logps)
-        return super()._between_forward_and_loss(inputs, logps)
+        self.loss_logps.append(logps)
+        return super()._make_loss_terms(inputs, logps)
 
 
 @dataclass
 class Row:
-    """One completion of the rollout that was trained on, in plain numbers."""
+    """One completion of the rollout to train on, in plain numbers."""
 
     prompt: str
     text: str
@@ -61,22 +62,22 @@ class Row:
     base: list[float]
     """log p of each token under the policy that training started from."""
     old: list[float]
-    """Under the one that sampled."""
+    """log p of each token under the policy that sampled."""
     logps: list[float]
-    """Under the current one."""
+    """log p of each token under the current policy."""
     entropy: list[float]
     advantage: float
-    """What the rollout carries into the trainer's loss."""
+    """The advantage at the start of the trainer's loss."""
     gradient: list[float]
-    """Of the trainer's loss by ``logps``."""
+    """Gradient of the trainer's loss by ``logps``."""
 
 
 @dataclass
 class Replayed:
-    """What a method made of the recorded rollout."""
+    """The recorded rollout with a method's advantages, loss and gradient."""
 
     config: Config
-    trainer: Watched
+    trainer: RecordingTrainer
     policies: dict[str, torch.nn.Module]
     output: dict
     loss: float
@@ -84,7 +85,7 @@ class Replayed:
 
     @property
     def gradient(self) -> torch.Tensor:
-        """Of the loss by all weights that are trained, flat."""
+        """Gradient of the loss by all trained weights, flat."""
         return torch.cat([p.grad.flatten() for p in self.trainer.model.parameters() if p.requires_grad])
 
 
@@ -93,8 +94,8 @@ def _composed() -> dict:
     return compose([f"train.prompts_per_rollout={GROUPS}", f"train.group_size={SIZE}", "device=cpu"]).model_dump()
 
 
-def configured(*overrides: str) -> Config:
-    """The lab on four groups of four, with the method's YAML; Hydra composes once, which takes most of a second."""
+def make_config(*overrides: str) -> Config:
+    """The lab's configuration with four groups of four and the method's YAML. Hydra runs once, because it is slow."""
     settings = copy.deepcopy(_composed())
     for override in overrides:
         key, _, value = override.partition("=")
@@ -104,19 +105,19 @@ def configured(*overrides: str) -> Config:
         section = settings
         *parents, last = key.split(".")
         for parent in parents:
-            section[parent] = section[parent] or {}  # ARM where the method's YAML has none
+            section[parent] = section[parent] or {}  # `arm: null` in the method's YAML
             section = section[parent]
         section[last] = yaml.safe_load(value)
     return validate(settings)
 
 
-def lab(directory: Path, *overrides: str, refill: list[str] | None = None) -> tuple[Config, Watched]:
-    """The trainer as ``progrpo train`` makes it, on a recorded rollout of four groups of four.
+def make_trainer(directory: Path, *overrides: str, refill: list[str] | None = None) -> tuple[Config, RecordingTrainer]:
+    """The trainer of ``progrpo train`` on a recorded rollout of four groups of four.
 
-    ``refill``: the prompts that dynamic sampling draws; by default those of the second recorded rollout.
+    ``refill`` are the prompts that dynamic sampling draws, by default those of the second recorded rollout.
     """
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-    config = configured(*overrides)
+    config = make_config(*overrides)
     task = make_task(config.task)
     problems = task.problems("rl")
     number = {problem.prompt: index for index, problem in enumerate(problems)}
@@ -126,21 +127,21 @@ def lab(directory: Path, *overrides: str, refill: list[str] | None = None) -> tu
     )
     model, tokenizer = policy.load(policy.resolve(config.model.path), "float32", "cpu", chat=False)
 
-    def recorded(prompts, trainer):
-        handed_out: Counter[str] = Counter()
+    def recorded_rollout(prompts, trainer):
+        used: Counter[str] = Counter()
         ids = []
         for prompt in prompts:
-            text = {**RECORDED["first"], **RECORDED["second"]}[prompt][handed_out[prompt] % SIZE]
-            handed_out[prompt] += 1
+            text = {**RECORDED["first"], **RECORDED["second"]}[prompt][used[prompt] % SIZE]
+            used[prompt] += 1
             end = [] if text in RECORDED["truncated"] else [tokenizer.eos_token_id]
             ids.append(tokenizer(text, add_special_tokens=False)["input_ids"] + end)
         return {"prompt_ids": tokenizer(prompts)["input_ids"], "completion_ids": ids, "logprobs": None}
 
-    trainer = Watched(
+    trainer = RecordingTrainer(
         method=config.method,
         correctness=config.train.correctness_reward,
         refill_prompts=lambda updates, number: more,
-        rollout_func=recorded,
+        rollout_func=recorded_rollout,
         model=model,
         processing_class=tokenizer,
         reward_funcs=reward_functions(config, task, problems, [tokenizer.eos_token_id]),
@@ -152,17 +153,19 @@ def lab(directory: Path, *overrides: str, refill: list[str] | None = None) -> tu
     return config, trainer
 
 
-def sampled_by_vllm(trainer: Watched, sampler: torch.nn.Module, told: Told) -> None:
-    """From now on the recorded rollout comes with log-probabilities, as from a vLLM that has the current weights.
+def use_vllm_logps(trainer: RecordingTrainer, sampler: torch.nn.Module, sampler_logps: SamplerLogps) -> None:
+    """Make the trainer believe that a vLLM with the current weights sampled the recorded rollout.
 
-    The correction for them is TRL's own. An engine is not needed: it would only be asked for what is recorded.
+    The rollout gets log-probabilities from ``sampler_logps``; TRL's own code corrects for them. No engine is needed.
     """
-    recorded, decode = trainer.rollout_func, trainer.processing_class.decode
+    recorded_rollout, decode = trainer.rollout_func, trainer.processing_class.decode
 
     def with_logprobs(prompts, trainer):
-        output = recorded(prompts, trainer)
+        output = recorded_rollout(prompts, trainer)
         output["logprobs"] = [
-            told(decode(ids, skip_special_tokens=True), scores(sampler, torch.tensor(prompt), torch.tensor(ids))[0])
+            sampler_logps(
+                decode(ids, skip_special_tokens=True), scores(sampler, torch.tensor(prompt), torch.tensor(ids))[0]
+            )
             for prompt, ids in zip(output["prompt_ids"], output["completion_ids"], strict=True)
         ]
         return output
@@ -171,49 +174,49 @@ def sampled_by_vllm(trainer: Watched, sampler: torch.nn.Module, told: Told) -> N
     trainer.use_vllm, trainer._last_loaded_step = True, trainer.state.global_step
 
 
-def sample(trainer: Watched) -> dict:
+def sample(trainer: RecordingTrainer) -> dict:
     """The first recorded rollout, scored by the trainer."""
     rows = [row for row in trainer.train_dataset for _ in range(SIZE)]
     return trainer._generate_and_score_completions(rows)
 
 
-def drift(model: torch.nn.Module, seed: int, scale: float = 0.12) -> None:
-    """Move every weight that is trained a little: the model of some updates later."""
+def perturb(model: torch.nn.Module, seed: int, scale: float = 0.12) -> None:
+    """Move each trained weight a little, as some updates would."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, model.parameters()):
-            size = parameter.std() or 0.1  # half of LoRA's matrices begin at 0
+            size = parameter.std() or 0.1  # half of LoRA's matrices start at 0
             parameter.add_(scale * size * torch.randn(parameter.shape, generator=generator))
 
 
-def replay(directory: Path, *overrides: str, told: Told | None = None) -> Replayed:
-    """Sample, drift, and take the loss and its gradient.
+def replay(directory: Path, *overrides: str, sampler_logps: SamplerLogps | None = None) -> Replayed:
+    """Sample, perturb the policy, and compute the loss and its gradient.
 
-    ``told``: what a vLLM that samples says of a completion's tokens, from its text and its log-probabilities.
+    With ``sampler_logps``, vLLM has sampled and returned these log-probabilities.
     """
-    config, trainer = lab(directory, *overrides)
-    policies = {"base": frozen(trainer.model)}
-    drift(trainer.model, seed=1)
-    policies["sampler"] = frozen(trainer.model)
-    if told is not None:
-        sampled_by_vllm(trainer, policies["sampler"], told)
+    config, trainer = make_trainer(directory, *overrides)
+    policies = {"base": copy_policy(trainer.model)}
+    perturb(trainer.model, seed=1)
+    policies["sampler"] = copy_policy(trainer.model)
+    if sampler_logps is not None:
+        use_vllm_logps(trainer, policies["sampler"], sampler_logps)
     output = sample(trainer)
-    drift(trainer.model, seed=2)
-    policies["current"] = frozen(trainer.model)
+    perturb(trainer.model, seed=2)
+    policies["current"] = copy_policy(trainer.model)
     loss = 0.0
     parts = split_tensor_dict(output, GROUPS * SIZE // trainer.args.per_device_train_batch_size)
     trainer.current_gradient_accumulation_steps = len(parts)
     for part in parts:
-        of_part = trainer._compute_loss(trainer.model, part)
-        of_part.backward()
-        loss += of_part.item()
-    gradient = torch.cat([logps.grad for logps in trainer.seen])
+        part_loss = trainer._compute_loss(trainer.model, part)
+        part_loss.backward()
+        loss += part_loss.item()
+    gradient = torch.cat([logps.grad for logps in trainer.loss_logps])
     rows = [_row(trainer, output, index, policies, gradient[index]) for index in range(GROUPS * SIZE)]
     return Replayed(config, trainer, policies, output, loss, rows)
 
 
-def frozen(model: torch.nn.Module) -> torch.nn.Module:
-    """A policy of its own with the weights of now; a copy of ``model`` would still call it: TRL patches its forward."""
+def copy_policy(model: torch.nn.Module) -> torch.nn.Module:
+    """A separate policy with the current weights. `deepcopy` alone would call ``model``, whose forward TRL patches."""
     other, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
     if is_peft_model(model):
         model = copy.deepcopy(model).merge_and_unload()
@@ -222,7 +225,7 @@ def frozen(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _row(
-    trainer: Watched, output: dict, index: int, policies: dict[str, torch.nn.Module], gradient: torch.Tensor
+    trainer: RecordingTrainer, output: dict, index: int, policies: dict[str, torch.nn.Module], gradient: torch.Tensor
 ) -> Row:
     prompt = output["prompt_ids"][index][output["prompt_mask"][index].bool()]
     completion = output["completion_ids"][index][output["completion_mask"][index].bool()]
@@ -253,7 +256,7 @@ def scores(model: torch.nn.Module, prompt: torch.Tensor, completion: torch.Tenso
 
 
 def is_right(prompt: str, text: str) -> bool:
-    """By Python's own arithmetic: an expression, or after ``sum:`` and ``product:`` the steps of the last try."""
+    """Whether Python's arithmetic accepts an expression, or the last try after ``sum:`` or ``product:``."""
     numbers, target = prompt.removesuffix(":").split("=")
     name, _, work = text.partition(":")
     if work and name in ("sum", "product"):
@@ -273,7 +276,7 @@ def is_right(prompt: str, text: str) -> bool:
         return False
 
 
-# Python's own arithmetic on our own fixture decides what is right, not the task's parser.
+# Python's own arithmetic on this fixture decides which texts are right, not the task's parser.
 RIGHT = {
     text
     for rollout in ("first", "second")

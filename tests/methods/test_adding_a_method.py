@@ -1,4 +1,4 @@
-"""docs/adding-a-method.md does what it says: its folder, built and installed, brings a method."""
+"""docs/adding-a-method.md works as written: its folder, built and installed, adds a method."""
 
 import csv
 import os
@@ -15,7 +15,7 @@ from command_line import TINY, CommandLine, read_metrics
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-# "`path`:" on a line of its own, and the block that follows it.
+# A line "`path`:" and the code block after it.
 FILES = dict(re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
 METHOD, TEST, CONFIGURATION = "asymre.py", "test_asymre.py", "configurations/method/asymre.yaml"
 SPACE = "configurations/sweeps/asymre_shift.yaml"
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written
 
 
-def built(folder: Path, out: Path) -> Path:
+def build_wheel(folder: Path, out: Path) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, folder]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = out.glob("*.whl")
@@ -41,9 +41,9 @@ def built(folder: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for PYTHONPATH that holds what pip would have installed of the folder."""
+    """A directory for PYTHONPATH with the files that pip would install from the folder."""
     site = tmp_path_factory.mktemp("site")
-    zipfile.ZipFile(built(folder, tmp_path_factory.mktemp("wheel"))).extractall(site)
+    zipfile.ZipFile(build_wheel(folder, tmp_path_factory.mktemp("wheel"))).extractall(site)
     return site
 
 
@@ -74,7 +74,7 @@ def test_the_pages_method_trains(folder: Path, installed: Path, progrpo: Command
     result = progrpo.json("train", *mine, "method=asymre", "method.baseline_shift=-0.3", *TINY, OFF)
     metrics = read_metrics(progrpo.directory / result["run_dir"])
     assert [record["step"] for record in metrics] == [1, 2, 3, 4]
-    # r - mean(r) + 0.3 > 0: all right samples, and the wrong ones of groups in which fewer than 0.3 are right.
+    # r - mean(r) + 0.3 > 0 for all right samples, and for wrong ones in groups with a mean reward below 0.3.
     assert all(record["reward"] <= record["asymre/pulled_up"] <= 1 for record in metrics)
     assert all(record["grad_norm"] > 0 for record in metrics)
 
@@ -83,12 +83,12 @@ def test_the_pages_method_trains(folder: Path, installed: Path, progrpo: Command
 def test_the_folder_is_installed_beside_the_wheel_trains_and_sweeps_its_coefficient(
     folder: Path, tmp_path: Path
 ) -> None:
-    """Both wheels in an environment of their own, which takes what they depend on from the one that runs the tests."""
+    """Both wheels are installed in a new environment, which takes their dependencies from that of the tests."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    wheels = [built(ROOT, tmp_path / "ours"), built(folder, tmp_path / "theirs")]
+    wheels = [build_wheel(ROOT, tmp_path / "ours"), build_wheel(folder, tmp_path / "theirs")]
     subprocess.run([environment / "bin" / "pip", "install", "-q", "--no-deps", "--no-index", *wheels], check=True)
     variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
 

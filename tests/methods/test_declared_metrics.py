@@ -1,4 +1,4 @@
-"""What a method promises to log is what it logs."""
+"""A method logs the metrics that it declares."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from progrpo_cli.methods.registry import label, method_classes
 
 
 @pytest.mark.parametrize("name", sorted(method_classes()))
-def test_the_metrics_of_a_method_are_those_that_it_declares(name: str) -> None:
+def test_a_method_logs_exactly_its_declared_metrics(name: str) -> None:
     random = torch.Generator().manual_seed(0)
     logps = -torch.rand((4, 5), generator=random)
     terms = LossTerms(
@@ -25,14 +25,14 @@ def test_the_metrics_of_a_method_are_those_that_it_declares(name: str) -> None:
     )
     given = yaml.safe_load((paths.EXPERIMENTS / "method" / f"{name}.yaml").read_text())
     method = method_classes()[name].model_validate(given)
-    own = {metric for metric in method.metrics(terms) if "/" not in metric}  # others take the place of TRL's
+    own = {metric for metric in method.metrics(terms) if "/" not in metric}  # the others replace TRL's
     assert own == set(method.logged)
     assert [metric for metric in method.contract_metrics if metric.startswith(f"{name}/")] == [
         f"{name}/{metric}" for metric in method.logged
     ]
 
 
-def test_what_is_drawn_of_arm_is_the_contract_of_arm() -> None:
+def test_all_contract_metrics_of_arm_are_drawn() -> None:
     arm = [
         *("arm/prompt_confidence", "arm/answer_confidence", "arm/answer_confidence_correct"),
         *("arm/shift_mean", "arm/shift_std", "arm/gated_fraction", "arm/sign_flips"),
@@ -43,7 +43,7 @@ def test_what_is_drawn_of_arm_is_the_contract_of_arm() -> None:
     assert compose(["method=grpo"]).method.curves == []
 
 
-def test_arm_on_top_is_in_the_label_and_arm_in_the_method_is_not() -> None:
+def test_the_label_shows_arm_only_on_top_of_another_method() -> None:
     assert (label("progrpo", 1.0), label("gspo", 1.0), label("gspo", 0.0), label("gspo", None)) == (
         *("progrpo", "gspo+arm", "gspo", "gspo"),
     )

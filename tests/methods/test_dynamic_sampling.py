@@ -1,26 +1,26 @@
-"""DAPO's dynamic sampling: what is put together, what is reported, and what a resumed run draws."""
+"""DAPO's dynamic sampling: the merged rollout, its metrics, and the prompts of refills."""
 
 import logging
 from pathlib import Path
 
 import pytest
 import torch
-from replay import RECORDED, SIZE, lab, replay, sample
+from replay import RECORDED, SIZE, make_trainer, replay, sample
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.tasks.registry import make_task
 from progrpo_cli.training.data import refill_prompts
-from progrpo_cli.training.refill import Sampled, merge
+from progrpo_cli.training.refill import LocalRollout, merge
 
 PAD = 9
 FIRST, SECOND = list(RECORDED["first"]), list(RECORDED["second"])
 UNIFORM = [FIRST[2], FIRST[3]]  # all wrong, all right
 
 
-def sampled(start: int, prompt_width: int, width: int, mixed: list[bool]) -> Sampled:
-    """A rollout of groups of two, its rows numbered from ``start`` on."""
+def make_rollout(start: int, prompt_width: int, width: int, mixed: list[bool]) -> LocalRollout:
+    """A rollout of groups of two whose rows are numbered from ``start``."""
     rows = torch.arange(start, start + 2 * len(mixed))
-    return Sampled(
+    return LocalRollout(
         {
             "prompt_ids": rows[:, None].expand(-1, prompt_width),
             "prompt_mask": torch.ones(len(rows), prompt_width, dtype=torch.long),
@@ -36,8 +36,8 @@ def sampled(start: int, prompt_width: int, width: int, mixed: list[bool]) -> Sam
     )
 
 
-def test_mixed_groups_are_put_together_in_order_and_padded_as_trl_pads() -> None:
-    first, second = sampled(0, 2, 3, [False, True, False]), sampled(6, 3, 2, [True, True, True])
+def test_mixed_groups_are_merged_in_order_with_trls_padding() -> None:
+    first, second = make_rollout(0, 2, 3, [False, True, False]), make_rollout(6, 3, 2, [True, True, True])
     merged, kept = merge([first, second], 3, 2, PAD)
     assert kept == 3
     assert merged.mixed.all()
@@ -52,8 +52,8 @@ def test_mixed_groups_are_put_together_in_order_and_padded_as_trl_pads() -> None
     assert merged.logged == {"prompt": order, "advantages": order}
 
 
-def test_where_mixed_groups_are_missing_the_first_rollouts_others_keep_the_shape_without_an_advantage() -> None:
-    first, second = sampled(0, 2, 2, [False, True, False]), sampled(6, 2, 2, [False, False, False])
+def test_missing_groups_are_filled_from_the_first_rollout_with_advantage_0() -> None:
+    first, second = make_rollout(0, 2, 2, [False, True, False]), make_rollout(6, 2, 2, [False, False, False])
     merged, kept = merge([first, second], 3, 2, PAD)
     assert kept == 1
     assert merged.mixed.tolist() == [True, False, False]
@@ -61,7 +61,7 @@ def test_where_mixed_groups_are_missing_the_first_rollouts_others_keep_the_shape
     assert merged.output["advantages"].tolist() == merged.logged["advantages"] == [2, 3, 0, 0, 0, 0]
 
 
-def test_a_refilled_rollout_is_logged_as_it_is_trained_on_and_scored_as_it_was_sampled(tmp_path: Path) -> None:
+def test_a_refilled_rollout_is_logged_and_all_samples_count_for_pass_at_k(tmp_path: Path) -> None:
     result = replay(tmp_path, "method=dapo")
     trained = [*FIRST[:2], *SECOND[1:3]]
     logs = result.trainer._logs
@@ -69,7 +69,7 @@ def test_a_refilled_rollout_is_logged_as_it_is_trained_on_and_scored_as_it_was_s
     assert list(logs["completion"]) == [row.text for row in result.rows]
     assert list(logs["rewards"]["correctness"]) == [float(row.correct) for row in result.rows]
     assert list(logs["advantages"]) == pytest.approx([row.advantage for row in result.rows])
-    # 7 of 16 completions of the first rollout are right and 5 of 16 of the second; 3 of 4 groups each have a right one.
+    # 7 of 16 completions of the first rollout and 5 of 16 of the second are right; in each, 3 of 4 groups have one.
     metrics = result.trainer.rollout_metrics
     assert (metrics["pass@1"], metrics["pass@4"]) == (12 / 32, 6 / 8)
     assert metrics["dapo/rollouts_sampled"] == 2
@@ -78,13 +78,13 @@ def test_a_refilled_rollout_is_logged_as_it_is_trained_on_and_scored_as_it_was_s
     assert result.output["num_items_in_batch"] == sum(len(row.logps) for row in result.rows)
 
 
-def test_exhausted_refills_warn_once_and_what_is_kept_unmixed_has_no_advantage(
+def test_exhausted_refills_warn_once_and_unmixed_groups_have_advantage_0(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("progrpo"), "propagate", True)
-    # A cache of 0.8 * 30 tokens: completions of more than 6 pay for each token, so that wrong ones differ in reward.
+    # With a cache of 0.8 * 30 tokens each token after the sixth is penalised, so wrong completions differ in reward.
     options = ["method=dapo", "method.max_refills=2", "method.overlong_cache_fraction=0.8"]
-    _, trainer = lab(tmp_path, *options, refill=[*UNIFORM, *UNIFORM])
+    _, trainer = make_trainer(tmp_path, *options, refill=[*UNIFORM, *UNIFORM])
     outputs = [sample(trainer) for _ in range(2)]
     warnings = [record.message for record in caplog.records if "groups are mixed" in record.message]
     assert len(warnings) == 1
@@ -98,14 +98,14 @@ def test_exhausted_refills_warn_once_and_what_is_kept_unmixed_has_no_advantage(
         assert not output["advantages"][2 * SIZE :].any()
 
 
-def test_without_refills_nothing_more_is_sampled(tmp_path: Path) -> None:
-    _, trainer = lab(tmp_path, "method=dapo", "method.max_refills=0")
+def test_without_refills_one_rollout_is_sampled(tmp_path: Path) -> None:
+    _, trainer = make_trainer(tmp_path, "method=dapo", "method.max_refills=0")
     sample(trainer)
     assert list(trainer._logs["prompt"])[::SIZE] == FIRST
     assert not [name for name in trainer.rollout_metrics if name.startswith("dapo/")]
 
 
-def test_the_prompts_of_a_refill_depend_on_seed_updates_and_number_alone() -> None:
+def test_the_prompts_of_a_refill_depend_only_on_seed_updates_and_number() -> None:
     config = compose(["train.prompts_per_rollout=16"])
     problems = make_task(config.task).problems("rl")
     draw = refill_prompts(config, problems, chat=False)

@@ -1,6 +1,6 @@
-"""The trainer's loss and its slope by every token's log p, against each method's definition in plain Python.
+"""The trainer's loss and its slope by each token's log p, against each method's definition in plain Python.
 
-On one recorded rollout, with the base policy, the policy that sampled and the current one all different.
+They are computed on one recorded rollout; the base, the sampler and the current policy are all different.
 """
 
 import math
@@ -10,7 +10,7 @@ from pathlib import Path
 import definitions as by
 import pytest
 import torch
-from replay import LIMIT, MIXED_AT_FIRST, RECORDED, SIZE, Replayed, replay
+from replay import LIMIT, MIXED_IN_FIRST, RECORDED, SIZE, Replayed, replay
 
 from progrpo_cli.methods.registry import method_classes
 
@@ -21,32 +21,32 @@ PASSK = "method=passk method.k=2"  # the groups of the recorded rollout hold fou
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory):
-    """A replay by its overrides, made once."""
+    """A function from overrides to their replay, cached."""
     return cache(lambda overrides: replay(tmp_path_factory.mktemp("replay"), *overrides.split()))
 
 
 def prompt_confidence(result: Replayed) -> dict[str, float]:
     """c(q) of each prompt under the policy that sampled, from an unpadded forward pass."""
-    found = {}
+    values = {}
     tokenizer, sampler = result.trainer.processing_class, result.policies["sampler"]
     for prompt in {row.prompt for row in result.rows}:
         ids = torch.tensor(tokenizer(prompt)["input_ids"])
         with torch.no_grad():
             logps = sampler(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
-        found[prompt] = math.exp(logps.gather(1, ids[1:, None]).mean().item())
-    return found
+        values[prompt] = math.exp(logps.gather(1, ids[1:, None]).mean().item())
+    return values
 
 
 def log_partition(result: Replayed) -> dict[str, float]:
     """log Z of each prompt: the head on the mean of the last hidden states of an unpadded forward pass."""
-    found = {}
+    values = {}
     tokenizer, current = result.trainer.processing_class, result.policies["current"]
     for prompt in {row.prompt for row in result.rows}:
         ids = torch.tensor(tokenizer(prompt)["input_ids"])
         with torch.no_grad():
             hidden = current.get_decoder()(input_ids=ids[None]).last_hidden_state[0]
-            found[prompt] = result.trainer._head.module(hidden.mean(dim=0)).item()
-    return found
+            values[prompt] = result.trainer._head.module(hidden.mean(dim=0)).item()
+    return values
 
 
 def entropy(result: Replayed) -> float:
@@ -61,11 +61,13 @@ def with_arm(result: Replayed, advantages: list[float], alpha: float) -> list[fl
 DEFINITIONS = {
     "method=grpo": lambda r: by.token_level(r.rows, by.grpo_advantages(r.rows)),
     "method=progrpo": lambda r: by.token_level(r.rows, with_arm(r, by.grpo_advantages(r.rows), 1.0)),
-    "method=grpo_classic": lambda r: by.added(
+    "method=grpo_classic": lambda r: by.add(
         by.sequence_level(r.rows, by.grpo_advantages(r.rows), 0.2, 0.2), by.kl_to_base(r.rows, 0.04)
     ),
-    "method=dr_grpo": lambda r: by.constant(r.rows, by.centred(r.rows)),
-    "method=dr_grpo method.arm.alpha=0.5": lambda r: by.constant(r.rows, with_arm(r, by.centred(r.rows), 0.5)),
+    "method=dr_grpo": lambda r: by.constant_normaliser(r.rows, by.dr_grpo_advantages(r.rows)),
+    "method=dr_grpo method.arm.alpha=0.5": lambda r: by.constant_normaliser(
+        r.rows, with_arm(r, by.dr_grpo_advantages(r.rows), 0.5)
+    ),
     "method=gspo": lambda r: by.gspo(r.rows, by.grpo_advantages(r.rows), 3e-4, 4e-4),
     "method=gspo method.arm.alpha=0.5": lambda r: by.gspo(
         r.rows, with_arm(r, by.grpo_advantages(r.rows), 0.5), 3e-4, 4e-4
@@ -77,13 +79,13 @@ DEFINITIONS = {
     "method=unlikeliness": lambda r: by.token_level(r.rows, by.unlikeliness_advantages(r.rows, 0.25)),
     "method=w_reinforce": lambda r: by.token_level(r.rows, [0.1 if row.correct else -1.0 for row in r.rows]),
 }
-# Where adapters are trained: one that is plain, and those with a head or a policy that training started from.
+# With LoRA: one method without extras, and those with a head or a reference policy.
 UNDER_LORA = ("method=progrpo", "method=flowrl", "method=grpo_classic")
 DEFINITIONS |= {f"{overrides} model.lora.rank=2": DEFINITIONS[overrides] for overrides in UNDER_LORA}
 
 
 @pytest.mark.parametrize("overrides", DEFINITIONS)
-def test_the_loss_and_its_slopes_are_the_definitions(replayed, overrides: str) -> None:
+def test_the_loss_and_its_slopes_equal_the_definitions(replayed, overrides: str) -> None:
     result = replayed(overrides)
     loss, slopes = DEFINITIONS[overrides](result)
     assert result.loss == pytest.approx(loss, **EQUAL)
@@ -91,10 +93,10 @@ def test_the_loss_and_its_slopes_are_the_definitions(replayed, overrides: str) -
         assert row.gradient == pytest.approx(expected, **EQUAL), row.text
 
 
-def test_the_recorded_rollout_holds_what_tells_methods_apart(replayed) -> None:
+def test_the_recorded_rollout_can_distinguish_the_methods(replayed) -> None:
     rows = replayed("method=grpo").rows
     right = [[row.correct for row in group] for group in by.groups(rows)]
-    assert [any(group) and not all(group) for group in right].count(True) == MIXED_AT_FIRST
+    assert [any(group) and not all(group) for group in right].count(True) == MIXED_IN_FIRST
     assert any(map(all, right))
     assert not all(map(any, right))
     assert any(row.truncated for row in rows)
@@ -106,22 +108,22 @@ def test_the_recorded_rollout_holds_what_tells_methods_apart(replayed) -> None:
     assert max(away) > 0.1, "the policy that sampled is not the base"
 
 
-def test_entropy_bonus_is_grpo_less_the_mean_token_entropy(replayed) -> None:
+def test_entropy_bonus_is_grpo_minus_the_mean_token_entropy(replayed) -> None:
     plain, bonus = replayed("method=grpo"), replayed("method=entropy_bonus method.entropy_coef=0.5")
     assert bonus.loss == pytest.approx(plain.loss - 0.5 * entropy(plain), **EQUAL)
-    # The slope by log p is grpo's: the entropy comes from all of the distribution, and reaches the weights beside it.
+    # The slope by log p is grpo's: the entropy depends on the whole distribution and has its own gradient.
     assert [row.gradient for row in bonus.rows] == [pytest.approx(row.gradient, **EQUAL) for row in plain.rows]
     assert not torch.allclose(bonus.gradient, plain.gradient, rtol=0.01)
 
 
-def test_clip_cov_takes_the_gradient_of_some_candidates_away_and_of_nothing_else(replayed) -> None:
-    plain = replayed("method=grpo method.clip_low=null method.clip_high=null")  # the authors take PPO's clip off
+def test_clip_cov_removes_the_gradient_of_some_candidates_only(replayed) -> None:
+    plain = replayed("method=grpo method.clip_low=null method.clip_high=null")  # the authors do not clip the ratio
     result = replayed("method=clip_cov method.fraction=0.02")
     advantages = by.grpo_advantages(result.rows)
     covariance = by.covariances(result.rows, advantages)
     candidates, removed = 0, 0
-    for row, of_grpo, of_row in zip(result.rows, plain.rows, covariance, strict=True):
-        for slope, before, value in zip(row.gradient, of_grpo.gradient, of_row, strict=True):
+    for row, plain_row, row_covariance in zip(result.rows, plain.rows, covariance, strict=True):
+        for slope, before, value in zip(row.gradient, plain_row.gradient, row_covariance, strict=True):
             is_candidate = 1 <= value <= 5 and before != 0
             candidates += is_candidate
             if slope != before:
@@ -140,23 +142,23 @@ def test_progrpo_at_alpha_zero_has_grpos_gradient_to_the_last_bit(replayed, lora
 
 
 def test_no_two_methods_have_the_same_gradient(replayed) -> None:
-    """Not even up to a factor, which Adam would hardly see."""
+    """Not even up to a factor, which has almost no effect with Adam."""
     names = sorted(method_classes())
     gradients = {name: replayed(PASSK if name == "passk" else f"method={name}").gradient for name in names}
     directions = torch.stack([gradients[name] / gradients[name].norm() for name in names])
     assert directions.isfinite().all()
-    apart = torch.cdist(directions, directions)
-    alike = [
-        (one, other, apart[i, j].item())
+    distances = torch.cdist(directions, directions)
+    same = [
+        (one, other, distances[i, j].item())
         for i, one in enumerate(names)
         for j, other in enumerate(names)
-        if i < j and apart[i, j] < 1e-3
+        if i < j and distances[i, j] < 1e-3
     ]
     assert len(names) >= 13
-    assert not alike
+    assert not same
 
 
-def test_under_lora_the_adapters_alone_have_a_gradient_and_the_reference_is_the_policy_without_them(replayed) -> None:
+def test_with_lora_only_adapters_have_a_gradient_and_the_reference_is_the_base(replayed) -> None:
     for method in ("flowrl", "grpo_classic"):
         result = replayed(f"method={method} model.lora.rank=2")
         trained = [name for name, p in result.trainer.model.named_parameters() if p.grad is not None]
@@ -179,9 +181,9 @@ def test_dapo_trains_on_mixed_groups_of_both_rollouts(replayed) -> None:
 
 @pytest.mark.parametrize("method", ["progrpo", "kl_cov", "flowrl", "grpo_classic"])
 def test_micro_batches_add_up_to_the_whole(replayed, method: str, tmp_path: Path) -> None:
-    """Gradient accumulation; KL-Cov picks its tokens from each micro-batch, so it is given all of them."""
-    every = " method.fraction=1.0" if method == "kl_cov" else ""
-    whole = replayed(f"method={method}{every}")
-    parts = replay(tmp_path, *f"method={method}{every} train.micro_batch_size=8".split())
+    """Gradient accumulation. KL-Cov chooses tokens within each micro-batch, so here it penalises all of them."""
+    all_tokens = " method.fraction=1.0" if method == "kl_cov" else ""
+    whole = replayed(f"method={method}{all_tokens}")
+    parts = replay(tmp_path, *f"method={method}{all_tokens} train.micro_batch_size=8".split())
     assert parts.loss == pytest.approx(whole.loss, **EQUAL)
     assert torch.allclose(parts.gradient, whole.gradient, rtol=1e-3, atol=1e-5)

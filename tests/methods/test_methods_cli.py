@@ -8,7 +8,7 @@ from command_line import TIMES, TINY, CommandLine, kill, read_metrics, wait_for
 from progrpo_cli.config import paths
 
 NAMES = paths.names(paths.EXPERIMENTS / "method")
-UNTRACKED = "tracking.wandb.mode=disabled"  # the run directory is what is looked at
+UNTRACKED = "tracking.wandb.mode=disabled"  # these tests read only the run directory
 OPTIONS = {"passk": ["method.k=2"]}  # the groups of a tiny run hold four
 MEASURES = {
     "clip_cov": {"clip_cov/candidate_fraction"},
@@ -26,11 +26,11 @@ def assert_healthy(name: str, metrics: list[dict], steps: int) -> None:
         assert set(record) >= EVERY_RUN | MEASURES.get(name, set())
         assert all(value is None or math.isfinite(value) for value in record.values())
         assert 0 < record["entropy"] < math.log(21)
-    # On the second update of a rollout a clip can take all of the gradient away, as gspo's narrow one does.
+    # On the second update of a rollout a narrow clip like gspo's can remove the whole gradient.
     first_updates = [record["grad_norm"] > 0 for record in metrics if record["step"] % 2]
-    # A group of four with one wrong answer has no subset of two without a right one: nothing to learn for passk.
+    # In a group of four with one wrong answer each subset of two has a right one, so passk has no gradient.
     assert all(first_updates) or (name == "passk" and sum(first_updates) >= len(first_updates) / 2)
-    # Nothing of another method's is measured.
+    # No metric of another method is logged.
     others = {measure for other, measures in MEASURES.items() if other != name for measure in measures}
     assert not others & set(metrics[0])
 
@@ -51,13 +51,13 @@ def test_dapo_trains_through_the_command_line(progrpo: CommandLine) -> None:
         assert 1 <= record["dapo/rollouts_sampled"] <= 10
         assert record["dapo/unmixed_groups_kept"] == 0 or record["dapo/rollouts_sampled"] == 10
     assert metrics[0]["dapo/rollouts_sampled"] > 1, "no group of the first rollout was replaced: not exercised"
-    # The reward counts the penalty on length too; Pass@1 counts the right ones of all that was sampled.
+    # The reward includes the length penalty; Pass@1 is the share of right samples among all that were drawn.
     assert metrics[0]["rewards/correctness/mean"] == pytest.approx(metrics[0]["pass@1"])
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
-def test_every_method_trains_and_goes_on_after_a_kill(progrpo: CommandLine, name: str) -> None:
+def test_every_method_trains_and_resumes_after_a_kill(progrpo: CommandLine, name: str) -> None:
     command = ["train", f"method={name}", *OPTIONS.get(name, []), *TINY, "train.steps=8", "--run-dir"]
     straight = progrpo(*command, "straight")
     assert straight.returncode == 0, straight.stderr
@@ -77,7 +77,7 @@ def test_every_method_trains_and_goes_on_after_a_kill(progrpo: CommandLine, name
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["dr_grpo", "gspo"])
-def test_arm_on_another_base_trains_and_measures_as_progrpo_does(progrpo: CommandLine, name: str) -> None:
+def test_arm_on_another_method_trains_and_logs_like_progrpo(progrpo: CommandLine, name: str) -> None:
     result = progrpo.json("train", f"method={name}", "method.arm.alpha=0.5", *TINY)
     for record in read_metrics(progrpo.directory / result["run_dir"]):
         assert set(record) >= EVERY_RUN | MEASURES["progrpo"]

@@ -1,4 +1,4 @@
-"""A method is a file and a configuration of the same name."""
+"""Each method has a file and a configuration of the same name."""
 
 from pathlib import Path
 from typing import get_args
@@ -16,14 +16,14 @@ from progrpo_cli.methods.registry import method_classes
 NAMES = paths.names(paths.EXPERIMENTS / "method")
 
 
-def test_every_file_has_a_configuration_and_every_configuration_a_file() -> None:
+def test_each_file_has_a_configuration_and_each_configuration_a_file() -> None:
     assert sorted(method_classes()) == NAMES
     for name, cls in method_classes().items():
         assert get_args(cls.model_fields["name"].annotation) == (name,)
         assert yaml.safe_load((paths.EXPERIMENTS / "method" / f"{name}.yaml").read_text())["name"] == name
 
 
-def test_a_class_that_a_method_imports_is_not_taken_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_imported_by_a_methods_file_is_not_that_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpo, "DrGrpo", dr_grpo.DrGrpo, raising=False)
     method_classes.cache_clear()
     try:
@@ -32,7 +32,7 @@ def test_a_class_that_a_method_imports_is_not_taken_for_its_own(monkeypatch: pyt
         method_classes.cache_clear()
 
 
-def test_list_methods_says_in_a_sentence_what_each_is_and_where_it_is_from() -> None:
+def test_list_methods_describes_each_in_a_sentence_with_its_source() -> None:
     rows = listing.rows("methods")
     assert [row["name"] for row in rows] == NAMES
     for row in rows:
@@ -40,7 +40,7 @@ def test_list_methods_says_in_a_sentence_what_each_is_and_where_it_is_from() -> 
         assert "arXiv" in row["about"] or row["name"] == "entropy_bonus"
 
 
-def test_docs_methods_names_every_method_and_every_option() -> None:
+def test_docs_methods_lists_every_method_and_every_option() -> None:
     page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert f"| `{name}` |" in page
@@ -65,14 +65,14 @@ def test_docs_methods_names_every_method_and_every_option() -> None:
         (["method=pass_k"], "passk"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_says_what_is_right(overrides: list[str], message: str) -> None:
+def test_a_wrong_option_gives_a_one_line_message_with_valid_choices(overrides: list[str], message: str) -> None:
     with pytest.raises(RequestError) as caught:
         compose(overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_arm_composes_with_the_methods_that_take_it() -> None:
+def test_arm_can_be_put_on_the_methods_that_take_it() -> None:
     for name in ("dr_grpo", "gspo"):
         method = compose([f"method={name}", "method.arm.alpha=0.5"]).method
         assert method.arm is not None

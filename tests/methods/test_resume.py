@@ -1,4 +1,4 @@
-"""Methods with a state of their own go on after a kill as if there had been none (here by the Python API)."""
+"""Methods with a state of their own resume exactly after a kill (through the Python API)."""
 
 import shutil
 from collections.abc import Callable
@@ -20,8 +20,8 @@ Resumed = Callable[[str], tuple[Path, Path]]
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
-    """By a method's name and options: four updates without a break, and with a kill after the third, which goes back to
-    a checkpoint at the second."""
+    """A function from a method's name and options to two runs of four updates: an uninterrupted one, and one killed
+    after the third update, which resumes from the checkpoint of the second."""
 
     @cache
     def runs(method: str) -> tuple[Path, Path]:
@@ -57,19 +57,19 @@ def test_a_resumed_run_has_the_same_metrics_and_policy(resumed: Resumed, method:
     ours, theirs = read_metrics(straight), read_metrics(killed)
     assert [record["step"] for record in theirs] == [1, 2, 3, 4]
     assert without_times(ours) == without_times(theirs)  # bit for bit
-    assert len({record[measured] for record in ours}) > 1, "what the method itself measures is compared too"
+    assert len({record[measured] for record in ours}) > 1, "the method's own metric is compared too"
     weights = [safetensors.torch.load_file(path / "policy" / "model.safetensors") for path in (straight, killed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize("options", ["", f" {LORA}"])
-def test_grpo_classic_is_held_to_the_base_after_a_resume_too(resumed: Resumed, options: str) -> None:
+def test_grpo_classic_keeps_the_base_as_its_reference_after_a_resume(resumed: Resumed, options: str) -> None:
     kl = [record["kl"] for record in read_metrics(resumed(f"grpo_classic{options}")[1])]
     assert kl[0] == pytest.approx(0, abs=1e-6)  # the base itself
-    assert kl[2] > 1e-5  # update 3 is the first after the resume: not held to the policy that it began with
+    assert kl[2] > 1e-5  # update 3 is the first after the resume: the reference is not the policy at the resume
 
 
-def test_flowrls_head_is_in_the_checkpoint_in_an_optimiser_group_of_its_own(resumed: Resumed) -> None:
+def test_flowrls_head_is_in_the_checkpoint_with_its_own_optimiser_group(resumed: Resumed) -> None:
     straight, _ = resumed("flowrl")
     checkpoint = straight / "checkpoints" / "checkpoint-2"
     head = safetensors.torch.load_file(checkpoint / "head.safetensors")
@@ -77,4 +77,4 @@ def test_flowrls_head_is_in_the_checkpoint_in_an_optimiser_group_of_its_own(resu
     assert (groups[-1]["lr"], groups[-1]["weight_decay"]) == (1e-3, 0.0)
     assert {group["lr"] for group in groups[:-1]} == {2e-4}
     assert len(groups[-1]["params"]) == len(head)
-    assert not list((straight / "policy").glob("head*")), "the policy is a model that anybody can load"
+    assert not list((straight / "policy").glob("head*")), "the policy must be a plain model"

@@ -1,7 +1,7 @@
-"""Methods on rollouts of a sampler whose log-probabilities are not quite the policy's, or not there: vLLM's.
+"""Methods on rollouts from vLLM, whose log-probabilities differ from the policy's or are missing.
 
-TRL weighs a completion by the ratio of the two policies' probabilities, leaves it out above 3, and takes the ratio for
-1 where the sampler's log-probability is NaN, which vLLM sends as null.
+TRL weights a completion by the ratio of the two policies' probabilities and drops it if the ratio is above 3. If the
+sampler's log-probability is NaN, which vLLM sends as null, it uses the ratio 1.
 """
 
 import math
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from replay import RECORDED, drift, frozen, lab, replay, sample, sampled_by_vllm, scores
+from replay import RECORDED, copy_policy, make_trainer, perturb, replay, sample, scores, use_vllm_logps
 
 NAN_FIRST, NAN_ALL = "the first is NaN", "all are NaN"
 TEXTS = sorted(text for rollout in ("first", "second") for texts in RECORDED[rollout].values() for text in texts)
-OF_SAMPLER = {text: (1.0, 1.5, 4.0, NAN_FIRST, NAN_ALL)[index % 5] for index, text in enumerate(TEXTS)}
-WEIGHT = {text: {1.5: 1.5, 4.0: 0.0}.get(ratio, 1.0) for text, ratio in OF_SAMPLER.items()}
+SAMPLER_RATIO = {text: (1.0, 1.5, 4.0, NAN_FIRST, NAN_ALL)[index % 5] for index, text in enumerate(TEXTS)}
+WEIGHT = {text: {1.5: 1.5, 4.0: 0.0}.get(ratio, 1.0) for text, ratio in SAMPLER_RATIO.items()}
 
 
-def told(text: str, logps: list[float]) -> list[float | None]:
-    ratio = OF_SAMPLER[text]
+def sampler_logps(text: str, logps: list[float]) -> list[float | None]:
+    ratio = SAMPLER_RATIO[text]
     if ratio == NAN_ALL:
         return [None] * len(logps)
     return [None if ratio == NAN_FIRST else logps[0] - math.log(ratio), *logps[1:]]
@@ -29,9 +29,9 @@ METHODS += ["kl_cov method.fraction=1.0", "passk method.k=2"]
 
 
 @pytest.mark.parametrize("overrides", METHODS)
-def test_every_part_of_the_loss_is_weighed_and_nothing_else_changes(tmp_path: Path, overrides: str) -> None:
+def test_every_part_of_the_loss_is_weighted_and_nothing_else_changes(tmp_path: Path, overrides: str) -> None:
     plain = replay(tmp_path / "plain", *f"method={overrides}".split())
-    corrected = replay(tmp_path / "corrected", *f"method={overrides}".split(), told=told)
+    corrected = replay(tmp_path / "corrected", *f"method={overrides}".split(), sampler_logps=sampler_logps)
     assert [row.advantage for row in corrected.rows] == pytest.approx([row.advantage for row in plain.rows], abs=1e-6)
     moved = 0
     for before, after in zip(plain.rows, corrected.rows, strict=True):
@@ -39,7 +39,7 @@ def test_every_part_of_the_loss_is_weighed_and_nothing_else_changes(tmp_path: Pa
         expected = [WEIGHT[after.text] * slope for slope in before.gradient]
         assert after.gradient == pytest.approx(expected, rel=1e-4, abs=1e-7), after.text
         moved += WEIGHT[after.text] != 1 and any(before.gradient)
-    assert moved >= 2, "no completion with a gradient was weighed: not exercised"
+    assert moved >= 2, "no completion with a gradient was weighted: not exercised"
     assert math.isfinite(corrected.loss)
     measured = corrected.trainer._metrics["train"]
     assert math.isfinite(measured["sampling/sampling_logp_difference/mean"][-1])
@@ -47,14 +47,14 @@ def test_every_part_of_the_loss_is_weighed_and_nothing_else_changes(tmp_path: Pa
 
 
 @pytest.mark.parametrize("updates", [1, 2])
-def test_arms_confidences_are_the_trained_policys_whatever_the_sampler_says(tmp_path: Path, updates: int) -> None:
-    """With one update a rollout too, where TRL scores no rollout that transformers sampled."""
-    _, trainer = lab(tmp_path, "method=progrpo", f"train.updates_per_rollout={updates}")
-    drift(trainer.model, seed=1)
-    policy = frozen(trainer.model)
-    sampled_by_vllm(trainer, policy, told)
+def test_arm_uses_the_trained_policys_probabilities_not_the_samplers(tmp_path: Path, updates: int) -> None:
+    """Also with one update per rollout, where TRL would not score a rollout that transformers sampled."""
+    _, trainer = make_trainer(tmp_path, "method=progrpo", f"train.updates_per_rollout={updates}")
+    perturb(trainer.model, seed=1)
+    policy = copy_policy(trainer.model)
+    use_vllm_logps(trainer, policy, sampler_logps)
     output = sample(trainer)
-    metrics = trainer.rollout_metrics  # complete at once: no forward pass of the loss is waited for
+    metrics = trainer.rollout_metrics  # complete before the loss: TRL has scored the rollout
     expected = []
     for prompt, prompt_mask, ids, mask in zip(
         *(output[f"{part}_{kind}"] for part in ("prompt", "completion") for kind in ("ids", "mask")), strict=True

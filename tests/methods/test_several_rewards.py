@@ -1,4 +1,4 @@
-"""With a bonus for the form beside correctness, correctness alone says which groups ARM re-weights."""
+"""With a format bonus in addition to correctness, correctness alone decides which groups ARM re-weights."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import definitions as by
 import pytest
 from replay import Row, replay
 
-NOBODY = "3 5 8 10=0:"  # two wrong answers and two that cannot be read: a bonus of the form, and nobody is right
+ALL_WRONG = "3 5 8 10=0:"  # two wrong answers and two unreadable ones: a format bonus, and none is right
 UNREADABLE = {"3*8*10*5 9", "8*5+3)*10"}
 
 
@@ -16,14 +16,14 @@ def rewards(row: Row) -> float:
     return row.correct + 0.5 * (row.text not in UNREADABLE and not row.truncated)
 
 
-def test_a_group_with_a_bonus_and_nobody_right_keeps_its_advantages(tmp_path: Path) -> None:
+def test_a_group_with_a_bonus_but_no_right_answer_keeps_its_advantages(tmp_path: Path) -> None:
     result = replay(tmp_path, "method=progrpo", "train.rewards.format=0.5")
-    before = by.of_groups(result.rows, lambda group: arm_reference.group_advantages([rewards(row) for row in group]))
+    before = by.map_groups(result.rows, lambda group: arm_reference.group_advantages([rewards(row) for row in group]))
     metrics = result.trainer.rollout_metrics
     logged = {name: list(column) for name, column in result.trainer._logs["extra"].items()}
     assert logged["A"] == pytest.approx(before, abs=1e-4)
     for row, a, after in zip(result.rows, logged["A"], logged["A~"], strict=True):
-        if row.prompt == NOBODY:
+        if row.prompt == ALL_WRONG:
             assert a != 0
             assert after == a, "not re-weighted"
         else:
@@ -42,8 +42,8 @@ def test_a_group_with_a_bonus_and_nobody_right_keeps_its_advantages(tmp_path: Pa
     assert not any(math.isnan(value) for value in metrics.values())
 
 
-def test_the_configuration_names_the_reward_that_says_what_is_right(tmp_path: Path) -> None:
+def test_the_configuration_names_the_reward_that_decides_correctness(tmp_path: Path) -> None:
     result = replay(tmp_path, "method=progrpo", "train.rewards.format=0.5", "train.correctness_reward=format")
     metrics = result.trainer.rollout_metrics
-    assert metrics["arm/gated_fraction"] == 1.0  # somebody can be read in each group
+    assert metrics["arm/gated_fraction"] == 1.0  # each group has a readable answer
     assert metrics["pass@1"] == 13 / 16

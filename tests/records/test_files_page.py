@@ -56,8 +56,8 @@ def test_a_manifest_has_the_fields_of_its_model_and_no_other(tmp_path: Path) -> 
 
 
 def test_what_is_written_after_an_update_is_in_the_model_of_a_line() -> None:
-    from progrpo_cli.training.callbacks import OF_THE_ROLLOUT, OF_THE_UPDATE
-    from progrpo_cli.training.drawn import Drawn
+    from progrpo_cli.training.callbacks import ROLLOUT_METRICS, UPDATE_METRICS
+    from progrpo_cli.training.sample_totals import SampleTotals
 
-    written = {*OF_THE_ROLLOUT.values(), *OF_THE_UPDATE.values(), *Drawn().totals}
+    written = {*ROLLOUT_METRICS.values(), *UPDATE_METRICS.values(), *SampleTotals().totals}
     assert written <= set(MetricsLine.__annotations__)

@@ -16,7 +16,7 @@ from progrpo_cli.records import provenance
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.tasks.config import KINDS
 from progrpo_cli.tasks.registry import JUDGES, judge_modules, make_task
-from progrpo_cli.training.launch import _note_other_sources
+from progrpo_cli.training.launch import _record_changed_sources
 
 
 @pytest.fixture
@@ -127,12 +127,12 @@ def test_a_run_that_goes_on_with_other_code_says_so(
     run = RunDirectory(tmp_path / "run")
     with run.lock():
         run.start(compose(), model="progrpo/lab-base", study=None, sources=sources)
-        _note_other_sources(run, sources)
+        _record_changed_sources(run, sources)
         assert "sources_since" not in run.manifest()
         other = {**sources, "judge": {"sha256": "c", "modules": {}}}
-        _note_other_sources(run, other)
-        _note_other_sources(run, other)
+        _record_changed_sources(run, other)
+        _record_changed_sources(run, other)
     (since,) = run.manifest()["sources_since"]
     assert (since["judge"]["sha256"], run.manifest()["sources"]) == ("c", sources)
-    (said,) = [message for message in caplog.messages if "goes on with another source" in message]
-    assert "of its judge than" in said
+    (said,) = [message for message in caplog.messages if "the source code of its" in message]
+    assert "of its judge has changed" in said

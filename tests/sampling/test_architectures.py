@@ -1,4 +1,4 @@
-"""Tiny random models of many architectures: what is drawn has the probabilities of a full pass, or is refused."""
+"""Tiny random models of many architectures: samples have the probabilities of a full pass, or the model is refused."""
 
 import math
 from pathlib import Path
@@ -11,10 +11,10 @@ from progrpo_cli.config.paths import ASSETS
 from progrpo_cli.errors import RequestError
 from progrpo_cli.policies import policy
 from progrpo_cli.sampling.base import Batch
+from progrpo_cli.sampling.decoders import decoder_for, draw_by_generate
 from progrpo_cli.sampling.decoding import Prompts, draw
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.sampling.positions import require_positions
-from progrpo_cli.sampling.ways import draw_by_generate, way_for
 
 COMMON = {
     "vocab_size": 114, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -86,36 +86,36 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("name", WITH_SLOW)
-def test_what_is_drawn_has_the_probabilities_of_a_full_pass(name: str) -> None:
-    """Padded prompts, several rows of each, two ends; entropies, too."""
+def test_drawn_tokens_have_the_probabilities_of_a_full_pass(name: str) -> None:
+    """And its entropies, with padded prompts, several rows per prompt and several end tokens."""
     model = tiny(name)
-    way = way_for(model)
-    assert way is (draw if name in BY_LOOP else draw_by_generate)
+    decoder = decoder_for(model)
+    assert decoder is (draw if name in BY_LOOP else draw_by_generate)
     texts = [[1, 7, 9, 11, 5, 8], [1, 6, 10], [1, 12, 4, 9]]
     ids = torch.tensor([[0] * (6 - len(text)) + text for text in texts])
     rows = torch.tensor([0, 0, 1, 1, 2, 2, 1])
-    chances = torch.rand((8, 7), generator=torch.Generator().manual_seed(5))
-    drawn = way(
+    uniforms = torch.rand((8, 7), generator=torch.Generator().manual_seed(5))
+    completions = decoder(
         model,
         Prompts(ids, (ids > 0).long(), rows),
-        chances,
+        uniforms,
         ends=ENDS,
         distribution=lambda logits: (logits.float() / 0.7).log_softmax(-1),
     )
-    assert len({len(tokens) for tokens in drawn.tokens}) > 1, "no row has left"
-    for row, tokens in enumerate(drawn.tokens):
+    assert len({len(tokens) for tokens in completions.tokens}) > 1, "no row has ended early"
+    for row, tokens in enumerate(completions.tokens):
         assert len(tokens) == 8 or tokens[-1] in ENDS
         assert not set(tokens[:-1]) & set(ENDS)
-        start = texts[rows[row]]
+        prompt = texts[rows[row]]
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([start + tokens])).logits[0, len(start) - 1 : -1].float() / 0.7
+            logits = model(input_ids=torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1].float() / 0.7
         logp = logits.log_softmax(-1)
-        assert drawn.logps[row].item() == pytest.approx(logp[range(len(tokens)), tokens].sum().item(), abs=2e-3)
-        assert drawn.entropies[row].item() == pytest.approx(-(logp.exp() * logp).sum().item(), abs=2e-3)
+        assert completions.logps[row].item() == pytest.approx(logp[range(len(tokens)), tokens].sum().item(), abs=2e-3)
+        assert completions.entropies[row].item() == pytest.approx(-(logp.exp() * logp).sum().item(), abs=2e-3)
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_each_architecture_ends_at_every_end_and_is_sampled_again_alike(name: str, tokenizer) -> None:
+def test_each_architecture_stops_at_all_end_tokens_and_is_reproducible(name: str, tokenizer) -> None:
     model = tiny(name)
     model.generation_config.eos_token_id = [2, *range(20, 30)]
     sampler = HfSampler(model, tokenizer, temperature=1.0, top_p=0.95, max_new_tokens=12, chat=False)
@@ -132,7 +132,7 @@ def test_prompts_beyond_the_positions_are_refused(name: str, tokenizer) -> None:
     model = tiny(name)
     sampler = HfSampler(model, tokenizer, temperature=1.0, top_p=1.0, max_new_tokens=2, chat=False)
     batch = Batch(["+" * 80], seed=1)
-    if not hasattr(model.config, "max_position_embeddings"):  # a recurrent model has none
+    if not hasattr(model.config, "max_position_embeddings"):  # a recurrent model has no limit
         assert next(iter(sampler.sample([batch])))[0].tokens > 0
         return
     with pytest.raises(RequestError, match=r"the longest prompt has 8[0-9] tokens.*the model has 64 positions"):
@@ -149,25 +149,25 @@ def test_a_table_of_positions_needs_room_for_the_completion() -> None:
             require_positions(config, 30, 40)
 
 
-def test_a_model_that_nothing_here_is_right_for_is_refused_in_one_line() -> None:
+def test_a_model_without_a_working_decoder_is_refused_in_one_line() -> None:
     options = {**COMMON, "attention_hidden_size": 32, "context_length": 64}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("rwkv", **options)).eval()
     with pytest.raises(RequestError, match="models of type rwkv cannot be sampled from here") as caught:
-        way_for(model)
+        decoder_for(model)
     assert "\n" not in str(caught.value)
 
 
-def test_asking_draws_no_random_number_and_leaves_the_mode() -> None:
+def test_choosing_a_decoder_changes_neither_random_state_nor_mode() -> None:
     model = tiny("llama").train()
     before = torch.get_rng_state()
-    way_for(model)
+    decoder_for(model)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mamba"])
-def test_weights_that_are_no_numbers_are_refused(name: str, value: float, tokenizer, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(name: str, value: float, tokenizer, tmp_path: Path) -> None:
     model = tiny(name)
     with torch.no_grad():
         next(model.parameters())[0, 0] = value

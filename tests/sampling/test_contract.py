@@ -1,4 +1,4 @@
-"""What every back end has to do, each on the lab's base policy: transformers, and vLLM where it is installed."""
+"""Tests that every back end must pass on the lab's base policy: transformers, and vLLM if it is installed."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ def reference():
 
 
 @pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=[pytest.mark.long, needs_vllm])])
-def make(request, reference):
-    """A maker of samplers with these settings."""
+def make_sampler(request, reference):
+    """A function that makes samplers with these settings."""
     settings = {"temperature": 0.8, "top_p": 1.0, "max_new_tokens": 20, "chat": False}
     model, tokenizer = reference
     if request.param == "hf":
@@ -38,23 +38,23 @@ def make(request, reference):
 
 
 @pytest.fixture(scope="module")
-def drawn(make):
-    return list(make().sample(BATCHES))
+def drawn(make_sampler):
+    return list(make_sampler().sample(BATCHES))
 
 
 def assert_same(one, other):
-    """The same completions; vLLM's scheduling may round their log-probabilities differently."""
+    """Assert the same completions. vLLM's scheduling may round their log-probabilities differently."""
     assert [(s.text, s.tokens, s.finished) for s in one] == [(s.text, s.tokens, s.finished) for s in other]
     assert [s.logprob for s in one] == pytest.approx([s.logprob for s in other], abs=1e-4)
 
 
-def test_one_sample_a_prompt_in_order(drawn):
+def test_one_sample_per_prompt_in_order(drawn):
     assert [len(batch) for batch in drawn] == [30, 5]
-    assert len({sample.text for sample in drawn[0]}) > 10  # n samples of a problem are different ones
+    assert len({sample.text for sample in drawn[0]}) > 10  # the samples of a problem differ
 
 
 def test_length_end_logprob_and_entropy_are_those_of_the_model(drawn, reference):
-    """By a full forward pass in double precision; an entropy that is not exact holds the exact one in its bounds."""
+    """Compared with a full forward pass in double precision. Bounds of the entropy must contain the exact value."""
     model, tokenizer = reference
     for batch, samples in zip(BATCHES, drawn, strict=True):
         for prompt, sample in zip(batch.prompts, samples, strict=True):
@@ -76,31 +76,31 @@ def test_length_end_logprob_and_entropy_are_those_of_the_model(drawn, reference)
                 assert sample.entropy_topk is None
 
 
-def test_a_batch_is_the_same_whatever_was_drawn_before(make, drawn):
-    (second,) = make().sample(BATCHES[1:])
+def test_a_batch_does_not_depend_on_earlier_batches(make_sampler, drawn):
+    (second,) = make_sampler().sample(BATCHES[1:])
     assert_same(second, drawn[1])
 
 
-def test_another_seed_draws_other_samples(make, drawn):
-    (other,) = make().sample([Batch(BATCHES[1].prompts, seed=3)])
+def test_another_seed_draws_other_samples(make_sampler, drawn):
+    (other,) = make_sampler().sample([Batch(BATCHES[1].prompts, seed=3)])
     assert [sample.text for sample in other] != [sample.text for sample in drawn[1]]
 
 
-def test_a_length_limit_cuts_and_says_so(make):
-    (cut,) = make(max_new_tokens=3).sample([Batch(PROMPTS, seed=1)])
+def test_a_completion_at_the_length_limit_is_not_finished(make_sampler):
+    (cut,) = make_sampler(max_new_tokens=3).sample([Batch(PROMPTS, seed=1)])
     assert [(sample.tokens, sample.finished) for sample in cut] == [(3, False)] * 3
 
 
-def test_a_cold_policy_is_certain(make):
-    (cold,) = make(temperature=0.01).sample([Batch(PROMPTS[:1] * 6, seed=1)])
+def test_a_low_temperature_gives_low_entropy(make_sampler):
+    (cold,) = make_sampler(temperature=0.01).sample([Batch(PROMPTS[:1] * 6, seed=1)])
     assert len({sample.text for sample in cold}) == 1
     assert all((sample.entropy_topk if sample.entropy is None else sample.entropy) < 0.01 for sample in cold)
 
 
-def test_temperature_0_takes_the_likeliest_token_each_time(make, reference):
-    """The same problem twice in a batch, too; what is certain has no entropy, and log-probability 0."""
+def test_temperature_0_takes_the_likeliest_token_each_time(make_sampler, reference):
+    """Also for a problem that is twice in the batch. Entropy and log-probability are 0."""
     model, tokenizer = reference
-    (greedy,) = make(temperature=0.0).sample([Batch([*PROMPTS, PROMPTS[0]], seed=1)])
+    (greedy,) = make_sampler(temperature=0.0).sample([Batch([*PROMPTS, PROMPTS[0]], seed=1)])
     assert greedy[0] == greedy[3]
     for prompt, sample in zip(PROMPTS, greedy, strict=False):
         ids = tokenizer(prompt).input_ids
@@ -113,18 +113,18 @@ def test_temperature_0_takes_the_likeliest_token_each_time(make, reference):
         assert (sample.logprob, sample.entropy, sample.entropy_topk) == (0.0, 0.0, None)
 
 
-def test_a_small_nucleus_narrows(make):
-    (narrow,) = make(top_p=0.05).sample([Batch(PROMPTS[:1] * 6, seed=1)])
+def test_a_small_top_p_gives_one_completion(make_sampler):
+    (narrow,) = make_sampler(top_p=0.05).sample([Batch(PROMPTS[:1] * 6, seed=1)])
     assert len({sample.text for sample in narrow}) == 1
     assert all(sample.logprob == pytest.approx(0, abs=1e-4) for sample in narrow)
 
 
-def test_the_chat_template_is_used_where_asked_for(make, reference):
-    """A template that repeats the user's words makes the chat path draw the plain path's samples."""
+def test_the_chat_template_is_used_if_configured(make_sampler, reference):
+    """With a template that only repeats the user's message, both paths draw the same samples."""
     _, tokenizer = reference
-    (plain,) = make().sample(BATCHES[1:])
+    (plain,) = make_sampler().sample(BATCHES[1:])
     tokenizer.chat_template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
     try:
-        assert_same(*make(chat=True).sample(BATCHES[1:]), plain)
+        assert_same(*make_sampler(chat=True).sample(BATCHES[1:]), plain)
     finally:
         tokenizer.chat_template = None

@@ -1,4 +1,4 @@
-"""One definition of what ends a completion, for sampling, training and evaluation, on a policy with two end tokens."""
+"""Sampling, training and evaluation use the same end tokens, on a policy with two of them."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.policies import policy
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.sampling.base import Batch
-from progrpo_cli.sampling.ends import complete, end_tokens
+from progrpo_cli.sampling.ends import end_tokens, ensure_special_tokens
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.training import own_rollouts
 from progrpo_cli.training.launch import train_in
@@ -36,47 +36,47 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(ASSETS / "lab-base")
 
 
-def loaded(directory: Path):
+def load(directory: Path):
     return policy.load(policy.resolve(str(directory)), "float32", "cpu", chat=False)
 
 
 @pytest.mark.parametrize(
-    ("of_config", "template", "stop_tokens", "ends"),
+    ("configured", "template", "stop_tokens", "ends"),
     [
         (2, None, [], (2,)),
         (None, None, [], (2,)),
         ([2, 1], None, [], (1, 2)),
-        (1, None, [], (1, 2)),  # the configuration does not even name the tokenizer's
+        (1, None, [], (1, 2)),  # the configuration lacks the tokenizer's token
         (2, TEMPLATE, [], (1, 2)),
         (2, TEMPLATE.replace("<bos>\n", ""), [], (2,)),
-        (2, TEMPLATE.replace("<bos>\n", "+"), [], (2,)),  # no special token: it may stand in an answer
+        (2, TEMPLATE.replace("<bos>\n", "+"), [], (2,)),  # not a special token: it may occur in an answer
         (2, "{{ raise_exception('never') }}", [], (2,)),
         (2, None, ["<bos>"], (1, 2)),
         (2, None, ["<bos>", "<eos>"], (1, 2)),
     ],
 )
-def test_the_ends_are_a_union(tokenizer, of_config, template, stop_tokens, ends) -> None:
+def test_the_end_tokens_of_all_sources_are_joined(tokenizer, configured, template, stop_tokens, ends) -> None:
     tokenizer.chat_template = template
-    assert end_tokens(tokenizer, GenerationConfig(eos_token_id=of_config), stop_tokens) == ends
+    assert end_tokens(tokenizer, GenerationConfig(eos_token_id=configured), stop_tokens) == ends
 
 
-def test_a_tokenizer_without_any_end_is_refused_and_one_is_completed(tokenizer) -> None:
+def test_without_any_end_token_it_is_refused_and_missing_special_tokens_are_set(tokenizer) -> None:
     tokenizer.eos_token = tokenizer.pad_token = None
     with pytest.raises(RequestError, match="no token ends a completion"):
         end_tokens(tokenizer, GenerationConfig())
     ends = end_tokens(tokenizer, GenerationConfig(), ["<bos>"])
-    complete(tokenizer, ends)
+    ensure_special_tokens(tokenizer, ends)
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (OTHER, OTHER)
 
 
 @pytest.mark.parametrize("text", ["<bso>", "12345+"])
-def test_a_stop_token_that_is_none_is_refused(tokenizer, text: str) -> None:
+def test_a_stop_token_that_is_not_one_token_is_refused(tokenizer, text: str) -> None:
     with pytest.raises(RequestError, match=r"model.stop_tokens: .* not one token of the vocabulary"):
         end_tokens(tokenizer, GenerationConfig(), [text])
 
 
 def hf_samples(directory: Path):
-    return next(iter(HfSampler(*loaded(directory), **SETTINGS).sample([BATCH])))
+    return next(iter(HfSampler(*load(directory), **SETTINGS).sample([BATCH])))
 
 
 def vllm_samples(directory: Path):
@@ -93,15 +93,15 @@ def vllm_samples(directory: Path):
 
 
 @pytest.mark.parametrize("draw", [hf_samples, pytest.param(vllm_samples, marks=[pytest.mark.long, needs_vllm])])
-def test_samples_end_at_either_token_and_nothing_stands_behind_it(draw, two_ended: Path) -> None:
+def test_samples_end_at_either_token_with_nothing_after_it(draw, two_ended: Path) -> None:
     samples = draw(two_ended)
     assert sum(sample.finished for sample in samples) >= 20
-    _, tokenizer = loaded(two_ended)
-    for sample in samples:  # the end token is the last one, and no text
+    _, tokenizer = load(two_ended)
+    for sample in samples:  # the end token comes last and is not in the text
         assert sample.tokens == len(tokenizer(sample.text, add_special_tokens=False).input_ids) + sample.finished
 
 
-def test_the_samples_are_those_of_the_same_policy_with_one_end(two_ended: Path) -> None:
+def test_the_samples_equal_those_of_the_same_policy_with_one_end_token(two_ended: Path) -> None:
     ours, theirs = hf_samples(two_ended), hf_samples(ASSETS / "lab-base")
     assert [(s.text, s.tokens, s.finished) for s in ours] == [(s.text, s.tokens, s.finished) for s in theirs]
 
@@ -116,7 +116,7 @@ def first_update(run: Path, path: str, *overrides: str) -> dict:
 def test_training_rewards_answers_that_end_with_either_token(
     two_ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_generate: bool
 ) -> None:
-    """The same samples get the same rewards as with one end; all were truncated, and 0, when only one was known."""
+    """The same samples get the same rewards as with one end token. With only one known, all would be truncated."""
     if by_generate:
         monkeypatch.setattr(own_rollouts, "has_plain_cache", lambda model: False)
     ours = first_update(tmp_path / "two", str(two_ended), "train.eval_every=2")
@@ -128,7 +128,7 @@ def test_training_rewards_answers_that_end_with_either_token(
     assert sorted(saved["eos_token_id"]) == [OTHER, OWN]
 
 
-def test_a_stop_token_of_the_configuration_does_it_too(tmp_path: Path) -> None:
+def test_a_stop_token_of_the_configuration_ends_completions(tmp_path: Path) -> None:
     unnamed = write_two_ended(tmp_path / "model", named=False)
     assert first_update(tmp_path / "without", str(unnamed))["truncated_fraction"] == 1.0
     with_it = first_update(tmp_path / "with", str(unnamed), 'model.stop_tokens=["<bos>"]')
@@ -136,12 +136,12 @@ def test_a_stop_token_of_the_configuration_does_it_too(tmp_path: Path) -> None:
     assert with_it["reward"] > 0
 
 
-def test_stop_tokens_are_hashed_and_none_changes_no_hash() -> None:
+def test_stop_tokens_are_in_the_hash_unless_empty() -> None:
     assert config_hash(compose(["model.stop_tokens=[]"])) == config_hash(compose())
     assert config_hash(compose(['model.stop_tokens=["<bos>"]'])) != config_hash(compose())
 
 
-def test_an_evaluation_says_what_ends_a_completion(two_ended: Path, progrpo: CommandLine) -> None:
+def test_an_evaluation_records_its_end_tokens(two_ended: Path, progrpo: CommandLine) -> None:
     few = ["--tasks", "countdown", "--k", "1", "--n", "4", "--limit", "4"]
     two = progrpo.json("eval", str(two_ended), *few)
     unnamed = write_two_ended(progrpo.directory / "unnamed", named=False)

@@ -1,4 +1,4 @@
-"""The transformers back end against the model itself: one full forward pass without a cache, in plain arithmetic."""
+"""The transformers back end against a full forward pass of the model without a cache."""
 
 import threading
 from collections import Counter
@@ -23,7 +23,7 @@ def sampler(loaded, **changes) -> HfSampler:
     return HfSampler(*loaded, **settings)
 
 
-def recomputed(loaded, prompt: str, text: str, finished: bool, temperature: float) -> tuple[float, float, int]:
+def recompute(loaded, prompt: str, text: str, finished: bool, temperature: float) -> tuple[float, float, int]:
     """Mean entropy, sum of log-probabilities and length of a completion."""
     model, tokenizer = loaded
     start = tokenizer(prompt).input_ids
@@ -37,12 +37,12 @@ def recomputed(loaded, prompt: str, text: str, finished: bool, temperature: floa
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_entropy_and_logprob_are_those_of_a_full_forward_pass(loaded, temperature):
-    """Rows are padded, share a prefill and leave at different times: none of it may show."""
+    """Padding, the shared prefill and the removal of ended rows must have no effect."""
     batch = Batch([prompt for prompt in PROMPTS for _ in range(20)], seed=5)
     (drawn,) = sampler(loaded, temperature=temperature).sample([batch])
     assert len({sample.tokens for sample in drawn}) > 3
     for prompt, sample in zip(batch.prompts, drawn, strict=True):
-        entropy, logprob, tokens = recomputed(loaded, prompt, sample.text, sample.finished, temperature)
+        entropy, logprob, tokens = recompute(loaded, prompt, sample.text, sample.finished, temperature)
         assert sample.entropy == pytest.approx(entropy, abs=1e-5)
         assert sample.logprob == pytest.approx(logprob, abs=1e-4)
         assert sample.tokens == tokens
@@ -54,25 +54,25 @@ def test_first_tokens_have_the_frequencies_of_the_distribution(loaded):
     with torch.no_grad():
         expected = model(**tokenizer(PROMPTS[0], return_tensors="pt")).logits[0, -1].softmax(-1)
     counts = Counter(sample.text for sample in drawn)
-    for token, chance in enumerate(expected.tolist()):
+    for token, p in enumerate(expected.tolist()):
         text = tokenizer.decode([token], skip_special_tokens=True)
         if text:
-            assert counts[text] / 4000 == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 4000) ** 0.5 + 1e-4)
+            assert counts[text] / 4000 == pytest.approx(p, abs=4 * (p * (1 - p) / 4000) ** 0.5 + 1e-4)
 
 
-def test_top_p_keeps_to_the_nucleus_and_its_entropy_is_the_nucleus_own(loaded):
+def test_top_p_samples_from_the_nucleus_and_reports_its_entropy(loaded):
     model, tokenizer = loaded
     (drawn,) = sampler(loaded, max_new_tokens=1, top_p=0.5).sample([Batch(PROMPTS[:1] * 500, seed=1)])
     with torch.no_grad():
-        chances = model(**tokenizer(PROMPTS[0], return_tensors="pt")).logits[0, -1].softmax(-1)
-    ordered, tokens = chances.sort(descending=True)
-    nucleus = int((ordered.cumsum(0) < 0.5).sum()) + 1
-    assert {sample.text for sample in drawn} == {tokenizer.decode([token]) for token in tokens[:nucleus].tolist()}
-    kept = ordered[:nucleus] / ordered[:nucleus].sum()
-    assert drawn[0].entropy == pytest.approx(-(kept * kept.log()).sum().item(), abs=1e-5)
+        probabilities = model(**tokenizer(PROMPTS[0], return_tensors="pt")).logits[0, -1].softmax(-1)
+    ordered, tokens = probabilities.sort(descending=True)
+    size = int((ordered.cumsum(0) < 0.5).sum()) + 1
+    assert {sample.text for sample in drawn} == {tokenizer.decode([token]) for token in tokens[:size].tolist()}
+    nucleus = ordered[:size] / ordered[:size].sum()
+    assert drawn[0].entropy == pytest.approx(-(nucleus * nucleus.log()).sum().item(), abs=1e-5)
 
 
-def test_a_batch_does_not_depend_on_other_batches_nor_on_cores(loaded):
+def test_a_batch_depends_neither_on_other_batches_nor_on_the_number_of_cores(loaded):
     batches = [Batch([prompt] * 12, seed) for seed, prompt in enumerate(PROMPTS * 2)]
     before = torch.get_num_threads()
     try:
@@ -85,29 +85,29 @@ def test_a_batch_does_not_depend_on_other_batches_nor_on_cores(loaded):
         torch.set_num_threads(before)
 
 
-def test_sampling_leaves_no_trace(loaded):
+def test_sampling_restores_mode_and_random_state_even_if_interrupted(loaded):
     model, _ = loaded
     model.train()
     state = torch.random.get_rng_state()
-    drawing = sampler(loaded).sample([Batch(PROMPTS, seed) for seed in range(9)])
-    next(drawing)
-    drawing.close()  # interrupted in the middle
+    samples = sampler(loaded).sample([Batch(PROMPTS, seed) for seed in range(9)])
+    next(samples)
+    samples.close()  # interrupted in the middle
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
     model.eval()
 
 
-def test_a_prompt_is_read_once_for_all_its_samples_and_rows_that_ended_leave(loaded, monkeypatch):
+def test_a_prompt_is_read_once_for_all_its_samples_and_ended_rows_are_removed(loaded, monkeypatch):
     model, _ = loaded
-    rows = []
+    shapes = []
     forward = model.forward
     monkeypatch.setattr(
-        model, "forward", lambda **inputs: rows.append(tuple(inputs["input_ids"].shape)) or forward(**inputs)
+        model, "forward", lambda **inputs: shapes.append(tuple(inputs["input_ids"].shape)) or forward(**inputs)
     )
     list(sampler(loaded).sample([Batch([prompt for prompt in PROMPTS for _ in range(40)], seed=2)]))
-    assert rows[0][0] == len(PROMPTS)
-    later = [batch for batch, width in rows[1:] if width == 1]
-    assert later[0] == 120
-    assert later == sorted(later, reverse=True)
-    assert later[-1] < 60
+    assert shapes[0][0] == len(PROMPTS)
+    rows = [count for count, width in shapes[1:] if width == 1]
+    assert rows[0] == 120
+    assert rows == sorted(rows, reverse=True)
+    assert rows[-1] < 60

@@ -1,4 +1,4 @@
-"""What is refused of vLLM before anything heavy is imported."""
+"""Refusals of vLLM before anything heavy is imported."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ GOOD = {"weight_transfer_config": {"backend": "nccl"}, "model_config": {"logprob
 
 @contextmanager
 def stub(pages: dict[str, str]) -> Iterator[str]:
-    """A loopback server with these pages in place of vLLM's, which the fast tests do not have."""
+    """A loopback server with these pages, in place of vLLM's, which is not installed for the fast tests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -44,7 +44,7 @@ def info(**changes: object) -> str:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
-def test_vllm_that_is_not_installed_is_one_line_that_says_how(progrpo: CommandLine) -> None:
+def test_a_missing_vllm_is_refused_with_the_command_to_install_it(progrpo: CommandLine) -> None:
     for command in (["train"], ["sweep", "--space", "demo"]):
         done = progrpo(*command, "train.generation.backend=vllm")
         assert done.returncode == 2
@@ -69,10 +69,10 @@ def test_versions_that_trl_does_not_support_are_refused(
 
 
 def test_a_server_that_does_not_answer_is_refused() -> None:
-    with stub({}) as gone:
+    with stub({}) as url:
         pass
     with pytest.raises(RequestError, match=r"no vLLM server answers \(.*refused.*\); start one: .*vllm serve"):
-        vllm_setup.require_server(gone)
+        vllm_setup.require_server(url)
 
 
 @pytest.mark.parametrize(
@@ -80,20 +80,20 @@ def test_a_server_that_does_not_answer_is_refused() -> None:
     [
         ({}, "no vLLM server answers"),
         ({"/health": ""}, "VLLM_SERVER_DEV_MODE=1 is not set"),
-        ({"/health": "", "/server_info": "<html>"}, "is no vLLM server"),
-        ({"/health": "", "/server_info": "{}"}, "is no vLLM server"),
-        ({"/health": "", "/server_info": info(weight_transfer_config=None)}, "takes no weights"),
+        ({"/health": "", "/server_info": "<html>"}, "is not a vLLM server"),
+        ({"/health": "", "/server_info": "{}"}, "is not a vLLM server"),
+        ({"/health": "", "/server_info": info(weight_transfer_config=None)}, "does not accept weights"),
         ({"/health": "", "/server_info": info(model_config={"logprobs_mode": "raw_logprobs"})}, "raw_logprobs"),
     ],
 )
-def test_a_stub_server_without_what_training_needs_is_refused(pages: dict[str, str], message: str) -> None:
+def test_a_server_without_an_option_that_training_needs_is_refused(pages: dict[str, str], message: str) -> None:
     with stub(pages) as url, pytest.raises(RequestError, match=message) as caught:
         vllm_setup.require_server(url)
     assert url in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_stub_server_with_what_training_needs_is_taken() -> None:
+def test_a_server_with_all_options_that_training_needs_is_accepted() -> None:
     with stub({"/health": "", "/server_info": info()}) as url:
         vllm_setup.require_server(url)
 

@@ -1,8 +1,7 @@
-"""`progrpo` on recorded rollouts: `python progrpo_recorded.py train ...`. Environment variables name files:
+"""`progrpo` on recorded rollouts: `python progrpo_recorded.py train ...`. Environment variables:
 
-ROLLOUTS=FILE   it is handed out instead of sampling; without that file, what is sampled is recorded there
-DUMP=DIRECTORY  what each process had in its hands goes there when training ends: for each update the weights before it
-                and the micro-batches of its loss
+ROLLOUTS=FILE   replay the rollouts in the file; if it does not exist, sample and record them there
+DUMP=DIRECTORY  when training ends, each process writes the weights before each update and the micro-batches of its loss
 FAIL_IN=RANK    the reward function of that process raises an exception at the second rollout
 """
 
@@ -28,7 +27,7 @@ RECORDED = [json.loads(line) for line in ROLLOUTS.read_text().splitlines()] if R
 used = 0
 
 
-def sample_or_hand_out(self, prompt_ids, images, multimodal_fields, num_generations, **kwargs):
+def sample_or_replay(self, prompt_ids, images, multimodal_fields, num_generations, **kwargs):
     global used
     if RECORDED is None:
         completions, logprobs = sample(self, prompt_ids, images, multimodal_fields, num_generations, **kwargs)
@@ -37,13 +36,13 @@ def sample_or_hand_out(self, prompt_ids, images, multimodal_fields, num_generati
             file.write(json.dumps([[list(prompt), list(completion)] for prompt, completion in rows]) + "\n")
         return completions, logprobs
     start = processes.rank() * len(prompt_ids)
-    here = RECORDED[used][start : start + len(prompt_ids)]
+    rows = RECORDED[used][start : start + len(prompt_ids)]
     used += 1
-    assert [prompt for prompt, _ in here] == [list(ids) for ids in prompt_ids], "recorded for other prompts"
-    return [completion for _, completion in here], None
+    assert [prompt for prompt, _ in rows] == [list(ids) for ids in prompt_ids], "recorded for other prompts"
+    return [completion for _, completion in rows], None
 
 
-class Updates(TrainerCallback):
+class UpdateRecorder(TrainerCallback):
     def __init__(self, trainer):
         self.trainer = trainer
         self.updates = []
@@ -53,30 +52,30 @@ class Updates(TrainerCallback):
         self.updates.append({"weights": weights, "micro_batches": []})
 
 
-def dumped_loss(self, model, inputs):
+def compute_loss_and_dump(self, model, inputs):
     self.dump.updates[-1]["micro_batches"].append({name: value.clone() for name, value in inputs.items()})
     return compute_loss(self, model, inputs)
 
 
-def dumped_train(self, **kwargs):
-    self.dump = Updates(self)
+def train_and_dump(self, **kwargs):
+    self.dump = UpdateRecorder(self)
     self.add_callback(self.dump)
     result = train(self, **kwargs)
     torch.save(self.dump.updates, Path(os.environ["DUMP"]) / f"{processes.rank()}.pt")
     return result
 
 
-def failing_score(self, *args, **kwargs):
+def score_or_fail(self, *args, **kwargs):
     if self.state.global_step and processes.rank() == int(os.environ["FAIL_IN"]):
         raise ZeroDivisionError("nobody can score this")
     return score(self, *args, **kwargs)
 
 
 if "ROLLOUTS" in os.environ:
-    LabTrainer._generate_single_turn = sample_or_hand_out
+    LabTrainer._generate_single_turn = sample_or_replay
 if "DUMP" in os.environ:
-    LabTrainer._compute_loss = dumped_loss
-    LabTrainer.train = dumped_train
+    LabTrainer._compute_loss = compute_loss_and_dump
+    LabTrainer.train = train_and_dump
 if "FAIL_IN" in os.environ:
-    LabTrainer._calculate_rewards = failing_score
+    LabTrainer._calculate_rewards = score_or_fail
 run()

@@ -1,4 +1,4 @@
-"""What a run has drawn is counted: refills, all processes, and across a resume, neither forgotten nor twice."""
+"""Sample totals count refills and all processes, and after a resume they count each sample once."""
 
 import json
 import shutil
@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 from command_line import TINY, read_metrics
-from replay import SIZE, lab, sample
+from replay import SIZE, make_trainer, sample
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.records.budget import TOTALS, budget_of, take_back
 from progrpo_cli.records.rundir import RunDirectory
-from progrpo_cli.training.drawn import FILE
 from progrpo_cli.training.launch import train_in
+from progrpo_cli.training.sample_totals import FILE
 
-UPDATES_PER_ROLLOUT, A_ROLLOUT = 2, 4 * 4  # TINY: 4 prompts x 4 completions
+UPDATES_PER_ROLLOUT, ROLLOUT_SIZE = 2, 4 * 4  # TINY: 4 prompts x 4 completions
 
 
 def test_every_refill_is_counted(tmp_path: Path) -> None:
-    """Two of the first rollout's four groups are mixed: dapo samples a second rollout, grpo does not."""
+    """Two of the first rollout's four groups are mixed, so dapo samples a second rollout and grpo does not."""
     for method, rollouts in (("grpo", 1), ("dapo", 2)):
-        _, trainer = lab(tmp_path / method, f"method={method}")
+        _, trainer = make_trainer(tmp_path / method, f"method={method}")
         output = sample(trainer)
         totals = trainer.rollout_metrics
         assert totals["samples_drawn"] == rollouts * 4 * SIZE
@@ -31,8 +31,8 @@ def test_every_refill_is_counted(tmp_path: Path) -> None:
         assert trainer.rollout_metrics["tokens_drawn"] == 2 * totals["tokens_drawn"]
 
 
-def test_scoring_while_not_training_draws_nothing_to_learn_from(tmp_path: Path) -> None:
-    _, trainer = lab(tmp_path, "method=grpo")
+def test_samples_in_evaluation_mode_are_not_counted(tmp_path: Path) -> None:
+    _, trainer = make_trainer(tmp_path, "method=grpo")
     trainer.model.eval()
     trainer.num_generations_eval = SIZE
     sample(trainer)
@@ -41,7 +41,7 @@ def test_scoring_while_not_training_draws_nothing_to_learn_from(tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, RunDirectory]:
-    """Four updates without a break, and with a kill after the third, which goes back to a checkpoint at the second."""
+    """A run of four updates, and one killed after the third, which resumes from the checkpoint of the second."""
     config = compose(["method=dapo", *TINY, "tracking.wandb.mode=disabled"])
     directory = tmp_path_factory.mktemp("runs")
     straight, killed = RunDirectory(directory / "straight"), RunDirectory(directory / "killed")
@@ -63,27 +63,27 @@ def _kill_after_three(straight: RunDirectory, killed: RunDirectory) -> None:
 def test_the_manifest_has_the_last_lines_totals(runs: tuple[RunDirectory, RunDirectory]) -> None:
     lines, budget = read_metrics(runs[0].path), runs[0].manifest()["budget"]
     assert budget == {"updates": 4, **{name: lines[-1][name] for name in TOTALS}}
-    sampled = [int(line["dapo/rollouts_sampled"]) * A_ROLLOUT for line in lines[::UPDATES_PER_ROLLOUT]]
+    sampled = [int(line["dapo/rollouts_sampled"]) * ROLLOUT_SIZE for line in lines[::UPDATES_PER_ROLLOUT]]
     assert [line["samples_drawn"] for line in lines] == [sampled[0]] * 2 + [sum(sampled)] * 2
-    assert sum(sampled) > 2 * A_ROLLOUT, "nothing was refilled"
+    assert sum(sampled) > 2 * ROLLOUT_SIZE, "there was no refill"
     assert lines[-1]["train_seconds"] == pytest.approx(sum(line["step_seconds"] for line in lines), abs=0.01)
     assert 0 < budget["tokens_drawn"] <= budget["samples_drawn"] * 24
     assert "taken_back" not in runs[0].manifest()
 
 
-def test_a_resumed_run_neither_forgets_nor_counts_twice(runs: tuple[RunDirectory, RunDirectory]) -> None:
+def test_a_resumed_run_counts_each_sample_once(runs: tuple[RunDirectory, RunDirectory]) -> None:
     straight, killed = (read_metrics(run.path) for run in runs)
     for name in ("samples_drawn", "tokens_drawn"):
         assert [line[name] for line in killed] == [line[name] for line in straight]
     assert killed[-1]["train_seconds"] == pytest.approx(sum(line["step_seconds"] for line in killed), abs=0.01)
     manifest = runs[1].manifest()
     assert manifest["budget"]["samples_drawn"] == straight[-1]["samples_drawn"]
-    # The third update was lost with its process, and made again.
+    # The third update was lost with its process and repeated.
     lost = {name: straight[2][name] - straight[1][name] for name in TOTALS}
     assert manifest["taken_back"] == pytest.approx({"updates": 1, **lost}, abs=0.01)
 
 
-def test_a_run_from_a_checkpoint_without_counts_stays_unknown(
+def test_totals_stay_unknown_after_a_checkpoint_without_them(
     runs: tuple[RunDirectory, RunDirectory], tmp_path: Path
 ) -> None:
     old = RunDirectory(tmp_path / "old")
@@ -91,8 +91,8 @@ def test_a_run_from_a_checkpoint_without_counts_stays_unknown(
     (old.checkpoints / "checkpoint-2" / FILE).unlink()
     sizes = old.checkpoints / "checkpoint-2" / "files.json"
     sizes.write_text(json.dumps({name: size for name, size in json.loads(sizes.read_text()).items() if name != FILE}))
-    old_names = [{k: v for k, v in line.items() if k not in TOTALS} for line in read_metrics(old.path)]
-    old.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in old_names))
+    old_lines = [{k: v for k, v in line.items() if k not in TOTALS} for line in read_metrics(old.path)]
+    old.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in old_lines))
     train_in(old, old.config())
     lines = read_metrics(old.path)
     assert [line.get("samples_drawn") for line in lines] == [None] * 4
@@ -102,7 +102,7 @@ def test_a_run_from_a_checkpoint_without_counts_stays_unknown(
     assert old.manifest()["taken_back"] == {"updates": 1, **dict.fromkeys(TOTALS)}
 
 
-def test_what_is_taken_back_adds_up_over_several_kills(tmp_path: Path) -> None:
+def test_undone_samples_add_up_over_several_kills(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     with run.lock():
         run.start(compose(), model="progrpo/lab-base", study=None)
@@ -110,7 +110,7 @@ def test_what_is_taken_back_adds_up_over_several_kills(tmp_path: Path) -> None:
     for _ in range(2):
         run.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         take_back(run, 1)
-        take_back(run, 1)  # nothing is left to take
+        take_back(run, 1)  # no later lines are left
         assert [line["step"] for line in read_metrics(run.path)] == [1]
     twice = {"updates": 4, "samples_drawn": 40, "tokens_drawn": 400, "train_seconds": 2.0}
     assert run.manifest()["taken_back"] == twice
@@ -119,6 +119,6 @@ def test_what_is_taken_back_adds_up_over_several_kills(tmp_path: Path) -> None:
     assert read_metrics(run.path) == []
 
 
-def test_a_value_that_is_no_number_is_unknown() -> None:
+def test_a_value_that_is_not_a_number_is_unknown() -> None:
     budget = budget_of({"step": 3, "samples_drawn": "NaN", "tokens_drawn": float("nan"), "train_seconds": True})
     assert (budget.updates, budget.samples_drawn, budget.tokens_drawn, budget.train_seconds) == (3, None, None, None)

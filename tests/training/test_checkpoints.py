@@ -1,4 +1,4 @@
-"""A checkpoint is whole or it is not there, and so many are kept as were asked for."""
+"""A checkpoint is complete or absent, and the configured number of checkpoints is kept."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run
 
 
-def test_the_newest_are_kept_and_nothing_half_written_is_left(straight: RunDirectory, tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept_and_no_partial_one_is_left(straight: RunDirectory, tmp_path: Path) -> None:
     assert sorted(path.name for path in straight.checkpoints.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
     assert not any((straight.checkpoints / ".partial").glob("*"))
     one = RunDirectory(tmp_path / "one")
@@ -34,7 +34,7 @@ def test_the_newest_are_kept_and_nothing_half_written_is_left(straight: RunDirec
     assert [path.name for path in one.checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
-def test_a_checkpoint_says_what_it_holds(straight: RunDirectory) -> None:
+def test_a_checkpoint_lists_its_files_and_their_sizes(straight: RunDirectory) -> None:
     checkpoint = straight.checkpoints / "checkpoint-6"
     sizes = json.loads((checkpoint / FILES).read_text())
     assert sizes == {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.name != FILES}
@@ -43,22 +43,20 @@ def test_a_checkpoint_says_what_it_holds(straight: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("damage", ["shorter", "missing", "no list", "list cut short", "state cut short"])
-def test_a_checkpoint_that_lacks_something_is_not_resumed_from(
-    straight: RunDirectory, tmp_path: Path, damage: str
-) -> None:
+def test_an_incomplete_checkpoint_is_not_used(straight: RunDirectory, tmp_path: Path, damage: str) -> None:
     shutil.copytree(straight.path, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
     newest = run.checkpoints / "checkpoint-6"
-    whole = {"shorter": "model.safetensors", "list cut short": FILES, "state cut short": "trainer_state.json"}
-    if damage in whole:
-        path = newest / whole[damage]
+    shortened = {"shorter": "model.safetensors", "list cut short": FILES, "state cut short": "trainer_state.json"}
+    if damage in shortened:
+        path = newest / shortened[damage]
         path.write_bytes(path.read_bytes()[:-10])
     else:
         (newest / {"missing": "optimizer.pt", "no list": FILES}[damage]).unlink()
     assert last_checkpoint(run.checkpoints) == 4
 
 
-def test_from_the_earlier_checkpoint_the_run_ends_the_same(straight: RunDirectory, tmp_path: Path) -> None:
+def test_a_run_resumed_from_the_earlier_checkpoint_ends_the_same(straight: RunDirectory, tmp_path: Path) -> None:
     shutil.copytree(straight.path, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
     shutil.rmtree(run.policy)

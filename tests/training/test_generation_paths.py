@@ -21,7 +21,7 @@ from progrpo_cli.training.data import longest_prompt, rollout_prompts
 from progrpo_cli.training.launch import train_in
 from progrpo_cli.training.recipe import grpo_config
 
-ALL_AT_ONCE = [
+COMBINED = [
     "model.lora.rank=2",
     "model.lora.target_modules=[q_proj,v_proj]",
     "train.learning_rate=1e-3",
@@ -32,8 +32,8 @@ ALL_AT_ONCE = [
 MEANS_OF_MEANS = {"entropy", "clip_fraction", "clip_fraction_low", "clip_fraction_high"}
 
 
-def trained(directory: Path, *overrides: str) -> list[dict]:
-    """The lines of `metrics.jsonl` without times; the directory holds the run."""
+def train(directory: Path, *overrides: str) -> list[dict]:
+    """Train in the directory; returns the lines of `metrics.jsonl` without times."""
     train_in(RunDirectory(directory), compose([*TINY, "tracking.wandb.mode=disabled", *overrides]))
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return without_times(lines)
@@ -42,23 +42,23 @@ def trained(directory: Path, *overrides: str) -> list[dict]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     directory = tmp_path_factory.mktemp("plain") / "run"
-    return directory, trained(directory)
+    return directory, train(directory)
 
 
 @pytest.fixture(scope="module")
 def lora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     directory = tmp_path_factory.mktemp("lora") / "run"
-    return directory, trained(directory, *ALL_AT_ONCE)
+    return directory, train(directory, *COMBINED)
 
 
 @pytest.mark.parametrize("updates", [1, 2])
-def test_gradient_accumulation_is_the_one_big_batch(
+def test_gradient_accumulation_equals_one_big_batch(
     plain: tuple[Path, list[dict]], tmp_path: Path, updates: int
 ) -> None:
-    """With one update a rollout ARM waits for the forward pass of each micro-batch's loss."""
+    """With one update per rollout, ARM is applied in the loss of each micro-batch."""
     on_policy = f"train.updates_per_rollout={updates}"
-    whole = plain if updates == 2 else (tmp_path / "whole", trained(tmp_path / "whole", on_policy))
-    accumulated = trained(tmp_path / "run", "train.micro_batch_size=4", on_policy)
+    whole = plain if updates == 2 else (tmp_path / "whole", train(tmp_path / "whole", on_policy))
+    accumulated = train(tmp_path / "run", "train.micro_batch_size=4", on_policy)
     for small, big in zip(accumulated, whole[1], strict=True):
         assert set(small) == set(big)
         for key in big:
@@ -67,37 +67,37 @@ def test_gradient_accumulation_is_the_one_big_batch(
             assert small[key] == pytest.approx(big[key], **tolerance), (big["step"], key)
     weights = [load_file(run / "policy" / "model.safetensors") for run in (tmp_path / "run", whole[0])]
     for name, weight in weights[0].items():
-        # Adam divides by the gradient's size: where that is near 0, the order of a sum decides the step.
+        # Adam divides by the gradient's size: near 0, the rounding of a sum decides the step.
         assert (weight - weights[1][name]).abs().mean() < 1e-6, name
 
 
 def test_gradient_checkpointing_changes_no_number(
     plain: tuple[Path, list[dict]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = 0
+    recomputed = 0
     forward = LlamaMLP.forward
 
-    def watched(self: LlamaMLP, *args: torch.Tensor) -> torch.Tensor:
-        nonlocal again
-        again += torch._C._current_graph_task_id() != -1  # called from within a backward pass
+    def counting_forward(self: LlamaMLP, *args: torch.Tensor) -> torch.Tensor:
+        nonlocal recomputed
+        recomputed += torch._C._current_graph_task_id() != -1  # called from within a backward pass
         return forward(self, *args)
 
-    monkeypatch.setattr(LlamaMLP, "forward", watched)
-    checkpointed = trained(tmp_path / "run", "train.gradient_checkpointing=true", "train.eval_every=2")
+    monkeypatch.setattr(LlamaMLP, "forward", counting_forward)
+    checkpointed = train(tmp_path / "run", "train.gradient_checkpointing=true", "train.eval_every=2")
     for ours, theirs in zip(checkpointed, plain[1], strict=True):
         compared = {key: value for key, value in theirs.items() if isinstance(value, float)}
         assert {key: ours[key] for key in compared} == pytest.approx(compared, rel=1e-5, abs=1e-6)
         rest = theirs.keys() - compared.keys()
         assert {key: ours[key] for key in rest} == {key: theirs[key] for key in rest}
-    assert again == 4 * 4, "each of 4 updates computes the activations of 4 layers again"
+    assert recomputed == 4 * 4, "each of 4 updates recomputes the activations of 4 layers"
 
 
 def test_lora_trains_low_rank_updates_and_saves_a_plain_policy(lora: tuple[Path, list[dict]]) -> None:
     directory, metrics = lora
     assert all(line["grad_norm"] > 0 for line in metrics)
-    kept = {path.name for path in (directory / "checkpoints" / "checkpoint-2").iterdir()}
-    assert "adapter_model.safetensors" in kept
-    assert "model.safetensors" not in kept
+    saved = {path.name for path in (directory / "checkpoints" / "checkpoint-2").iterdir()}
+    assert "adapter_model.safetensors" in saved
+    assert "model.safetensors" not in saved
     assert not [path for path in (directory / "policy").iterdir() if "adapter" in path.name or path.suffix == ".bin"]
 
     after = AutoModelForCausalLM.from_pretrained(directory / "policy", use_safetensors=True)
@@ -113,8 +113,8 @@ def test_lora_trains_low_rank_updates_and_saves_a_plain_policy(lora: tuple[Path,
 
 
 def test_lora_is_drawn_from_the_seed(lora: tuple[Path, list[dict]], tmp_path: Path) -> None:
-    torch.manual_seed(123)  # as a worker's earlier run would leave it
-    assert trained(tmp_path / "run", *ALL_AT_ONCE) == lora[1]
+    torch.manual_seed(123)  # as after an earlier run of a worker
+    assert train(tmp_path / "run", *COMBINED) == lora[1]
 
 
 def test_lora_resumes_from_its_adapters(lora: tuple[Path, list[dict]], tmp_path: Path) -> None:
@@ -122,32 +122,32 @@ def test_lora_resumes_from_its_adapters(lora: tuple[Path, list[dict]], tmp_path:
     shutil.copytree(lora[0], stopped)
     shutil.rmtree(stopped / "policy")
     RunDirectory(stopped).update(status="interrupted")
-    assert trained(stopped, *ALL_AT_ONCE) == lora[1]  # bit for bit
+    assert train(stopped, *COMBINED) == lora[1]  # bit for bit
     assert len(RunDirectory(stopped).manifest()["resumed_at"]) == 1
     one, other = (load_file(run / "policy" / "model.safetensors") for run in (stopped, lora[0]))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.long
-def test_lora_goes_on_after_a_kill_as_if_there_had_been_none(progrpo: CommandLine) -> None:
-    command = ["train", *TINY, *ALL_AT_ONCE, "train.steps=8", "tracking.wandb.mode=disabled", "--run-dir"]
+def test_lora_resumed_after_a_kill_has_the_same_metrics(progrpo: CommandLine) -> None:
+    command = ["train", *TINY, *COMBINED, "train.steps=8", "tracking.wandb.mode=disabled", "--run-dir"]
     straight = progrpo(*command, "straight")
     assert straight.returncode == 0, straight.stderr
     process = progrpo.start(*command, "killed")
     lines = progrpo.directory / "killed" / "metrics.jsonl"
     wait_for(lambda: lines.exists() and len(lines.read_text().splitlines()) >= 5, process)
     kill(process)
-    again = progrpo(*command, "killed", "--resume")
-    assert "continuing killed after update 4" in again.stderr
+    resumed = progrpo(*command, "killed", "--resume")
+    assert "continuing killed after update 4" in resumed.stderr
     one, other = (read_metrics(progrpo.directory / run) for run in ("straight", "killed"))
     assert without_times(one) == without_times(other)  # bit for bit
 
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_progrpo_at_alpha_zero_is_grpo_on_these_paths_too(tmp_path: Path, updates: int) -> None:
-    options = [*ALL_AT_ONCE, f"train.updates_per_rollout={updates}"]
-    zero = trained(tmp_path / "zero", "method=progrpo", "method.arm.alpha=0", *options)
-    grpo = trained(tmp_path / "grpo", "method=grpo", *options)
+    options = [*COMBINED, f"train.updates_per_rollout={updates}"]
+    zero = train(tmp_path / "zero", "method=progrpo", "method.arm.alpha=0", *options)
+    grpo = train(tmp_path / "grpo", "method=grpo", *options)
     for ours, theirs in zip(zero, grpo, strict=True):
         assert {key: ours[key] for key in theirs} == theirs  # bit for bit
     one, other = (load_file(tmp_path / name / "policy" / "model.safetensors") for name in ("zero", "grpo"))
@@ -171,7 +171,7 @@ def test_a_colocated_vllm_is_ready_for_the_longest_prompt_and_its_answer(tmp_pat
     )  # no beginning-of-sequence, two of the template
 
 
-def test_layers_that_the_model_has_not_are_refused_with_those_it_has(tmp_path: Path) -> None:
+def test_an_unknown_layer_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no layer is called 'q_prj'; did you mean 'q_proj'\?"):
-        trained(tmp_path / "run", "model.lora.rank=2", "model.lora.target_modules=[q_prj]")
+        train(tmp_path / "run", "model.lora.rank=2", "model.lora.target_modules=[q_prj]")
     assert not (tmp_path / "run").exists()

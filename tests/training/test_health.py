@@ -1,4 +1,4 @@
-"""A run that goes wrong says so: once each, after so many updates in a row, and not again after a resume."""
+"""Health warnings are given once, after a number of updates in a row, and not again after a resume."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ LIMITS = HealthConfig(entropy_floor=0.1, entropy_updates=3, no_variance_updates=
 FINE = {"entropy": 0.5, "zero_variance_fraction": 0.5, "truncated_fraction": 0.0}
 
 
-def said(records: list[dict[str, Any]], earlier: int = 0) -> list[tuple[int, str]]:
-    """(update, title) of what is said of records numbered from 1, of which ``earlier`` ones were logged before."""
+def warnings_of(records: list[dict[str, Any]], earlier: int = 0) -> list[tuple[int, str]]:
+    """(update, title) of the warnings for records numbered from 1, the first ``earlier`` of them logged before."""
     numbered = [{"step": step, **FINE, **record} for step, record in enumerate(records, start=1)]
-    found = []
+    warnings = []
     now = [0]
-    health = Health(LIMITS, lambda title, text: found.append((now[0], title)), numbered[:earlier])
+    health = Health(LIMITS, lambda title, text: warnings.append((now[0], title)), numbered[:earlier])
     for record in numbered[earlier:]:
         now[0] = record["step"]
-        health.look(record)
-    return found
+        health.check(record)
+    return warnings
 
 
 LOW, FLAT, CUT = {"entropy": 0.09}, {"zero_variance_fraction": 1.0}, {"truncated_fraction": 1.0}
@@ -44,10 +44,12 @@ LOW, FLAT, CUT = {"entropy": 0.09}, {"zero_variance_fraction": 1.0}, {"truncated
          + [(3, "entropy is low")]),
     ],
 )  # fmt: skip
-def test_each_is_said_once_after_so_many_in_a_row(records: list[dict], expected: list[tuple[int, str]]) -> None:
-    assert said(records) == expected
+def test_a_warning_is_given_once_after_enough_updates_in_a_row(
+    records: list[dict], expected: list[tuple[int, str]]
+) -> None:
+    assert warnings_of(records) == expected
 
 
 @pytest.mark.parametrize(("earlier", "expected"), [(2, [(3, "entropy is low")]), (3, []), (4, [])])
-def test_a_resumed_run_counts_on_and_says_nothing_twice(earlier: int, expected: list[tuple[int, str]]) -> None:
-    assert said([LOW] * 5, earlier) == expected
+def test_a_resumed_run_continues_counting_and_repeats_no_warning(earlier: int, expected: list[tuple[int, str]]) -> None:
+    assert warnings_of([LOW] * 5, earlier) == expected

@@ -1,4 +1,4 @@
-"""Killed again and again, a run ends with the numbers of one that was left alone."""
+"""A run that is killed many times ends with the numbers of an uninterrupted one."""
 
 import json
 import random
@@ -22,24 +22,24 @@ RUN = [
 ]
 
 
-def killed_at_a_random_moment(
+def kill_at_a_random_moment(
     progrpo: CommandLine, command: list[str], run: Path, rng: random.Random, while_saving: bool
 ) -> str:
-    """Start the command on ``run``, let it make some updates, and kill it; where it was."""
+    """Start the command on ``run``, let it make some updates, and kill it; returns a description of the moment."""
     lines = run / "metrics.jsonl"
-    continued = run / "checkpoints"
+    checkpoints = run / "checkpoints"
     process = progrpo.start(*command, run.name)
-    before = newest(continued)
+    before = newest(checkpoints)
     wanted = before + rng.randint(0, 2) * 2
-    wait_for(lambda: newest(continued) > wanted, process)
+    wait_for(lambda: newest(checkpoints) > wanted, process)
     if while_saving:
-        partial = continued / ".partial"
+        partial = checkpoints / ".partial"
         wait_for(lambda: any(partial.glob("checkpoint-*")), process)
         time.sleep(rng.uniform(0, 0.02))
     else:
         time.sleep(rng.uniform(0, 0.4))
     kill(process)
-    half_written = [path.name for path in (continued / ".partial").glob("checkpoint-*")]
+    half_written = [path.name for path in (checkpoints / ".partial").glob("checkpoint-*")]
     return f"after {len(lines.read_text().splitlines())} lines, half-written: {half_written}"
 
 
@@ -55,10 +55,10 @@ def test_ten_kills_change_no_number(progrpo: CommandLine, method: str) -> None:
     assert straight.returncode == 0, straight.stderr
     rng = random.Random(f"kills-{method}")
     run = progrpo.directory / "killed"
-    happened = [
-        killed_at_a_random_moment(progrpo, command, run, rng, while_saving=number % 2 == 1) for number in range(KILLS)
+    moments = [
+        kill_at_a_random_moment(progrpo, command, run, rng, while_saving=number % 2 == 1) for number in range(KILLS)
     ]
-    assert any("checkpoint-" in where for where in happened), happened  # some while a checkpoint was being written
+    assert any("checkpoint-" in moment for moment in moments), moments  # some while a checkpoint was being written
     last = progrpo(*command, "killed")
     assert last.returncode == 0, last.stderr
     ours, theirs = (read_metrics(progrpo.directory / name) for name in ("straight", "killed"))
@@ -73,7 +73,7 @@ def test_ten_kills_change_no_number(progrpo: CommandLine, method: str) -> None:
     assert len(manifest["resumed_at"]) == KILLS
     assert len(list((run / "checkpoints").glob("checkpoint-*"))) == 2
     assert not any((run / "checkpoints" / ".partial").glob("*"))
-    (tracked,) = read_wandb_dir(run / "wandb")  # one run of eleven fragments
+    (tracked,) = read_wandb_dir(run / "wandb")  # one run in eleven fragments
     assert tracked.id == manifest["wandb_run_id"]
     assert [row["step"] for row in tracked.history] == list(range(1, STEPS + 1))
     tables = [sorted((progrpo.directory / name / "completions").iterdir()) for name in ("straight", "killed")]

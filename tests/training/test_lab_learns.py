@@ -1,4 +1,4 @@
-"""On the lab GRPO learns, and learns what no temperature of the base gives (docs/lab.md)."""
+"""On the lab GRPO learns, and ends above the base at every temperature (docs/lab.md)."""
 
 import json
 
@@ -8,7 +8,7 @@ from command_line import CommandLine, read_metrics
 
 
 def test_the_reward_of_a_short_run_rises(progrpo: CommandLine) -> None:
-    """On 32 prompts, so that all rollouts are about the same ones, at three times the recipe's learning rate."""
+    """On 32 prompts, so that all rollouts have the same ones, at three times the recipe's learning rate."""
     overrides = ("task.rl_problems=32", "train.prompts_per_rollout=32", "train.learning_rate=6e-4", "train.steps=16")
     progrpo.json("train", "method=grpo", "seed=0", *overrides, "--run-dir", "short")
     rewards = [update["reward"] for update in read_metrics(progrpo.directory / "short")]
@@ -16,7 +16,7 @@ def test_the_reward_of_a_short_run_rises(progrpo: CommandLine) -> None:
 
 
 @pytest.mark.long
-def test_grpo_on_the_recipe_is_beyond_every_temperature_of_the_base(progrpo: CommandLine) -> None:
+def test_grpo_on_the_recipe_is_better_than_the_base_at_every_temperature(progrpo: CommandLine) -> None:
     progrpo.json("train", "method=grpo", "seed=7", "--run-dir", "grpo")
     rewards = [update["reward"] for update in read_metrics(progrpo.directory / "grpo")]
     fifth = len(rewards) // 5

@@ -1,4 +1,4 @@
-"""The log-probabilities that a loss is made of: fewer positions, TRL's numbers and gradients."""
+"""The loss's log-probabilities from fewer positions, with TRL's numbers and gradients."""
 
 import copy
 import random
@@ -20,7 +20,7 @@ from progrpo_cli.training.trainer import LabTrainer
 ROWS, PROMPTS, PROMPT, COMPLETION = 96, 6, 15, 24
 
 
-def trainer_of(directory: Path, *overrides: str) -> LabTrainer:
+def make_trainer(directory: Path, *overrides: str) -> LabTrainer:
     config = compose(["method=grpo", "device=cpu", "train.steps=2", *overrides])
     task = make_task(config.task)
     problems = task.problems("rl")
@@ -37,7 +37,7 @@ def trainer_of(directory: Path, *overrides: str) -> LabTrainer:
 
 
 def batch(prompts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows of prompts padded on the left and completions padded on the right, and which tokens are completions'."""
+    """Ids, attention mask and completion mask of rows with prompts padded left and completions padded right."""
     rng = random.Random(0)
     texts = [[rng.randrange(3, 20) for _ in range(rng.randrange(8, PROMPT + 1))] for _ in range(prompts)]
     ids, mask = torch.zeros((ROWS, PROMPT + COMPLETION), dtype=torch.long), torch.zeros((ROWS, PROMPT + COMPLETION))
@@ -50,9 +50,9 @@ def batch(prompts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return ids, mask.long(), mask[:, PROMPT:]
 
 
-def scores(scoring, trainer: LabTrainer, given: tuple) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies of the completions' tokens, and the gradient of a weighted sum of the former."""
-    ids, mask, tokens = given
+def scores(scoring, trainer: LabTrainer, rows: tuple) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probabilities and entropies of the completion tokens, and the gradient of a weighted sum of the former."""
+    ids, mask, tokens = rows
     trainer.model.zero_grad()
     logps, entropies, _ = scoring(trainer.model, ids, mask, COMPLETION, compute_entropy=True)
     weights = torch.linspace(-1, 1, logps.numel()).view_as(logps)
@@ -63,44 +63,44 @@ def scores(scoring, trainer: LabTrainer, given: tuple) -> tuple[torch.Tensor, to
 
 @pytest.mark.parametrize("overrides", [[], ["model.lora.rank=2"], ["train.gradient_checkpointing=true"]])
 @pytest.mark.parametrize("prompts", [PROMPTS, ROWS], ids=["shared prompts", "a prompt a row"])
-def test_the_scores_and_gradients_are_those_of_trls_own_pass(overrides: list, prompts: int, tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, *overrides)
-    given = batch(prompts)
-    widths = []
+def test_scores_and_gradients_equal_those_of_trls_own_pass(overrides: list, prompts: int, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, *overrides)
+    rows = batch(prompts)
+    shapes = []
     decoder = trainer.accelerator.unwrap_model(trainer.model).get_decoder()
     decoder.register_forward_pre_hook(
-        lambda _, args, inputs: widths.append(inputs["input_ids"].shape), with_kwargs=True
+        lambda _, args, inputs: shapes.append(inputs["input_ids"].shape), with_kwargs=True
     )
-    ours = scores(trainer._get_per_token_logps_and_entropies, trainer, given)
-    positions = sum(rows * width for rows, width in widths)
-    widths.clear()
-    trls = scores(lambda *a, **k: GRPOTrainer._get_per_token_logps_and_entropies(trainer, *a, **k), trainer, given)
-    assert positions < 0.8 * sum(rows * width for rows, width in widths), "something was saved"
+    ours = scores(trainer._get_per_token_logps_and_entropies, trainer, rows)
+    positions = sum(count * width for count, width in shapes)
+    shapes.clear()
+    trls = scores(lambda *a, **k: GRPOTrainer._get_per_token_logps_and_entropies(trainer, *a, **k), trainer, rows)
+    assert positions < 0.8 * sum(count * width for count, width in shapes), "no positions were saved"
     for one, other in zip(ours, trls, strict=True):
         assert other.any()
-        assert (one - other).norm() < 1e-5 * other.norm(), "but for the rounding of sums"
+        assert (one - other).norm() < 1e-5 * other.norm(), "equal up to the rounding of sums"
 
 
 def test_a_prompt_is_read_once(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path)
-    read = []
+    trainer = make_trainer(tmp_path)
+    shapes = []
     trainer.model.get_decoder().register_forward_pre_hook(
-        lambda _, args, inputs: read.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+        lambda _, args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
     )
     ids, mask, _ = batch(PROMPTS)
     with torch.no_grad():
         trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, COMPLETION)
-    assert read[0] == (PROMPTS, PROMPT - 1)
-    assert sum(rows for rows, _ in read[1:]) == ROWS
-    assert max(width for _, width in read[1:]) == COMPLETION + 1
+    assert shapes[0] == (PROMPTS, PROMPT - 1)
+    assert sum(rows for rows, _ in shapes[1:]) == ROWS
+    assert max(width for _, width in shapes[1:]) == COMPLETION + 1
 
 
 def test_a_method_that_reads_hidden_states_gets_one_pass(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, "method=flowrl")
+    trainer = make_trainer(tmp_path, "method=flowrl")
     assert trainer.whole_batches
 
 
-def test_parts_are_of_about_equal_length_and_only_where_they_pay() -> None:
+def test_parts_have_similar_lengths_and_exist_only_if_they_save_positions() -> None:
     ends = torch.tensor([10] * 64 + [40] * 64)
     parts = parts_by_length(ends, 40)
     assert [int(ends[part].max()) for part in parts] == [40, 40, 10, 10]
@@ -109,36 +109,36 @@ def test_parts_are_of_about_equal_length_and_only_where_they_pay() -> None:
     assert len(parts_by_length(torch.tensor([1] * 60 + [40]), 40)) == 1, "too few rows"
 
 
-def test_rollouts_are_drawn_by_our_loop_from_the_process_random_state(tmp_path: Path) -> None:
-    """The same state draws the same, another draws others; completions end at any of the trainer's end tokens."""
-    trainer = trainer_of(tmp_path)
+def test_our_loop_draws_rollouts_from_the_random_state_of_the_process(tmp_path: Path) -> None:
+    """The same state gives the same completions, which end at any of the trainer's end tokens."""
+    trainer = make_trainer(tmp_path)
     end = trainer.processing_class.eos_token_id
     prompts = [trainer.processing_class(text).input_ids for text in ("3 5 7 12=24:", "1 2 3 4=9:") for _ in range(80)]
 
-    def drawn(seed: int) -> list[list[int]]:
+    def draw(seed: int) -> list[list[int]]:
         torch.manual_seed(seed)
         return trainer._generate_single_turn(prompts, None, {}, 80)[0]
 
-    first = drawn(1)
-    assert first == drawn(1)
-    assert first != drawn(2)
+    first = draw(1)
+    assert first == draw(1)
+    assert first != draw(2)
     assert all(tokens.index(end) == len(tokens) - 1 for tokens in first if end in tokens)
     assert {len(tokens) for tokens in first if end not in tokens} <= {trainer.max_completion_length}
     three = trainer.processing_class.convert_tokens_to_ids("3")
     trainer.eos_token_ids = [end, three]
-    stopped = drawn(1)
+    stopped = draw(1)
     assert any(tokens[-1] == three for tokens in stopped)
     assert all({end, three}.isdisjoint(tokens[:-1]) for tokens in stopped)
 
 
-def test_the_loop_and_generate_draw_from_one_distribution(tmp_path: Path) -> None:
-    """First tokens of one prompt: both frequencies within sampling error of the model's own probabilities."""
-    trainer = trainer_of(tmp_path, "task.max_new_tokens=1", "train.temperature=0.7")
+def test_the_loop_and_generate_draw_from_the_same_distribution(tmp_path: Path) -> None:
+    """The frequencies of first tokens are within sampling error of the model's own probabilities."""
+    trainer = make_trainer(tmp_path, "task.max_new_tokens=1", "train.temperature=0.7")
     ids = trainer.processing_class("3 5 7 12=24:").input_ids
     with torch.no_grad():
-        chances = (trainer.model(torch.tensor([ids])).logits[0, -1] / 0.7).softmax(-1)
+        expected = (trainer.model(torch.tensor([ids])).logits[0, -1] / 0.7).softmax(-1)
     by_loop = trainer._generate_single_turn([ids] * 4000, None, {}, 4000)[0]
     by_generate = GRPOTrainer._generate_single_turn(copy.copy(trainer), [ids] * 4000, None, {}, 4000)[0]
-    for drawn in (by_loop, by_generate):
-        counts = torch.tensor([tokens[0] for tokens in drawn]).bincount(minlength=len(chances)) / 4000
-        assert ((counts - chances).abs() <= 4 * (chances * (1 - chances) / 4000).sqrt() + 1e-4).all()
+    for completions in (by_loop, by_generate):
+        frequencies = torch.tensor([tokens[0] for tokens in completions]).bincount(minlength=len(expected)) / 4000
+        assert ((frequencies - expected).abs() <= 4 * (expected * (1 - expected) / 4000).sqrt() + 1e-4).all()

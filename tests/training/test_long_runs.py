@@ -1,4 +1,4 @@
-"""What a run says and keeps when it goes wrong, and the samples that it keeps when it does not."""
+"""Messages and files of a run that goes wrong, and the tables of completions of one that does not."""
 
 import json
 import logging
@@ -29,8 +29,8 @@ def config(*overrides: str) -> Config:
     return compose([*TINY, "tracking.wandb.mode=disabled", "device=cpu", *overrides])
 
 
-def test_numbers_that_are_not_finite_stop_the_run_with_the_step_and_the_batch(progrpo: CommandLine) -> None:
-    """The first update makes the weights huge; on the same rollout the second one's gradient is no number."""
+def test_a_value_that_is_not_finite_stops_the_run_and_saves_the_batch(progrpo: CommandLine) -> None:
+    """The first update makes the weights huge, so the gradient of the second is NaN."""
     command = ["train", *TINY, "train.learning_rate=1e30", "train.save_every=1", "--run-dir", "run"]
     done = progrpo(*command, WANDB_MODE="disabled")
     assert done.returncode == 1, done.stderr
@@ -55,24 +55,24 @@ def test_numbers_that_are_not_finite_stop_the_run_with_the_step_and_the_batch(pr
 
 
 @pytest.fixture
-def poisoned(monkeypatch: pytest.MonkeyPatch):
-    """Hand the trainer of the next run to a function once it is made, before it trains."""
+def patch_trainer(monkeypatch: pytest.MonkeyPatch):
+    """Call a function with the trainer of the next run before it trains."""
 
     original = run_module.LabTrainer
 
-    def poison(spoil) -> None:
-        class Spoiled(original):
+    def patch(prepare) -> None:
+        class PatchedTrainer(original):
             def train(self, *args, **kwargs):
-                spoil(self)
+                prepare(self)
                 return super().train(*args, **kwargs)
 
-        monkeypatch.setattr(run_module, "LabTrainer", Spoiled)
+        monkeypatch.setattr(run_module, "LabTrainer", PatchedTrainer)
 
-    return poison
+    return patch
 
 
-def after(trainer, name: str, action) -> None:
-    """In the third update: what a method of the trainer gives back goes through ``action``."""
+def change_result(trainer, name: str, action) -> None:
+    """In the third update, pass the return value of a method of the trainer through ``action``."""
     method = getattr(trainer, name)
 
     def changed(*args, **kwargs):
@@ -105,46 +105,44 @@ def with_infinite_gradient(parameters, loss: torch.Tensor) -> torch.Tensor:
         ),
     ],
 )
-def test_what_is_not_finite_reaches_no_weight(
-    method: str, where: str, action, message: str, poisoned, tmp_path: Path
+def test_a_value_that_is_not_finite_changes_no_weight(
+    method: str, where: str, action, message: str, patch_trainer, tmp_path: Path
 ) -> None:
-    """At update 3: the checkpoint of update 2 stays the last, and from there the run goes on as if nothing had been."""
+    """It occurs in update 3. The checkpoint of update 2 stays the last one, and the run can continue from it."""
     run = RunDirectory(tmp_path / "run")
-    kept = []
+    captured = []
 
-    def spoil(trainer) -> None:
-        kept.append(trainer)
-        after(trainer, "_compute_loss", lambda trainer, loss: kept.append(weights(trainer)) or loss)
-        after(trainer, where, action)
+    def prepare(trainer) -> None:
+        captured.append(trainer)
+        change_result(trainer, "_compute_loss", lambda trainer, loss: captured.append(weights(trainer)) or loss)
+        change_result(trainer, where, action)
 
-    poisoned(spoil)
+    patch_trainer(prepare)
     with pytest.raises(WorkError, match=f"update 3: {message}"):
         train_in(run, config(f"method={method}"))
-    trainer, before = kept
+    trainer, before = captured
     assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
     assert (run.manifest()["status"], last_checkpoint(run.checkpoints)) == ("failed", 2)
     assert (run.path / "failed" / "update-000003" / "batch-0.safetensors").is_file()
-    poisoned(lambda trainer: None)
+    patch_trainer(lambda trainer: None)
     train_in(run, config(f"method={method}"))
     assert run.finished
     assert [record["step"] for record in read_metrics(run.path)] == [1, 2, 3, 4]
 
 
 def weights(trainer) -> list[torch.Tensor]:
-    return [weight.detach().clone() for weight in [*trainer.model.parameters(), *trainer.other_parameters()]]
+    return [weight.detach().clone() for weight in [*trainer.model.parameters(), *trainer.extra_parameters()]]
 
 
 @pytest.mark.parametrize("update", [2, 4])
-def test_weights_that_are_not_finite_are_neither_a_checkpoint_nor_a_policy(
-    update: int, poisoned, tmp_path: Path
-) -> None:
-    """However they came to be: here after the checks of the update, at a checkpoint and at the end."""
+def test_weights_that_are_not_finite_are_not_saved(update: int, patch_trainer, tmp_path: Path) -> None:
+    """Here they arise after the checks of the update: at a checkpoint, and at the end."""
 
-    def spoil(trainer) -> None:
-        make = trainer.create_optimizer
+    def prepare(trainer) -> None:
+        original = trainer.create_optimizer
 
         def create_optimizer(*args, **kwargs):
-            optimizer = make(*args, **kwargs)
+            optimizer = original(*args, **kwargs)
             optimizer.register_step_post_hook(overflow)
             return optimizer
 
@@ -154,7 +152,7 @@ def test_weights_that_are_not_finite_are_neither_a_checkpoint_nor_a_policy(
 
         trainer.create_optimizer = create_optimizer
 
-    poisoned(spoil)
+    patch_trainer(prepare)
     run = RunDirectory(tmp_path / "run")
     with pytest.raises(WorkError, match=f"update {update} made weights that are not finite"):
         train_in(run, config())
@@ -162,16 +160,15 @@ def test_weights_that_are_not_finite_are_neither_a_checkpoint_nor_a_policy(
     assert not run.policy.exists()
 
 
-def test_warnings_are_said_once_on_stderr_and_to_wandb(progrpo: CommandLine) -> None:
-    """With one token nothing can end, nothing can be right: no variance, all truncated; the floor is any entropy."""
+def test_warnings_are_given_once_on_stderr_and_to_wandb(progrpo: CommandLine) -> None:
+    """With a limit of one token, all completions are truncated and wrong; the entropy floor is above any entropy."""
     limits = ["task.max_new_tokens=1", "train.health.entropy_floor=100", "train.health.entropy_updates=2"]
     done = progrpo("train", *TINY, *limits, "--run-dir", "run", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
-    found = [line for line in lines if line.startswith("update ")]
-    assert [line.partition(":")[0] for line in found] == ["update 1", "update 1", "update 2"]
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("update ")]
+    assert [line.partition(":")[0] for line in warnings] == ["update 1", "update 1", "update 2"]
     for part in ("no group has variance", "all completions are truncated", "entropy has been below 100 nats for 2"):
-        assert sum(part in line for line in found) == 1, done.stderr
+        assert sum(part in line for line in warnings) == 1, done.stderr
     alerts = (next((progrpo.directory / "run" / "wandb").glob("offline-run-*/run-*.wandb"))).read_bytes()
     assert b"no group has variance" in alerts
     (tracked,) = read_wandb_dir(progrpo.directory / "run" / "wandb")
@@ -198,7 +195,7 @@ def reads_as_correct(row: dict) -> bool:
     return task.verdicts([Attempt(problems[row["prompt"]], row["completion"], finished=True)]) == ["correct"]
 
 
-def test_the_last_rollouts_are_kept_with_what_arm_made_of_them(tables: dict[str, RunDirectory]) -> None:
+def test_the_last_rollouts_are_kept_with_their_arm_columns(tables: dict[str, RunDirectory]) -> None:
     run = tables["progrpo"]
     paths = sorted((run.path / "completions").iterdir())
     assert [path.name for path in paths] == ["update-000003.jsonl", "update-000005.jsonl"]
@@ -213,9 +210,9 @@ def test_the_last_rollouts_are_kept_with_what_arm_made_of_them(tables: dict[str,
         for start in range(0, 16, 4):
             group = rows[start : start + 4]
             assert len({row["prompt"] for row in group}) == 1
-            anybody = any(row["rewards"]["correctness"] for row in group)
+            any_right = any(row["rewards"]["correctness"] for row in group)
             for row in group:
-                shift = row["c(q)"] - row["c(o|q)"] if anybody else 0.0  # alpha is 1
+                shift = row["c(q)"] - row["c(o|q)"] if any_right else 0.0  # alpha is 1
                 assert row["A~"] == pytest.approx(row["A"] + shift, abs=1e-5)
                 assert row["rewards"]["correctness"] <= reads_as_correct(row)
 
@@ -228,12 +225,12 @@ def test_a_refilled_rollout_is_kept_with_its_own_rewards_and_advantages(tables: 
             right = [row["rewards"]["correctness"] for row in group]
             for row in group:
                 assert row["rewards"]["correctness"] <= reads_as_correct(row)
-            if len(set(right)) == 1:  # kept for the rollout's shape
+            if len(set(right)) == 1:  # only keeps the rollout's shape
                 assert [row["A"] for row in group] == [0.0] * 4
         assert any(row["A"] for row in rows)
 
 
-def test_tables_of_updates_that_a_crash_took_back_are_written_again(
+def test_tables_of_updates_that_a_crash_undid_are_written_again(
     tables: dict[str, RunDirectory], tmp_path: Path
 ) -> None:
     shutil.copytree(tables["progrpo"].path, tmp_path / "run")
@@ -242,7 +239,7 @@ def test_tables_of_updates_that_a_crash_took_back_are_written_again(
     run.update(status="running", finished_at=None)
     newest = run.path / "completions" / "update-000005.jsonl"
     before = newest.read_bytes()
-    newest.write_text("of a process that was killed\n")
+    newest.write_text("written by a killed process\n")
     (run.path / "completions" / "update-000009.jsonl").write_text("\n")
     train_in(run, config("train.steps=6"))
     assert [path.name for path in sorted((run.path / "completions").iterdir())] == [
@@ -252,7 +249,7 @@ def test_tables_of_updates_that_a_crash_took_back_are_written_again(
     assert newest.read_bytes() == before
 
 
-def test_no_tables_where_none_are_asked_for(tmp_path: Path) -> None:
+def test_no_tables_are_written_with_keep_completions_0(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     train_in(run, config("train.steps=2", "train.keep_completions=0"))
     assert not (run.path / "completions").exists()

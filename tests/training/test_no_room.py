@@ -1,4 +1,4 @@
-"""A full disk, a limit on the size of files, a W&B that does not answer: nothing logged is lost, one line says why."""
+"""With a full disk, a file size limit or an unreachable W&B, no logged line is lost and one line names the cause."""
 
 import json
 import resource
@@ -38,7 +38,7 @@ def fill(path: Path) -> None:
             pass
 
 
-def same(one: list[dict], other: list[dict]) -> bool:
+def are_same(one: list[dict], other: list[dict]) -> bool:
     return without_times(one) == without_times(other)
 
 
@@ -56,7 +56,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(progrpo: CommandLine, small_disk: P
     run = small_disk / "run"
     logged = read_metrics(run)
     assert len(logged) >= 4
-    assert same(logged, ours[: len(logged)])
+    assert are_same(logged, ours[: len(logged)])
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["status"], "no space left" in manifest["error"].lower()) == ("failed", True)
     assert not list(run.rglob("*partial*/*"))
@@ -66,18 +66,18 @@ def test_a_disk_that_is_full_at_a_checkpoint(progrpo: CommandLine, small_disk: P
     done = progrpo(*RUN, "disk/run")
     assert done.returncode == 0, done.stderr
     assert "continuing" in done.stderr
-    assert same(read_metrics(run), ours)
+    assert are_same(read_metrics(run), ours)
 
 
 def test_a_disk_without_room_for_one_more_line(progrpo: CommandLine, small_disk: Path) -> None:
-    """Filled by somebody else while the run goes on: the step that finds no room ends it, the earlier ones stay."""
+    """The disk fills up during the run: the update that cannot be logged ends it, and the earlier ones stay."""
     process = progrpo.start(
         "train", *TINY, "train.steps=4000", "train.save_every=4000", "--run-dir", "disk/run", WANDB_MODE="offline"
     )
     lines = small_disk / "run" / "metrics.jsonl"
     wait_for(lambda: lines.exists() and len(lines.read_text().splitlines()) >= 5, process)
     seen = lines.read_text().splitlines()[:5]
-    fill(small_disk / "somebody-elses")
+    fill(small_disk / "other-file")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert "Traceback" not in err, err
@@ -86,8 +86,8 @@ def test_a_disk_without_room_for_one_more_line(progrpo: CommandLine, small_disk:
     assert "No space left on device" in last
     assert "every step logged so far is kept" in last
     assert lines.read_text().splitlines()[:5] == seen
-    (small_disk / "somebody-elses").unlink()
-    listed = progrpo.json("list", "runs")  # whatever the manifest could still say, it can be read
+    (small_disk / "other-file").unlink()
+    listed = progrpo.json("list", "runs")  # the manifest is still readable
     assert listed is not None
 
 

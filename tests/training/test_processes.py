@@ -1,7 +1,7 @@
 """`progrpo train` as two processes under `accelerate launch` (gloo, CPU), on recorded rollouts.
 
-The first run is one process and records what it samples; the second is two processes on what was recorded. Three groups
-of four over two processes: the second group is on both.
+The first run has one process and records its rollouts; the second has two processes and replays them. With three groups
+of four over two processes, the second group is split.
 """
 
 import json
@@ -40,19 +40,19 @@ RUN = [
 ]
 
 
-def launched(directory: Path, *program: str) -> CommandLine:
+def launch_two(directory: Path, *program: str) -> CommandLine:
     return CommandLine(directory, *LAUNCH, *program)
 
 
 @dataclass
 class Trained:
-    """A finished run, and what its processes had in their hands."""
+    """A finished run, with the dumps of its processes."""
 
     run: Path
     printed: dict
     seconds: float
     updates: list[list[dict]]
-    """By process and update."""
+    """Dumped weights and micro-batches by process and update."""
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -64,20 +64,20 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Trained]:
-    """By one process, and by two on the same rollouts."""
+    """A run of one process, and a run of two on the same rollouts."""
     directory = tmp_path_factory.mktemp("processes")
-    done = []
-    for world, command in {1: CommandLine(directory, PROGRAM), 2: launched(directory, PROGRAM)}.items():
+    runs = []
+    for world, command in {1: CommandLine(directory, PROGRAM), 2: launch_two(directory, PROGRAM)}.items():
         dump = directory / f"dump-{world}"
         dump.mkdir()
         began = time.monotonic()
         printed = command.json("train", *RUN, "--run-dir", f"run-{world}", ROLLOUTS="rollouts.jsonl", DUMP=str(dump))
         updates = [torch.load(dump / f"{rank}.pt") for rank in range(world)]
-        done.append(Trained(directory / f"run-{world}", printed, time.monotonic() - began, updates))
-    return done[0], done[1]
+        runs.append(Trained(directory / f"run-{world}", printed, time.monotonic() - began, updates))
+    return runs[0], runs[1]
 
 
-def test_two_processes_have_the_advantages_the_metrics_and_the_weights_of_one(trained: tuple[Trained, Trained]) -> None:
+def test_two_processes_have_the_advantages_metrics_and_weights_of_one(trained: tuple[Trained, Trained]) -> None:
     one, two = trained
     for update in range(1, UPDATES + 1):
         ours, theirs = (run.table(update) for run in trained)
@@ -92,9 +92,9 @@ def test_two_processes_have_the_advantages_the_metrics_and_the_weights_of_one(tr
             for run in trained
         ]
         assert in_the_loss[0].sort().values.tolist() == pytest.approx(in_the_loss[1].sort().values.tolist(), abs=1e-5)
-    straddling = two.table(1)["A~"][SIZE : 2 * SIZE]
-    assert straddling.nunique() > 1, "the group that is on both processes must have a signal"
-    # Sums in another order: in single precision, above 1, they differ by more than 1e-5 on some processors.
+    split_group = two.table(1)["A~"][SIZE : 2 * SIZE]
+    assert split_group.nunique() > 1, "the group that is on both processes must have a signal"
+    # Sums are in another order: values above 1 differ by more than 1e-5 in single precision on some processors.
     assert_same_metrics(read_metrics(one.run), read_metrics(two.run), rel=1e-5)
     base, _ = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
     moved = max(
@@ -102,11 +102,11 @@ def test_two_processes_have_the_advantages_the_metrics_and_the_weights_of_one(tr
         for name, value in base.state_dict().items()
         if name in one.weights
     )
-    apart = max((one.weights[name] - value).abs().max().item() for name, value in two.weights.items())
-    assert apart < 1e-5 < 5e-4 < moved
+    difference = max((one.weights[name] - value).abs().max().item() for name, value in two.weights.items())
+    assert difference < 1e-5 < 5e-4 < moved
 
 
-def test_the_main_process_alone_writes_and_prints(trained: tuple[Trained, Trained]) -> None:
+def test_only_the_main_process_writes_and_prints(trained: tuple[Trained, Trained]) -> None:
     two = trained[1]
     assert two.printed["last"]["step"] == UPDATES  # one JSON document on stdout
     manifests = [json.loads((run.run / "manifest.json").read_text()) for run in trained]
@@ -121,7 +121,7 @@ def test_the_main_process_alone_writes_and_prints(trained: tuple[Trained, Traine
 
 @dataclass
 class Row:
-    """A completion as the dumped batch has it."""
+    """A completion of the dumped batch."""
 
     prompt: torch.Tensor
     completion: torch.Tensor
@@ -129,20 +129,20 @@ class Row:
     correct: bool
 
 
-def dumped(two: Trained, update: int) -> list[Row]:
-    """The rollout that an update was made on, in the order of its groups, from the micro-batches of both processes."""
+def dumped_rollout(two: Trained, update: int) -> list[Row]:
+    """The rollout of an update in the order of its groups, from the micro-batches of both processes."""
     rows: dict[int, Row] = {}
     decode = tokenizer().decode
     for rank, process in enumerate(two.updates):
         for batch in process[update - 1]["micro_batches"]:
-            for index, place in enumerate(batch["arm_row"].tolist()):
+            for index, shard_row in enumerate(batch["arm_row"].tolist()):
                 prompt = batch["prompt_ids"][index][batch["prompt_mask"][index].bool()]
                 completion = batch["completion_ids"][index][batch["completion_mask"][index].bool()]
                 text = decode(completion, skip_special_tokens=True)
                 correct = is_right(decode(prompt, skip_special_tokens=True), text)
-                rows[rank * GROUPS * SIZE // 2 + place] = Row(prompt, completion, text, correct)
+                rows[rank * GROUPS * SIZE // 2 + shard_row] = Row(prompt, completion, text, correct)
     assert sorted(rows) == list(range(GROUPS * SIZE))
-    return [rows[place] for place in sorted(rows)]
+    return [rows[number] for number in sorted(rows)]
 
 
 @cache
@@ -156,33 +156,33 @@ def model_of(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     return model.eval()
 
 
-def distributions(model: torch.nn.Module, row: Row) -> torch.Tensor:
-    """(P + C - 1, V) log-probabilities of what follows each token but the last, from an unpadded pass."""
+def next_token_logps(model: torch.nn.Module, row: Row) -> torch.Tensor:
+    """Log-probabilities (P + C - 1, V) of the token after each token but the last, from an unpadded pass."""
     return model(input_ids=torch.cat([row.prompt, row.completion])[None]).logits[0, :-1].log_softmax(-1)
 
 
 def logps(model: torch.nn.Module, row: Row) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """log p of the prompt's tokens from the second on, of the completion's, and the entropy at each of the latter."""
-    of_all = distributions(model, row)
-    chosen = of_all.gather(1, torch.cat([row.prompt, row.completion])[1:, None]).squeeze(1)
-    of_completion = of_all[len(row.prompt) - 1 :]
-    entropy = -(of_completion.exp() * of_completion).sum(-1)
+    """log p of the prompt's tokens but the first, log p of the completion's tokens, and the entropy at the latter."""
+    logp = next_token_logps(model, row)
+    chosen = logp.gather(1, torch.cat([row.prompt, row.completion])[1:, None]).squeeze(1)
+    completion_logp = logp[len(row.prompt) - 1 :]
+    entropy = -(completion_logp.exp() * completion_logp).sum(-1)
     return chosen[: len(row.prompt) - 1], chosen[len(row.prompt) - 1 :], entropy
 
 
 @pytest.mark.parametrize("update", range(1, UPDATES + 1))
-def test_each_metric_is_that_of_the_dumped_batch_of_all_processes(
+def test_each_metric_equals_the_one_computed_from_the_dumped_batches(
     trained: tuple[Trained, Trained], update: int
 ) -> None:
     two = trained[1]
     logged = read_metrics(two.run)[update - 1]
-    rows = dumped(two, update)
+    rows = dumped_rollout(two, update)
     groups = [rows[start : start + SIZE] for start in range(0, len(rows), SIZE)]
-    sampled_at = update - 1 if update % 2 else update - 2  # two updates a rollout
+    sampled_at = update - 1 if update % 2 else update - 2  # two updates per rollout
     sampler = model_of(two.updates[0][sampled_at]["weights"])
     current = model_of(two.updates[0][update - 1]["weights"])
 
-    # Of the rollout.
+    # Metrics of the rollout.
     rewards = [float(row.correct) for row in rows]
     expected = {
         "step": update,
@@ -192,18 +192,18 @@ def test_each_metric_is_that_of_the_dumped_batch_of_all_processes(
         "completion_length": mean(len(row.completion) for row in rows),
     }
 
-    # ARM, by the policy that sampled.
+    # ARM, under the policy that sampled.
     with torch.no_grad():
-        of_sampler = [logps(sampler, row) for row in rows]
-    c_q = [arm.confidence(prompt.tolist(), 1.0) for prompt, _, _ in of_sampler]
-    c_o = [arm.confidence(completion.tolist(), 0.2) for _, completion, _ in of_sampler]
+        old_logps = [logps(sampler, row) for row in rows]
+    c_q = [arm.confidence(prompt.tolist(), 1.0) for prompt, _, _ in old_logps]
+    c_o = [arm.confidence(completion.tolist(), 0.2) for _, completion, _ in old_logps]
     before, after = [], []
     for start in range(0, len(rows), SIZE):
-        here = slice(start, start + SIZE)
-        advantages = arm.group_advantages(rewards[here])
+        group = slice(start, start + SIZE)
+        advantages = arm.group_advantages(rewards[group])
         before += advantages
-        given = (advantages, c_q[here], c_o[here], rewards[here])
-        after += arm.reweighted(*given, alpha=ALPHA, gate="any_correct", scope="all")
+        given = (advantages, c_q[group], c_o[group], rewards[group])
+        after += arm.reweight(*given, alpha=ALPHA, gate="any_correct", scope="all")
     solved = [any(row.correct for row in group) for group in groups]
     shifts = [b - a for index, (a, b) in enumerate(zip(before, after, strict=True)) if solved[index // SIZE]]
     assert any(solved), "no group of this rollout is re-weighted"
@@ -217,10 +217,10 @@ def test_each_metric_is_that_of_the_dumped_batch_of_all_processes(
         "arm/sign_flips": sum(a * b < 0 for a, b in zip(before, after, strict=True)),
     }
 
-    # Of the update: over the tokens of both processes, each token alike.
+    # Metrics of the update, over all tokens of both processes.
     tokens = sum(len(row.completion) for row in rows)
     loss, entropies, clipped = torch.tensor(0.0), [], []
-    for row, (_, old, _), advantage in zip(rows, of_sampler, after, strict=True):
+    for row, (_, old, _), advantage in zip(rows, old_logps, after, strict=True):
         _, now, entropy = logps(current, row)
         ratio = (now - old).exp()
         loss = loss - torch.minimum(ratio * advantage, ratio.clamp(*CLIP) * advantage).sum() / tokens
@@ -235,10 +235,10 @@ def test_each_metric_is_that_of_the_dumped_batch_of_all_processes(
         "grad_norm": gradient.norm().item(),
     }
     for name, value in expected.items():
-        # Much cancels in the gradient of a rollout: single precision leaves fewer digits of its norm.
+        # Most of a rollout's gradient cancels, so single precision gives its norm with fewer digits.
         assert logged[name] == pytest.approx(value, rel=5e-4 if name == "grad_norm" else 1e-4, abs=1e-5), name
 
-    # What a mean over micro-batches, or over completions, would have been is another number.
+    # A mean over completions would be a different number.
     assert mean(entropy.mean().item() for entropy in entropies) != pytest.approx(logged["entropy"], abs=1e-4)
     table = two.table(update)
     assert table["completion"].tolist() == [row.text for row in rows]
@@ -246,7 +246,7 @@ def test_each_metric_is_that_of_the_dumped_batch_of_all_processes(
         assert table[name].tolist() == pytest.approx(column, abs=1e-4), name
 
 
-def test_step_seconds_are_those_of_the_updates(trained: tuple[Trained, Trained]) -> None:
+def test_step_seconds_add_up_to_less_than_the_run_took(trained: tuple[Trained, Trained]) -> None:
     for run in trained:
         seconds = [record["step_seconds"] for record in read_metrics(run.run)]
         assert all(second > 0 for second in seconds)
@@ -254,16 +254,16 @@ def test_step_seconds_are_those_of_the_updates(trained: tuple[Trained, Trained])
 
 
 def test_the_dumped_run_clips_something(trained: tuple[Trained, Trained]) -> None:
-    """Else the test of clip_fraction would compare zeros."""
+    """Otherwise the test of clip_fraction would compare zeros."""
     fractions = [record["clip_fraction"] for record in read_metrics(trained[1].run)]
     assert fractions[0] == fractions[2] == 0  # on-policy
     assert fractions[1] > 0 or fractions[3] > 0
 
 
 @pytest.mark.long
-def test_a_signal_stops_both_at_one_boundary_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """And a failure in a process that writes nothing ends the run, which the manifest says."""
-    command = launched(tmp_path, PROGRAM)
+def test_a_signal_stops_both_at_one_boundary_and_the_same_command_continues(tmp_path: Path) -> None:
+    """Then a failure in the process that is not the main one ends the run, and the manifest records it."""
+    command = launch_two(tmp_path, PROGRAM)
     arguments = ["train", *RUN, "train.steps=400", "train.save_every=400", "--run-dir", "run"]
     process = command.start(*arguments)
     lines = tmp_path / "run" / "metrics.jsonl"
@@ -287,7 +287,7 @@ def test_a_signal_stops_both_at_one_boundary_and_the_same_command_goes_on(tmp_pa
 
 @pytest.mark.long
 def test_two_killed_processes_resume_to_the_same_metrics(tmp_path: Path) -> None:
-    command = launched(tmp_path, "-m", "progrpo_cli")
+    command = launch_two(tmp_path, "-m", "progrpo_cli")
     arguments = ["train", *RUN, "train.steps=12", "--run-dir"]
     straight = command(*arguments, "straight")
     assert straight.returncode == 0, straight.stderr
@@ -304,7 +304,7 @@ def test_two_killed_processes_resume_to_the_same_metrics(tmp_path: Path) -> None
     one, other = (read_metrics(tmp_path / name) for name in ("straight", "killed"))
     assert [record["step"] for record in one] == list(range(1, 13))
     assert_same_metrics(one, other)
-    again = command(*arguments, "killed")  # and the others hear that there is nothing to do
+    again = command(*arguments, "killed")  # the other process learns that the run is finished
     assert again.returncode == 0, again.stderr
     assert "finished already" in again.stderr
 
@@ -313,7 +313,7 @@ TWO = {"WORLD_SIZE": "2", "RANK": "0"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "environment", "message"),
     [
         (["train", "train.prompts_per_rollout=5", "train.group_size=5"], TWO, "try train.prompts_per_rollout=6"),
         (["train", "train.generation.backend=vllm"], TWO, "train.generation.backend=hf"),
@@ -322,11 +322,11 @@ TWO = {"WORLD_SIZE": "2", "RANK": "0"}
         (["eval", "progrpo/lab-base"], TWO, "progrpo eval is one process, not 2"),
     ],
 )
-def test_what_several_processes_cannot_do_is_refused_in_a_line(
-    progrpo: CommandLine, arguments: list[str], environment: dict[str, str], said: str
+def test_an_unsupported_use_of_several_processes_is_refused_in_one_line(
+    progrpo: CommandLine, arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
     refused = progrpo(*arguments, **environment)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
-    assert said in line
+    assert message in line
     assert progrpo.written() == []

@@ -1,4 +1,4 @@
-"""ARM on the parts of a rollout, without a trainer: what works on a rollout gets values and three functions."""
+"""ARM on the parts of a rollout without a trainer: it needs only a :class:`Shard`."""
 
 import torch
 
@@ -13,7 +13,7 @@ ADVANTAGES = torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 0.0])
 LOGPS = -torch.arange(1.0, 13.0).view(6, 2) / 10
 
 
-def part(rank: int, world: int) -> Batch:
+def local_batch(rank: int, world: int) -> Batch:
     rows = slice(rank * 6 // world, (rank + 1) * 6 // world)
     return {
         "prompt_ids": PROMPTS[rows],
@@ -24,16 +24,16 @@ def part(rank: int, world: int) -> Batch:
     }
 
 
-def reweighted(rank: int, world: int) -> tuple[ArmStep, torch.Tensor, list[int]]:
-    """ARM on one process's part; its advantages, and of how many prompts each pass was."""
+def apply_arm(rank: int, world: int) -> tuple[ArmStep, torch.Tensor, list[int]]:
+    """ARM on one process's part: the step, the advantages, and the number of prompts in each pass."""
     passes = []
 
-    def score(ids: torch.Tensor, mask: torch.Tensor, kept: int) -> torch.Tensor:
+    def score(ids: torch.Tensor, mask: torch.Tensor, count: int) -> torch.Tensor:
         passes.append(len(ids))
-        return -ids[:, -kept:].float() / 10
+        return -ids[:, -count:].float() / 10
 
-    batch = part(rank, world)
-    shard = Shard.of(batch, rank, group_size=SIZE, world=world, gather=lambda tensor: tensor, score=score)
+    batch = local_batch(rank, world)
+    shard = Shard.from_batch(batch, rank, group_size=SIZE, world=world, gather=lambda tensor: tensor, score=score)
     rollout = Rollout(CORRECT, torch.ones_like(CORRECT), CORRECT.float(), ADVANTAGES.view(GROUPS, SIZE), None)
     step = ArmStep(ArmConfig(alpha=0.5, low_fraction=1.0), batch, rollout, shard)
     step.apply(batch, batch["logps"])
@@ -41,16 +41,16 @@ def reweighted(rank: int, world: int) -> tuple[ArmStep, torch.Tensor, list[int]]
     return step, batch["advantages"], passes
 
 
-def test_two_processes_make_of_a_rollout_what_one_makes_though_a_group_is_on_both() -> None:
-    _, whole, passes = reweighted(0, world=1)
+def test_two_processes_compute_the_same_as_one_although_a_group_is_split() -> None:
+    _, whole, passes = apply_arm(0, world=1)
     assert passes == [GROUPS]  # each prompt once
-    parts = [reweighted(rank, world=2) for rank in (0, 1)]
+    parts = [apply_arm(rank, world=2) for rank in (0, 1)]
     assert torch.equal(torch.cat([advantages for _, advantages, _ in parts]), whole)
-    assert [of_part for _, _, of_part in parts] == [[2], [2]]  # of three rows each: as many passes on both
+    assert [passes for _, _, passes in parts] == [[2], [2]]  # three rows each, and equally many prompts on both
 
 
-def test_what_arm_logs_is_returned() -> None:
-    step, whole, _ = reweighted(0, world=1)
+def test_finish_returns_arms_metrics_and_columns() -> None:
+    step, whole, _ = apply_arm(0, world=1)
     prompt = torch.exp(-PROMPTS[:, 1:].float().mean(dim=1) / 10)
     answer = torch.exp(LOGPS.mean(dim=1))
     gate = CORRECT.any(dim=1).repeat_interleave(SIZE)

@@ -1,4 +1,4 @@
-"""Training through the real command line: TRL, transformers and W&B as users have them."""
+"""Training through the real command line, with TRL, transformers and W&B."""
 
 import json
 import math
@@ -41,8 +41,8 @@ def assert_same_metrics(one: list[dict], other: list[dict], *, rel: float = 0.0)
     for a, b in zip(one, other, strict=True):
         assert set(a) == set(b)
         for key in set(a) - TIMES:
-            near = max(1e-5, rel * abs(b[key] or 0.0))
-            assert a[key] == pytest.approx(b[key], abs=near), (a["step"], key)
+            tolerance = max(1e-5, rel * abs(b[key] or 0.0))
+            assert a[key] == pytest.approx(b[key], abs=tolerance), (a["step"], key)
 
 
 @pytest.mark.parametrize("method", ["grpo", "progrpo"])
@@ -74,7 +74,7 @@ def test_a_run_directory_has_every_file_of_the_contract(
         assert 0 < record["entropy"] < math.log(21)
         assert record["reward"] == pytest.approx(record["pass@1"])
         assert record["pass@4"] >= record["pass@1"]
-    # Two updates a rollout: the second is on the same rollout and off-policy.
+    # There are two updates per rollout; the second is off-policy on the same rollout.
     assert metrics[0]["reward"] == metrics[1]["reward"]
     assert (run / "checkpoints" / "checkpoint-2" / "optimizer.pt").is_file()
 
@@ -120,8 +120,8 @@ def test_progrpo_at_alpha_zero_is_exactly_grpo(
 def test_arm_changes_the_advantages(trained: tuple[CommandLine, dict[str, Path]]) -> None:
     grpo, progrpo_ = (read_metrics(trained[1][method]) for method in ("grpo", "progrpo"))
     assert grpo[0]["reward"] == progrpo_[0]["reward"]  # the same seed samples the same first rollout
-    opened = [record for record in progrpo_ if record["arm/gated_fraction"]]
-    assert opened, "no group of the tiny run has a right sample; ARM was not exercised"
+    gated = [record for record in progrpo_ if record["arm/gated_fraction"]]
+    assert gated, "no group of the tiny run has a right sample; ARM was not exercised"
     assert any(a["loss"] != b["loss"] for a, b in zip(grpo, progrpo_, strict=True))
     assert all(0.2 < record["arm/prompt_confidence"] < 0.6 for record in progrpo_)
 
@@ -159,11 +159,11 @@ def test_a_signal_saves_at_a_rollout_boundary_and_exits_130(progrpo: CommandLine
     manifest = json.loads((progrpo.directory / "run" / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
     stopped_at = read_metrics(progrpo.directory / "run")[-1]["step"]
-    assert stopped_at % 2 == 0  # two updates a rollout
+    assert stopped_at % 2 == 0  # two updates per rollout
     assert (progrpo.directory / "run" / "checkpoints" / f"checkpoint-{stopped_at}").is_dir()
 
 
-def test_a_finished_run_is_left_alone_and_fresh_keeps_it_aside(
+def test_a_finished_run_is_left_unchanged_and_fresh_sets_it_aside(
     progrpo: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
     shutil.copytree(trained[1]["progrpo"], progrpo.directory / "run")
@@ -192,8 +192,8 @@ def test_held_out_pass_at_k_while_training_changes_nothing_else(
     assert_same_metrics(metrics, read_metrics(trained[1]["progrpo"]))
 
 
-def test_an_update_on_policy_needs_no_old_log_probabilities(progrpo: CommandLine) -> None:
-    """With one update a rollout TRL scores nothing before the update: ARM asks for its own pass."""
+def test_an_on_policy_update_needs_no_old_log_probabilities(progrpo: CommandLine) -> None:
+    """With one update per rollout TRL does not score the rollout, and ARM uses the loss's forward pass."""
     result = progrpo.json("train", *TINY, "train.steps=2", "train.updates_per_rollout=1", "train.micro_batch_size=8")
     for record in read_metrics(progrpo.directory / result["run_dir"]):
         assert record["clip_fraction"] == 0

@@ -1,4 +1,4 @@
-"""ARM inside TRL: the advantages of a real rollout against a forward pass of our own, sample by sample."""
+"""ARM inside TRL: the advantages of a real rollout against our own forward pass of each sample."""
 
 import math
 from pathlib import Path
@@ -52,13 +52,13 @@ def confidences(model: torch.nn.Module, output: dict, row: int, rho: float) -> t
     with torch.no_grad():
         logps = model(input_ids=ids[None]).logits[0].log_softmax(-1)
     chosen = [logps[position - 1, ids[position]].item() for position in range(1, len(ids))]
-    of_prompt, of_completion = chosen[: len(prompt) - 1], sorted(chosen[len(prompt) - 1 :])
-    lowest = of_completion[: math.ceil(round(rho * len(of_completion), 9))]
-    return math.exp(sum(of_prompt) / len(of_prompt)), math.exp(sum(lowest) / len(lowest))
+    prompt_logps, completion_logps = chosen[: len(prompt) - 1], sorted(chosen[len(prompt) - 1 :])
+    lowest = completion_logps[: math.ceil(round(rho * len(completion_logps), 9))]
+    return math.exp(sum(prompt_logps) / len(prompt_logps)), math.exp(sum(lowest) / len(lowest))
 
 
 @pytest.mark.parametrize("updates", [1, 2])  # TRL scores the rollout itself only with several updates
-def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: int) -> None:
+def test_the_advantages_of_a_rollout_follow_the_formulas(tmp_path: Path, updates: int) -> None:
     trainer, output, rewards = rollout(tmp_path, f"train.updates_per_rollout={updates}")
     assert ("old_per_token_logps" in output) is (updates == 2)
     loss = trainer._compute_loss(trainer.model, output)
@@ -77,8 +77,8 @@ def test_the_advantages_of_a_rollout_are_the_formulas(tmp_path: Path, updates: i
             c_answers.append(c_o)
             expected = advantage + 0.7 * (c_q - c_o) if sum(r) else advantage
             flips += advantage * expected < 0
-            found = [table[name][row] for name in ("c(q)", "c(o|q)", "A", "A~")]
-            assert found == pytest.approx([c_q, c_o, advantage, expected], abs=1e-4)
+            actual = [table[name][row] for name in ("c(q)", "c(o|q)", "A", "A~")]
+            assert actual == pytest.approx([c_q, c_o, advantage, expected], abs=1e-4)
     solved = sum(any(rewards[SIZE * group : SIZE * (group + 1)]) for group in range(GROUPS))
     assert 0 < solved < GROUPS, "both kinds of group must be in the rollout"
     # The first update is on-policy: every ratio is 1, and the loss is the mean over tokens of -A~.
@@ -101,25 +101,25 @@ def test_without_arm_the_advantages_are_trls(tmp_path: Path) -> None:
         assert torch.allclose(plain["advantages"][SIZE * group : SIZE * (group + 1)], expected, atol=1e-6)
 
 
-def test_a_rollouts_state_ends_with_the_next_rollout_and_a_loss_calls_with_the_call(
+def test_rollout_state_is_reset_by_the_next_rollout_and_loss_state_after_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, output, _ = rollout(tmp_path, "train.updates_per_rollout=1")
     first = trainer._rollout
-    assert first.arm is not None  # on-policy: it waits for the forward pass of the loss
+    assert first.arm is not None  # on-policy: applied in the loss
     trainer._compute_loss(trainer.model, output)
     assert first.arm is None
     metrics = trainer.rollout_metrics
     assert trainer.rollout_metrics == metrics
     inputs = [trainer.train_dataset[row] for row in range(GROUPS) for _ in range(SIZE)]
-    again = trainer._generate_and_score_completions(inputs)
+    second = trainer._generate_and_score_completions(inputs)
     assert trainer._rollout is not first
-    assert "arm/shift_mean" not in trainer.rollout_metrics  # nothing of the rollout before
+    assert "arm/shift_mean" not in trainer.rollout_metrics  # no metric of the previous rollout
 
-    def fails(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(trainer, "_between_forward_and_loss", fails)
+    monkeypatch.setattr(trainer, "_make_loss_terms", fail)
     with pytest.raises(RuntimeError, match="no memory"):
-        trainer._compute_loss(trainer.model, again)
+        trainer._compute_loss(trainer.model, second)
     assert trainer._loss_call is None

@@ -1,4 +1,4 @@
-"""Files that somebody was sent: a pickle or a Python file in them is never executed, and the refusal is one line."""
+"""Files from an untrusted source: a pickle or a Python file in them is never executed, and the refusal is one line."""
 
 import json
 import os
@@ -24,7 +24,7 @@ LAB_BASE = Path(policy.resolve("progrpo/lab-base").location)
 
 
 class Malicious:
-    """Unpickling it makes the directory ``executed``."""
+    """Unpickling it creates the directory ``executed``."""
 
     def __init__(self, where: Path) -> None:
         self.where = where
@@ -39,7 +39,7 @@ def config() -> Config:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a checkpoint at its second update that the same command would continue."""
+    """A run with a checkpoint at its second update, which the same command would continue."""
     run = RunDirectory(tmp_path_factory.mktemp("sent") / "run")
     train_in(run, config())
     shutil.rmtree(run.policy)
@@ -54,7 +54,7 @@ def sent(interrupted: Path, tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "run")
 
 
-def refused(run: RunDirectory, message: str) -> None:
+def assert_refused(run: RunDirectory, message: str) -> None:
     before = run.manifest()
     metrics = run.metrics_path.read_bytes()
     with pytest.raises(RequestError, match=message) as caught:
@@ -64,40 +64,40 @@ def refused(run: RunDirectory, message: str) -> None:
     assert (run.manifest(), run.metrics_path.read_bytes()) == (before, metrics)
 
 
-def test_the_malicious_object_does_what_it_says(tmp_path: Path) -> None:
+def test_the_malicious_object_is_executed_by_an_unsafe_load(tmp_path: Path) -> None:
     torch.save({"state": Malicious(tmp_path)}, tmp_path / "file.pt")
     torch.load(tmp_path / "file.pt", weights_only=False)
     assert (tmp_path / "executed").is_dir()
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-@pytest.mark.parametrize("how", ["torch", "pickle"])
-def test_a_malicious_state_in_a_checkpoint(sent: RunDirectory, name: str, how: str) -> None:
+@pytest.mark.parametrize("serializer", ["torch", "pickle"])
+def test_a_malicious_state_in_a_checkpoint(sent: RunDirectory, name: str, serializer: str) -> None:
     path = sent.checkpoints / "checkpoint-2" / name
-    if how == "torch":
+    if serializer == "torch":
         torch.save({"state": Malicious(sent.path), "param_groups": []}, path)
     else:
         path.write_bytes(pickle.dumps(Malicious(sent.path)))
-    _say_it_is_whole(path.parent)
-    refused(sent, f"{name} holds something else")
+    _write_sizes(path.parent)
+    assert_refused(sent, f"{name} holds something other")
 
 
 @pytest.mark.parametrize("name", ["training_args.bin", "pytorch_model.bin", "state.pkl", "adapter_model.bin"])
 def test_a_pickle_that_we_do_not_write_in_a_checkpoint(sent: RunDirectory, name: str) -> None:
     checkpoint = sent.checkpoints / "checkpoint-2"
     torch.save(Malicious(sent.path), checkpoint / name)
-    refused(sent, f"{name} is a pickle that progrpo does not write")
+    assert_refused(sent, f"{name} is a pickle that progrpo does not write")
 
 
-def test_pickled_weights_in_the_place_of_safetensors_in_a_checkpoint(sent: RunDirectory) -> None:
+def test_pickled_weights_instead_of_safetensors_in_a_checkpoint(sent: RunDirectory) -> None:
     checkpoint = sent.checkpoints / "checkpoint-2"
     (checkpoint / "model.safetensors").unlink()
     torch.save(Malicious(sent.path), checkpoint / "pytorch_model.bin")
-    _say_it_is_whole(checkpoint)
-    refused(sent, "no weights in safetensors")
+    _write_sizes(checkpoint)
+    assert_refused(sent, "no weights in safetensors")
 
 
-def test_what_we_write_ourselves_is_taken(sent: RunDirectory) -> None:
+def test_our_own_checkpoint_is_accepted(sent: RunDirectory) -> None:
     train_in(sent, config())
     assert sent.finished
     assert len(sent.manifest()["resumed_at"]) == 1
@@ -167,8 +167,8 @@ def test_code_that_comes_with_a_model_runs_only_if_asked_for(
     assert (tmp_path / "executed").is_dir()
 
 
-def test_a_run_that_says_so_itself_is_not_asking(with_code: Path, tmp_path: Path, sent: RunDirectory) -> None:
-    """Whoever made the run directory trusted the code; whoever evaluates it was not asked."""
+def test_a_runs_own_configuration_cannot_allow_remote_code(with_code: Path, tmp_path: Path, sent: RunDirectory) -> None:
+    """The author of the run directory trusted the code, but the user who evaluates it did not."""
     shutil.copytree(with_code, sent.policy)
     sent.config_path.write_text(
         sent.config_path.read_text().replace("trust_remote_code: false", "trust_remote_code: true")
@@ -188,6 +188,6 @@ def test_the_default_is_off_and_keeps_the_hash() -> None:
     assert config_hash(compose(["model.trust_remote_code=true"])) != config_hash(compose())
 
 
-def _say_it_is_whole(checkpoint: Path) -> None:
+def _write_sizes(checkpoint: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.name != FILES}
     (checkpoint / FILES).write_text(json.dumps(sizes))

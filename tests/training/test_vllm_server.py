@@ -1,7 +1,7 @@
-"""Training with a real vLLM server. NCCL, over which TRL sends weights, needs GPUs: here they go over gloo.
+"""Training with a real vLLM server. TRL sends weights over NCCL, which needs GPUs; here they are sent over gloo.
 
-`vllm_on_cpu/gloo_engine.py` replaces the transport at both ends. The server, its requests, how it loads what it gets,
-and TRL's client are the real ones.
+`vllm_on_cpu/gloo_engine.py` replaces the transport at both ends. The server, its requests, its loading of weights and
+TRL's client are the real ones.
 """
 
 import math
@@ -44,11 +44,11 @@ def healthy(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A server of the lab's base policy, as overrides of `progrpo train`."""
+    """The overrides of `progrpo train` for a running server with the lab's base policy."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("server") / "log"
-    # `vllm serve` is this module; the CPU build's `vllm` command asks for a distribution of that name and ends.
+    # This module is `vllm serve`. The CPU build's `vllm` command fails because its distribution has another name.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(ASSETS / "lab-base")]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "64"]
     command += ["--weight-transfer-config", '{"backend": "gloo"}', "--logprobs-mode", "processed_logprobs"]
@@ -90,7 +90,7 @@ def test_without_a_gpu_the_request_is_refused_in_one_line(progrpo: CommandLine, 
     assert progrpo.written() == ["runs"]
 
 
-def test_the_control_a_server_that_gets_no_weights_is_seen(over_gloo: CommandLine, server: list[str]) -> None:
+def test_the_control_without_new_weights_has_a_large_difference(over_gloo: CommandLine, server: list[str]) -> None:
     record = over_gloo.directory / "completions.jsonl"
     over_gloo.json("train", *server, "--run-dir", ".", RECORD=str(record), FORGET_TO_SYNC="1")
     metrics = read_metrics(over_gloo.directory)
@@ -105,7 +105,7 @@ def test_the_control_a_server_that_gets_no_weights_is_seen(over_gloo: CommandLin
 def test_the_server_has_the_weights_of_each_update_of_each_run_of_a_worker(
     over_gloo: CommandLine, server: list[str]
 ) -> None:
-    """Every method, one after the other in one process: each run takes the server over, on the same port."""
+    """A worker trains with every method in one process, each run on the same server and port."""
     study = over_gloo.directory / "study"
     content = {"parameters": {"method": METHODS}, "seeds": [0], "objectives": [{"metric": "pass@4"}], "k": [1, 4]}
     space = parse_space({**content, "workers": 1}, "methods")
