@@ -132,7 +132,7 @@ def test_what_others_bring_is_imported_when_it_is_asked_for_and_not_before(other
         (["method=shfit"], "unknown method 'shfit'; did you mean 'shift'?"),
         (["method=broken"], "cannot be imported: ModuleNotFoundError: No module named 'others_broken'"),
         (["method=misnamed"], "the type of its field 'name' has to be Literal[\"misnamed\"]"),
-        (["method=odd"], "is no subclass of progrpo_cli.methods.base.Method"),
+        (["method=odd"], "is not a subclass of progrpo_cli.methods.base.Method"),
         (["method=nowhere"], "no method 'nowhere' is installed"),
         (["task=evil"], "says task.verdict=others:judge, which runs code without protection: a file cannot ask"),
     ],
