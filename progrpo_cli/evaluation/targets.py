@@ -105,7 +105,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = request.task_configs() or [versions.of_code(config).task]  # today's code judges, whatever judged then
+    configs = request.task_configs() or [versions.with_code_versions(config).task]  # today's code judges, whatever judged then
     all_scores = []
 
     @cache

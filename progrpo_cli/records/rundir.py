@@ -16,7 +16,7 @@ from typing import Any, Literal, Unpack
 
 from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.compose import validate
-from progrpo_cli.config.demands import demanded_by, imported_by
+from progrpo_cli.config.demands import demands_of, foreign_classes_of
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten, to_yaml
@@ -161,7 +161,7 @@ class RunDirectory(Layout):
         if not self.exists:
             return
         held = self.config()
-        if config_hash(versions.of_code(held)) == config_hash(config):
+        if config_hash(versions.with_code_versions(held)) == config_hash(config):
             versions.refuse_other(held, str(self.path))
         if config_hash(held) == config_hash(config) and held.seed == config.seed:
             return
@@ -220,4 +220,4 @@ class RunDirectory(Layout):
 
 
 def _demands(config: Config, directory: Path) -> dict[str, str]:
-    return {**demanded_by(config, directory), **imported_by(config)}
+    return {**demands_of(config, directory), **foreign_classes_of(config)}

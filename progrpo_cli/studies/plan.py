@@ -16,7 +16,7 @@ from typing import Any
 
 from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.compose import validate
-from progrpo_cli.config.demands import demanded_by, demanded_by_values, imported_by
+from progrpo_cli.config.demands import demands_of, demands_of_values, foreign_classes_of
 from progrpo_cli.config.folder import GROUPS
 from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.config.schema import Config
@@ -169,9 +169,9 @@ class Plan:
         """What the study's configurations ask for; files in ``directory`` (default: the study's) are none of it."""
         directory = directory or self.directory
         varied = {key: ends_of(parameter) for key, parameter in self.space.parameters.items() if key not in GROUPS}
-        found = demanded_by_values(varied, directory)
+        found = demands_of_values(varied, directory)
         for base in self.bases:
-            found.update(demanded_by(validate(base.config, import_others=False), directory))
+            found.update(demands_of(validate(base.config, import_others=False), directory))
         return found
 
     @cached_property
@@ -179,7 +179,7 @@ class Plan:
         """What of them is another installed package's."""
         found: dict[str, str] = {}
         for base in self.bases:
-            found.update(imported_by(validate(base.config, import_others=False)))
+            found.update(foreign_classes_of(validate(base.config, import_others=False)))
         return found
 
     def refuse_other_versions(self) -> None:
@@ -277,7 +277,7 @@ def thawed(held: Any, directory: Path, *, is_ours: bool = False) -> Plan:
     """The plan from the content of ``study.yaml``; RequestError if it is not one of ours."""
     if not isinstance(held, dict) or not {"space", "storage", "bases"} <= held.keys():
         raise RequestError(f"{directory}/study.yaml is damaged or of another version; choose another --study")
-    plain_yaml.refuse_what_is_not_data(held, str(directory / STUDY))
+    plain_yaml.refuse_code(held, str(directory / STUDY))
     try:
         bases = tuple(Base(dict(base["choices"]), dict(base["config"])) for base in held["bases"])
         if not bases or not isinstance(held["storage"], str | None):

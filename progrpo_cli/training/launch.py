@@ -69,12 +69,12 @@ def train(
 
 def _say_what_is_not_gone_on_with(config: Config) -> None:
     """Name the runs that the same command began under earlier versions of the code: they have other names."""
-    for earlier in versions.earlier(config):
+    for earlier in versions.with_earlier_versions(config):
         run = RunDirectory(RUNS / default_run_name(earlier))
         if run.exists and not run.finished:
             begun = ", ".join(
                 f"version {held} of {what} (now {now})"
-                for what, held, now in versions.described(earlier).values()
+                for what, held, now in versions.version_table(earlier).values()
                 if held != now
             )
             log.warning(f"{run.path} is not gone on with, it was begun under {begun}: this is a new run")

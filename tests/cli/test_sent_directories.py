@@ -92,7 +92,7 @@ def test_a_space_cannot_vary_what_runs_code(evil: CommandLine) -> None:
     parameters = {"task.verdict": ["evil:judge"]}
     space = {**SPACE, "overrides": ASKED[:-1], "parameters": parameters}
     (evil.directory / "sent.yaml").write_text(yaml.safe_dump(space))
-    refused(evil, "the space says task.verdict", "sweep", "--space", "sent.yaml", *SMALL)
+    refused(evil, "the space sets task.verdict", "sweep", "--space", "sent.yaml", *SMALL)
 
 
 def test_a_worker_of_a_study_that_was_sent(evil: CommandLine) -> None:
@@ -115,7 +115,7 @@ def test_a_worker_of_a_study_that_was_sent(evil: CommandLine) -> None:
     held["bases"][0]["config"]["model"]["trust_remote_code"] = False
     held["space"]["parameters"] = {"task.verdict": ["evil:judge"]}
     (study / "study.yaml").write_text(yaml.safe_dump(held))
-    refused(evil, "says task.verdict=", *worker)
+    refused(evil, "sets task.verdict=", *worker)
 
 
 def test_what_was_made_here_needs_no_second_asking(evil: CommandLine) -> None:

@@ -9,7 +9,7 @@ import yaml
 from command_line import TINY
 
 from progrpo_cli.config.compose import compose
-from progrpo_cli.config.demands import demanded_by
+from progrpo_cli.config.demands import demands_of
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.request import Request
 from progrpo_cli.evaluation.targets import evaluate_target
@@ -88,7 +88,7 @@ def refused(words: str, asks: Callable[[], object]) -> str:
 def test_a_sent_study_chooses_no_database(server: socket.socket, asks: Callable[[str], object]) -> None:
     url = f"postgresql+psycopg://me@127.0.0.1:{server.getsockname()[1]}/db"
     sent_study(Path("sent"), storage=url)
-    refused(f"says storage={url}", lambda: asks("sent"))
+    refused(f"sets storage={url}", lambda: asks("sent"))
     with pytest.raises(BlockingIOError):
         server.accept()
 
@@ -97,7 +97,7 @@ def test_a_sent_study_chooses_no_database(server: socket.socket, asks: Callable[
 def test_a_sent_study_chooses_no_file(here: Path, asks: Callable[[str], object]) -> None:
     url = f"sqlite:///{here / 'elsewhere'}"
     sent_study(Path("sent"), storage=url)
-    refused(f"says storage={url}", lambda: asks("sent"))
+    refused(f"sets storage={url}", lambda: asks("sent"))
     assert start.status("sent", None, url)["trials"] == []  # the command line says the same
     assert not (here / "elsewhere").exists()
 
@@ -115,7 +115,7 @@ def test_a_password_in_a_sent_study_is_neither_used_nor_shown(
 def test_a_sweep_does_not_take_the_storage_of_a_study_that_was_put_there(here: Path) -> None:
     Path("mine.yaml").write_text(yaml.safe_dump(SPACE))
     sent_study(Path("runs/mine"), storage=f"sqlite:///{here / 'elsewhere'}")
-    refused("says storage=sqlite", lambda: start.sweep("mine.yaml", [], Settings(), study=None, dry_run=False))
+    refused("sets storage=sqlite", lambda: start.sweep("mine.yaml", [], Settings(), study=None, dry_run=False))
 
 
 @pytest.mark.parametrize("database", [None, "a.db"])
@@ -133,7 +133,7 @@ def test_a_signature_is_of_the_very_file() -> None:
     study = own_study(Path("runs/own"), f"sqlite:///{Path.cwd() / 'a.db'}")
     held = yaml.safe_load((study / "study.yaml").read_text())
     (study / "study.yaml").write_text(yaml.safe_dump({**held, "storage": "sqlite:////tmp/other"}))
-    refused("says storage=sqlite:////tmp/other", lambda: start.status("own", None))
+    refused("sets storage=sqlite:////tmp/other", lambda: start.status("own", None))
 
 
 def test_what_a_storage_holds_is_not_signed_on_arrival() -> None:
@@ -163,7 +163,7 @@ def test_a_space_names_no_host_and_no_file_from_elsewhere(key: str) -> None:
     setting = f"{key}={HOSTS[key]}"
     space = parse_space({**SPACE, "overrides": ["method=progrpo", *WITH.get(key, []), setting]}, "sent")
     file = Path("sent.yaml")
-    refused(f"the space says {setting}", lambda: make_plan(space, [], Path("study"), space_file=file))
+    refused(f"the space sets {setting}", lambda: make_plan(space, [], Path("study"), space_file=file))
     make_plan(space, [setting], Path("study"), space_file=file)
     make_plan(space, [], Path("study"), space_file=file, trusted=True)
 
@@ -172,17 +172,17 @@ def test_a_space_names_no_host_and_no_file_from_elsewhere(key: str) -> None:
 def test_a_study_names_no_host_and_no_file_from_elsewhere(key: str) -> None:
     config = compose([*WITH.get(key, []), f"{key}={HOSTS[key]}"]).model_dump(mode="json")
     sent_study(Path("sent"), bases=[{"choices": {}, "config": config}])
-    refused(f"says {key}={HOSTS[key]}", lambda: start.work("sent", None))
+    refused(f"sets {key}={HOSTS[key]}", lambda: start.work("sent", None))
 
 
 def test_files_beside_a_space_came_with_it(tmp_path: Path) -> None:
     (tmp_path / "problems.jsonl").write_text("")
     inside = compose(["task=math500", f"task.dataset={tmp_path / 'problems.jsonl'}"])
-    assert demanded_by(inside, tmp_path) == {}
-    assert demanded_by(inside, tmp_path / "elsewhere").keys() == {"task.dataset"}
+    assert demands_of(inside, tmp_path) == {}
+    assert demands_of(inside, tmp_path / "elsewhere").keys() == {"task.dataset"}
     (tmp_path / "link.jsonl").symlink_to("/etc/hostname")
     linked = compose(["task=math500", f"task.dataset={tmp_path / 'link.jsonl'}"])
-    assert demanded_by(linked, tmp_path).keys() == {"task.dataset"}
+    assert demands_of(linked, tmp_path).keys() == {"task.dataset"}
 
 
 @pytest.mark.parametrize("key", ["tracking.wandb.mode", "tracking.wandb.entity", "task.dataset"])
@@ -192,7 +192,7 @@ def test_a_run_names_no_host_and_no_file_from_elsewhere(key: str) -> None:
     run.start(config, model="progrpo/lab-base", study=None)
     assert run.demands() == {}  # this user's own
     run.update(config_signature="0" * 64)
-    refused(f"says {key}={HOSTS[key]}", lambda: evaluate_target(run, Request(ks=[1])))
+    refused(f"sets {key}={HOSTS[key]}", lambda: evaluate_target(run, Request(ks=[1])))
 
 
 def test_slurm_is_told_nothing_that_is_a_command_or_leads_elsewhere() -> None:

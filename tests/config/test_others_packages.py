@@ -134,7 +134,7 @@ def test_what_others_bring_is_imported_when_it_is_asked_for_and_not_before(other
         (["method=misnamed"], "the type of its field 'name' has to be Literal[\"misnamed\"]"),
         (["method=odd"], "is not a subclass of progrpo_cli.methods.base.Method"),
         (["method=nowhere"], "no method 'nowhere' is installed"),
-        (["task=evil"], "says task.verdict=others:judge, which runs code without protection: a file cannot ask"),
+        (["task=evil"], "sets task.verdict=others:judge, which runs code without protection: a file cannot ask"),
     ],
 )
 def test_what_is_wrong_with_another_package_or_folder_is_one_line(
@@ -151,7 +151,7 @@ def test_a_folder_of_ones_own_holds_data_under_new_names(others: CommandLine) ->
         ("method/grpo.yaml", "name: grpo", "progrpo ships method/grpo.yaml"),
         ("sweeps/arm_alpha.yaml", "seeds: [0]", "progrpo ships sweeps/arm_alpha.yaml"),
         ("model/mine.yaml", "path: ${oc.env:HOME}", "interpolations"),
-        ("model/mine.yaml", "_target_: os.system", "cannot make objects"),
+        ("model/mine.yaml", "_target_: os.system", "cannot create objects"),
         ("model/mine.yaml", "!!python/name:os.system x", "not plain YAML"),
     ):
         (mine / name).parent.mkdir(exist_ok=True)
@@ -159,7 +159,7 @@ def test_a_folder_of_ones_own_holds_data_under_new_names(others: CommandLine) ->
         refused(others, words, "train", *MINE, "--dry-run")
         (mine / name).unlink()
     refused(others, "--config-dir nowhere: no such folder", "train", "--config-dir", "nowhere")
-    refused(others, "has none of the folders experiment, method", "eval", "--config-dir", "site")
+    refused(others, "it has none of the folders experiment, method", "eval", "--config-dir", "site")
     refused(others, "unknown space 'bth'; did you mean 'both'?", "sweep", *MINE, "--space", "bth")
 
 

@@ -48,7 +48,7 @@ def test_tags_and_broken_yaml_are_one_line(text: str, tmp_path: Path, monkeypatc
 def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40))]
     (tmp_path / "user.yaml").write_text("\n".join(lines))
-    with pytest.raises(RequestError, match="its aliases stand for more than the file holds"):
+    with pytest.raises(RequestError, match="its aliases expand to more than the file holds"):
         plain_yaml.read(tmp_path / "user.yaml")
 
 

@@ -88,7 +88,7 @@ def test_a_raised_version_is_in_the_configuration_and_its_hash(monkeypatch: pyte
     both = compose(["method=grpo"])
     assert both.task.judge_version == 3
     assert len({config_hash(before), config_hash(raised), config_hash(both)}) == 3
-    assert {config_hash(each) for each in versions.earlier(both)} >= {config_hash(before), config_hash(raised)}
+    assert {config_hash(each) for each in versions.with_earlier_versions(both)} >= {config_hash(before), config_hash(raised)}
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_a_run_of_another_version_is_not_gone_on_with(
     run = begun(tmp_path / "run")
     monkeypatch.setattr(*code, 2)
     with pytest.raises(
-        RequestError, match=f"run was begun under version 1 of {what}.*, and this is version 2"
+        RequestError, match=f"run was started under version 1 of {what}.*, and this is version 2"
     ) as error:
         launch.train(["method=grpo"], experiment=None, run_dir=run.path, fresh=False)
     assert "\n" not in str(error.value)
-    with run.lock(), pytest.raises(RequestError, match="begun under version 1"):  # as a sweep's worker would
+    with run.lock(), pytest.raises(RequestError, match="started under version 1"):  # as a sweep's worker would
         launch.train_locked(run, run.config())
     assert not run.checkpoints.exists()
 
@@ -189,7 +189,7 @@ def test_a_study_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypa
         lambda: start.sweep("mine.yaml", [], open_study.Settings(), study=None, dry_run=False),
         lambda: start.work("mine", None),
     ):
-        with pytest.raises(RequestError, match="study runs/mine was begun under version 1 of method grpo, and this is"):
+        with pytest.raises(RequestError, match="study runs/mine was started under version 1 of method grpo, and this is"):
             go_on()
 
 
