@@ -25,8 +25,7 @@ class Catalogue(Generic[Class]):
     """The base class that every class has to inherit from."""
     field: str
     """The field that holds the name; its type in each class is ``Literal[name]``."""
-    shipped: Callable[[], Mapping[str, type[Class]]]
-    """Returns this package's own classes by name."""
+    shipped: Callable[[], Mapping[str, type[Class]]]  # this package's own classes by name
 
     def is_shipped(self, name: str) -> bool:
         """Whether this package has a class of that name."""

@@ -120,7 +120,7 @@ def train_locked(
         processes.broadcast(None)  # the others wait to hear where training begins
         return
     versions.refuse_other(config, str(run.path))
-    with run.nothing_left_of_a_wrong_request():
+    with run.deleted_on_request_error():
         sources = {
             "method": source_digests(method_modules(config.method)),
             "judge": source_digests(judge_modules(config.task)),

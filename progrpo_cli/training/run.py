@@ -120,7 +120,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
 def _keep_what_is_trained_on(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
     """Write down which questions the run trains on, and warn of held-out problems that are among them."""
     trained_on = fingerprints(problems, config.task)
-    run.keep_trained_on(config.task.label, trained_on)
+    run.write_trained_on(config.task.label, trained_on)
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
         try:

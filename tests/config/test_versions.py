@@ -88,7 +88,10 @@ def test_a_raised_version_is_in_the_configuration_and_its_hash(monkeypatch: pyte
     both = compose(["method=grpo"])
     assert both.task.judge_version == 3
     assert len({config_hash(before), config_hash(raised), config_hash(both)}) == 3
-    assert {config_hash(each) for each in versions.with_earlier_versions(both)} >= {config_hash(before), config_hash(raised)}
+    assert {config_hash(each) for each in versions.with_earlier_versions(both)} >= {
+        config_hash(before),
+        config_hash(raised),
+    }
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,9 @@ def test_a_study_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypa
         lambda: start.sweep("mine.yaml", [], open_study.Settings(), study=None, dry_run=False),
         lambda: start.work("mine", None),
     ):
-        with pytest.raises(RequestError, match="study runs/mine was started under version 1 of method grpo, and this is"):
+        with pytest.raises(
+            RequestError, match="study runs/mine was started under version 1 of method grpo, and this is"
+        ):
             go_on()
 
 

@@ -56,11 +56,11 @@ def test_a_wrong_request_takes_away_what_it_began_and_nothing_else(tmp_path: Pat
         new.start(compose(), model="progrpo/lab-base", study=None)
         raise RequestError("no such model")
 
-    with pytest.raises(RequestError), new.lock(), new.nothing_left_of_a_wrong_request():
+    with pytest.raises(RequestError), new.lock(), new.deleted_on_request_error():
         begin()
     assert not new.path.exists()
     old = started(tmp_path / "old")
-    with pytest.raises(RequestError), old.lock(), old.nothing_left_of_a_wrong_request():
+    with pytest.raises(RequestError), old.lock(), old.deleted_on_request_error():
         raise RequestError("no such task")
     assert old.exists
 
