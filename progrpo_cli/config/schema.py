@@ -123,7 +123,7 @@ class RewardsConfig(Section):
 
 
 class HealthConfig(Section):
-    """When a run logs a warning, once for each. Numbers of updates are consecutive. The thresholds are this project's."""
+    """When a run logs a warning, once for each. Numbers of updates are consecutive. No paper gives the thresholds."""
 
     entropy_floor: NonNegativeFloat = 0.02
     """In nats."""

@@ -15,13 +15,13 @@ from progrpo_cli.evaluation.request import Request
 from progrpo_cli.evaluation.targets import evaluate_target
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies import start
-from progrpo_cli.studies.open import Settings, fetched
+from progrpo_cli.studies.open import Settings, fetch_plan
 from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import load_plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
-from progrpo_cli.studies.trust import refuse_options_of_slurm
+from progrpo_cli.studies.trust import refuse_slurm_options
 
 SECRET = "tr0ub4dor"
 SPACE = {
@@ -140,7 +140,7 @@ def test_what_a_storage_holds_is_not_signed_on_arrival() -> None:
     study = own_study(Path("runs/own"), f"sqlite:///{Path.cwd() / 'a.db'}")
     for name in ("study.yaml", ".study.signature"):
         (study / name).unlink()
-    fetched("own", f"sqlite:///{Path.cwd() / 'a.db'}")
+    fetch_plan("own", f"sqlite:///{Path.cwd() / 'a.db'}")
     assert not load_plan(study).is_ours
 
 
@@ -202,8 +202,8 @@ def test_slurm_is_told_nothing_that_is_a_command_or_leads_elsewhere() -> None:
         parse_space({**SPACE, "slurm": {"partition": "x", "mail_user": "a@b.example"}}, "sent"), [], Path()
     )
     with pytest.raises(RequestError, match=r"slurm\.mail_user=a@b\.example"):
-        refuse_options_of_slurm(plan, Path("sent.yaml"))
-    refuse_options_of_slurm(plan, None)  # a shipped space
+        refuse_slurm_options(plan, Path("sent.yaml"))
+    refuse_slurm_options(plan, None)  # a shipped space
 
 
 def test_a_password_of_a_server_is_refused() -> None:

@@ -12,7 +12,7 @@ from studies.simulated import Study, simulate
 
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.supervise import supervise
-from progrpo_cli.studies.trial_tables import rows
+from progrpo_cli.studies.trial_tables import run_rows
 from progrpo_cli.studies.worker import Watch
 
 UPDATES = 7
@@ -84,7 +84,7 @@ def test_a_run_that_kills_its_worker_holds_up_nothing_and_fails_in_the_end(
     launcher = Processes(study)
     supervise(plan, store, record, launcher)
     assert [known.state.name for known in record.trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
-    (failed, *others) = rows(plan, store, record)
+    (failed, *others) = run_rows(plan, store, record)
     assert (failed["status"], failed["attempts"]) == ("failed", 3)
     assert "its worker died 3 times in a row at the same point" in failed["error"]
     assert [row["attempts"] for row in others] == [1, 1]
@@ -99,7 +99,7 @@ def test_workers_that_are_told_to_stop_are_no_deaths_and_not_fruitless(study: St
     plan = study.plan(retries=0, workers=1, seeds=[0], parameters={"method.arm.alpha": [0.5]})
     store, record = study.open(plan)
     supervise(plan, store, record, ShortJobs(study, plan))
-    (row,) = rows(plan, store, record)
+    (row,) = run_rows(plan, store, record)
     assert (row["status"], row["attempts"], row["error"]) == ("complete", UPDATES, None)
 
 
@@ -114,7 +114,7 @@ def test_a_worker_told_to_stop_without_having_got_anywhere_is_no_death(study: St
             study.work(plan, stop)
     study.work(plan)
     store, record = study.open(plan)
-    assert [(row["status"], row["attempts"]) for row in rows(plan, store, record)] == [
+    assert [(row["status"], row["attempts"]) for row in run_rows(plan, store, record)] == [
         ("complete", 6),
         ("complete", 1),
         ("complete", 1),

@@ -10,13 +10,13 @@ from command_line import CommandLine
 from studies.invariants import check, csv_rows
 from studies.slurm_cluster import SlurmCluster
 
-from progrpo_cli.studies.launchers.make import launched, make_launcher
+from progrpo_cli.studies.launchers.make import make_launcher, open_launcher
 from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
-from progrpo_cli.studies.trial_tables import rows, write_trials_csv
+from progrpo_cli.studies.trial_tables import run_rows, write_trials_csv
 
 SHORT = [
     "train.prompts_per_rollout=2",
@@ -84,13 +84,13 @@ def test_a_launcher_starts_counts_and_stops(
         return launcher.alive() == 0
 
     wait(ended)
-    write_trials_csv(plan, rows(plan, store, optuna_study))
+    write_trials_csv(plan, run_rows(plan, store, optuna_study))
     check(tmp_path / plan.directory)
     assert csv_rows(tmp_path / plan.directory)[0]["attempts"] == "2"
 
 
 def test_workers_begin_before_the_block_and_none_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with suppress(RuntimeError), launched("local", one_run(tmp_path, monkeypatch), at_once=2) as launcher:
+    with suppress(RuntimeError), open_launcher("local", one_run(tmp_path, monkeypatch), initial_workers=2) as launcher:
         assert launcher.alive() == 2
         raise RuntimeError("the journal cannot be opened")
     assert launcher.alive() == 0

@@ -218,10 +218,10 @@ def test_a_lease_keeps_machines_apart_until_its_heart_stops(
     assert entry is not None
     assert there.take(RUN) is None
     assert there.entries([RUN])[RUN].held
-    here._do("UPDATE progrpo_runs SET beat = clock_timestamp() - interval '119 seconds' WHERE study = :study")
+    here._execute("UPDATE progrpo_runs SET beat = clock_timestamp() - interval '119 seconds' WHERE study = :study")
     assert there.take(RUN) is None
     here.beat(RUN)
-    here._do("UPDATE progrpo_runs SET beat = clock_timestamp() - interval '121 seconds' WHERE study = :study")
+    here._execute("UPDATE progrpo_runs SET beat = clock_timestamp() - interval '121 seconds' WHERE study = :study")
     assert not there.entries([RUN])[RUN].held
     taken = there.take(RUN)
     assert taken is not None

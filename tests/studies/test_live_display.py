@@ -15,7 +15,7 @@ from progrpo_cli.studies.estimate import estimate
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import load_space, parse_space
-from progrpo_cli.studies.trial_tables import rows as planned
+from progrpo_cli.studies.trial_tables import run_rows as planned
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_plain_lines(plan: Plan, caplog: pytest.LogCaptureFixture, monkeypatch: 
 
 
 def test_durations() -> None:
-    assert [views.duration(s) for s in (None, 40, 600, 7500)] == ["?", "40 s", "10 min", "2 h 5 min"]
+    assert [views.format_duration(s) for s in (None, 40, 600, 7500)] == ["?", "40 s", "10 min", "2 h 5 min"]
 
 
 def test_no_estimate_without_a_finished_run(plan: Plan, tmp_path: Path) -> None:

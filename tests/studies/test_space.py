@@ -107,7 +107,7 @@ def test_every_run_may_sample_the_same_number_of_completions(tmp_path) -> None:
     plan = make_plan(parse_space(space, "x"), ["train.micro_batch_size=16"], tmp_path)
     assert [trial.config.train.steps for trial in plan.grid] == [32, 128, 9, 36]
     assert [plan.runs_of(trial)[0].completions for trial in plan.grid] == [4096, 4096, 4320, 4320]
-    assert plan.most_updates == 128
+    assert plan.max_updates == 128
     plan.freeze()
     assert load_plan(tmp_path).grid == plan.grid
     with pytest.raises(RequestError, match=r"'train.steps=9': samples_per_run says how many updates a run makes"):
@@ -124,7 +124,7 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
         ({"train.steps": steps}, 80),
         ({ALPHA: [0.0, 1.0], "train.steps": {**steps, "when": {ALPHA: 1.0}}}, 100),
     ):
-        assert make_plan(parse_space({**SMALL, "parameters": parameters}, "x"), [], tmp_path).most_updates == most
+        assert make_plan(parse_space({**SMALL, "parameters": parameters}, "x"), [], tmp_path).max_updates == most
 
 
 @pytest.mark.parametrize(

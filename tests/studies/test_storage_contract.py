@@ -9,12 +9,12 @@ import pytest
 from studies.simulated import SPACE, Study, note, objective, result, simulate
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.studies.open import plan_kept_in
+from progrpo_cli.studies.open import read_stored_plan
 from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan, Run, load_plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import open_store
-from progrpo_cli.studies.trial_tables import rows, trial_table, verdict
+from progrpo_cli.studies.trial_tables import run_rows, trial_table, verdict
 from progrpo_cli.studies.worker import Watch
 
 
@@ -30,7 +30,7 @@ def test_workers_do_every_run_once(study: Study) -> None:
     assert sorted(study.executions()) == sorted([*names, *(f"end {name}" for name in names)])
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["COMPLETE"] * 3
-    found = rows(plan, store, optuna_study)
+    found = run_rows(plan, store, optuna_study)
     assert [row["status"] for row in found] == ["complete"] * 6
     assert {row["attempts"] for row in found} == {1}
     for known in optuna_study.trials():
@@ -80,12 +80,12 @@ def test_a_killed_workers_run_waits_again_and_is_done_by_the_next(study: Study) 
     worker.wait()
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["RUNNING", "WAITING", "WAITING"]
-    assert [row["status"] for row in rows(plan, store, optuna_study)] == ["interrupted", "planned", "planned"]
+    assert [row["status"] for row in run_rows(plan, store, optuna_study)] == ["interrupted", "planned", "planned"]
     reconcile(plan, store, optuna_study)
     assert states(optuna_study) == ["WAITING"] * 3
     study.work(plan)  # at once: nobody waits for a lease of a dead process on the same machine
     assert states(optuna_study) == ["COMPLETE"] * 3
-    assert [row["attempts"] for row in rows(plan, store, optuna_study)] == [2, 1, 1]
+    assert [row["attempts"] for row in run_rows(plan, store, optuna_study)] == [2, 1, 1]
 
 
 def test_a_run_that_fails_is_tried_again_so_often_and_keeps_its_reason(study: Study) -> None:
@@ -103,17 +103,17 @@ def test_a_run_that_fails_is_tried_again_so_often_and_keeps_its_reason(study: St
         assert study.executions().count(bad) == tries
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["COMPLETE", "FAIL", "COMPLETE"]
-    row = next(row for row in rows(plan, store, optuna_study) if row["status"] == "failed")
+    row = next(row for row in run_rows(plan, store, optuna_study) if row["status"] == "failed")
     assert row["error"] == "NotANumber: loss is nan at update 3"
     assert row["attempts"] == 3
     assert optuna_study.trials()[1].attributes["failed"] == row["error"]
     others = [name for name in study.executions() if not name.startswith("end ") and name != bad]
     assert len(others) == len(set(others)) == 5  # the other seed of its trial was run, too
     store.ledger.reset_failures([bad])
-    optuna_study.reopen(optuna_study.trials()[1])
+    optuna_study.retry(optuna_study.trials()[1])
     study.work(plan)
     assert states(optuna_study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    assert {row["status"] for row in rows(plan, store, optuna_study)} == {"complete"}
+    assert {row["status"] for row in run_rows(plan, store, optuna_study)} == {"complete"}
     assert study.executions().count(bad) == 4
 
 
@@ -191,7 +191,7 @@ def test_pruning_compares_the_same_seeds_at_the_same_update(study: Study) -> Non
     assert (4.0, 1, 2) in begun  # its second was given up
     assert (4.0, 1, 4) not in begun
     assert "over its first 2 seeds" in optuna_study.trials()[-1].attributes["pruned"]
-    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in rows(plan, store, optuna_study)}
+    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in run_rows(plan, store, optuna_study)}
     assert statuses[4.0, 1] == "pruned"
     assert statuses[4.0, 0] == "complete"
     study.work(plan, execute)
@@ -227,7 +227,7 @@ def test_another_plan_under_the_same_name_is_refused(study: Study, caplog: pytes
 def test_a_machine_that_never_saw_the_study_gets_it_from_the_storage(study: Study) -> None:
     plan = study.plan()
     store, _ = study.open(plan)
-    kept = plan_kept_in(store, study.directory)
+    kept = read_stored_plan(store, study.directory)
     assert kept is not None
     assert kept.frozen() == plan.frozen()
-    assert plan_kept_in(open_store(study.directory, study.url), study.directory.parent / "other") is None
+    assert read_stored_plan(open_store(study.directory, study.url), study.directory.parent / "other") is None
