@@ -164,7 +164,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             trained_on=run.trained_on() if is_run else (),
         )
         samples = done.samples if config.tracking.wandb.log_samples else None
-        tracked.scores(done.directory.name, done.scores.as_json(), samples)
+        tracked.log_scores(done.directory.name, done.scores.as_json(), samples)
         all_scores.append(done.scores)
     return all_scores
 

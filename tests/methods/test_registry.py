@@ -33,7 +33,7 @@ def test_a_class_that_a_method_imports_is_not_taken_for_its_own(monkeypatch: pyt
 
 
 def test_list_methods_says_in_a_sentence_what_each_is_and_where_it_is_from() -> None:
-    rows = listing.rows("methods")
+    rows = listing.list_rows("methods")
     assert [row["name"] for row in rows] == NAMES
     for row in rows:
         assert row["about"].endswith(".")

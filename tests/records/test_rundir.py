@@ -95,7 +95,7 @@ def test_a_manifest_that_is_not_ours_is_left_out_with_a_warning(
     (odd / "config.yaml").write_text("- 1\n")
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.WARNING, logger="progrpo"):
-        assert [row["directory"] for row in listing.rows("runs")] == ["runs/good"]
+        assert [row["directory"] for row in listing.list_rows("runs")] == ["runs/good"]
     (warning,) = caplog.messages
     assert "left out: runs/odd is not a run directory" in warning
     with pytest.raises(RequestError, match="is not a run directory"):

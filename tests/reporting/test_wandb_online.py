@@ -106,12 +106,12 @@ def test_an_outage_longer_than_the_clients_patience_is_waited_out(monkeypatch, c
 
         return action
 
-    assert wandb_server._retried(failing(503, 500, 429)) == "answer"
+    assert wandb_server._retry(failing(503, 500, 429)) == "answer"
     assert pauses == [1, 2, 4]
     with pytest.raises(WorkError, match="--offline reads what was fetched before"):
-        wandb_server._retried(failing(500, 500, 500, 500))
+        wandb_server._retry(failing(500, 500, 500, 500))
     with pytest.raises(RequestError, match="W&B: no"):
-        wandb_server._retried(failing(403))
+        wandb_server._retry(failing(403))
 
 
 def test_a_page_that_fails_beyond_the_clients_patience_loses_no_run(stub, monkeypatch):

@@ -94,8 +94,8 @@ def test_samples_leave_only_when_they_are_handed_over(tmp_path: Path, monkeypatc
     samples.write_text('{"problem_id": "a", "text": "1+2"}\n{"problem_id": "b", "text": "3"}\n')
     scores = {"pass@1": {"value": 0.5, "low": 0.25, "high": 0.75}, "counts": [["a", 2, 1]]}
     with tracker(run, compose(), study=None) as tracked:
-        tracked.scores("countdown-0", scores, None)
-        tracked.scores("countdown-1", scores, samples)
+        tracked.log_scores("countdown-0", scores, None)
+        tracked.log_scores("countdown-1", scores, samples)
     found = finished_run(run.path / "wandb")
     tables = list(run.path.glob("wandb/*/files/media/table/samples/*.json"))
     assert {table.name.split("_")[0] for table in tables} == {"countdown-1"}
