@@ -61,9 +61,9 @@ def test_offline_uses_what_was_fetched(stub):
     with pytest.raises(RequestError, match="was never fetched with these filters: leave out --offline once"):
         read([SOURCE], offline=True)
     fetched = read([SOURCE])
-    asked = len(stub.asked)
+    asked = len(stub.requests)
     again = read([SOURCE], offline=True)
-    assert len(stub.asked) == asked
+    assert len(stub.requests) == asked
     assert [run.id for run in again.runs] == [run.id for run in fetched.runs]
     assert list(map(_curves, again.runs)) == list(map(_curves, fetched.runs))
     assert set(again.origin.values()) == {f"{SOURCE} (W&B, from the cache)"}
