@@ -1,4 +1,4 @@
-"""Open files that somebody else may have put there: regular files of a limited size, without blocking.
+"""Open files that may come from somebody else: only regular files of a limited size, and without blocking.
 
 A named pipe waits for a writer, a device has no end, and a sparse file of five gigabytes takes no space on disk. So
 every file of a run, study, data set or model that this package reads is opened here.

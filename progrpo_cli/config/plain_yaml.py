@@ -1,4 +1,4 @@
-"""Read YAML files that somebody else may have written. Only plain data is accepted."""
+"""Read YAML files that may come from somebody else. Only plain data is accepted."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def refuse_other(config: Config, subject: str) -> None:
     Raises:
         RequestError: a version differs; the message names both.
     """
-    for name, held, version in version_table(config).values():
-        if held != version:
+    for name, old, new in version_table(config).values():
+        if old != new:
             raise RequestError(
-                f"{subject} was started under version {held} of {name}, and this is version {version}: its results "
+                f"{subject} was started under version {old} of {name}, and this is version {new}: its results "
                 "would not be comparable; start again under another name"
             )
 

@@ -164,12 +164,12 @@ class RunDirectory(Layout):
         self.refuse_foreign()
         if not self.exists:
             return
-        held = self.config()
-        if config_hash(versions.with_code_versions(held)) == config_hash(config):
-            versions.refuse_other(held, str(self.path))
-        if config_hash(held) == config_hash(config) and held.seed == config.seed:
+        existing = self.config()
+        if config_hash(versions.with_code_versions(existing)) == config_hash(config):
+            versions.refuse_other(existing, str(self.path))
+        if config_hash(existing) == config_hash(config) and existing.seed == config.seed:
             return
-        old, new = flatten(held), flatten(config)
+        old, new = flatten(existing), flatten(config)
         keys = [key for key in sorted({*old, *new}) if key == "seed" or is_hashed(key)]
         differing = [key for key in keys if old.get(key) != new.get(key)]
         differences = "; ".join(f"{key} is {old.get(key)}, not {new.get(key)}" for key in differing)

@@ -63,9 +63,9 @@ def requested_plan(space: str | None, overrides: list[str], settings: Settings, 
         raise RequestError(f"--study {name}: a name without slashes is needed; it becomes a directory in {RUNS}/")
     storage = settings.storage
     if storage is None and is_study(RUNS / name):
-        held = load_plan(RUNS / name)
-        refuse_storage(held, None)
-        storage = held.storage
+        existing = load_plan(RUNS / name)
+        refuse_storage(existing, None)
+        storage = existing.storage
     check_url(storage, workers=loaded.workers)
     plan = make_plan(
         loaded,

@@ -114,15 +114,15 @@ def status(study: str | None, space: str | None, storage: str | None = None) -> 
 
 
 def work(study: str | None, storage: str | None, *, trust_config: bool = False) -> None:
-    """Be a worker of a study that exists: its name or directory, here or in a storage that other machines share.
+    """Work on an existing study until no run is left that this worker can take.
 
     Args:
-        study: name or directory.
-        storage: where the study is kept; None: what its directory says.
-        trust_config: take what the study's frozen configuration asks for; it may come from somebody else.
+        study: the study's name or directory. If it is not on this machine, it is read from the storage.
+        storage: URL of the study's storage; None: as its ``study.yaml`` says.
+        trust_config: accept the demands of the study's frozen configuration, which may come from somebody else.
 
     Raises:
-        RequestError: there is no such study, or it asks for what somebody else may not ask for.
+        RequestError: there is no such study, or it makes demands that have not been approved.
     """
     if study is None:
         raise RequestError("--worker needs --study: the name or directory of a study that was started")

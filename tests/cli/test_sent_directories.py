@@ -18,7 +18,7 @@ OWN = {
     "task.shares.test": "30",
     "task.verdict": "evil:judge",
 }
-ASKED = ["task=own", *(f"{key}={value}" for key, value in OWN.items())]
+DEMANDS = ["task=own", *(f"{key}={value}" for key, value in OWN.items())]
 SMALL = [*TINY[:3], "train.steps=2", "tracking.wandb.mode=disabled"]
 SPACE = {
     "parameters": {"method.arm.alpha": [0.3]},
@@ -62,7 +62,7 @@ def sent_run(command: CommandLine, trained: tuple[CommandLine, dict[str, Path]],
 def test_a_verdict_function_in_a_runs_configuration(
     evil: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
-    sent_run(evil, trained, *ASKED)
+    sent_run(evil, trained, *DEMANDS)
     assert_refused(evil, "task.verdict=evil:judge, which runs code", "eval", "sent", "--k", "1")
     scores = evil.json("eval", "sent", "--k", "1", "--trust-config")  # with this option the attack works
     assert scores["pass@1"]["value"] > 0.5
@@ -90,7 +90,7 @@ def test_a_space_cannot_demand_code_and_the_command_line_can(evil: CommandLine, 
 
 def test_a_space_cannot_vary_keys_that_run_code(evil: CommandLine) -> None:
     parameters = {"task.verdict": ["evil:judge"]}
-    space = {**SPACE, "overrides": ASKED[:-1], "parameters": parameters}
+    space = {**SPACE, "overrides": DEMANDS[:-1], "parameters": parameters}
     (evil.directory / "sent.yaml").write_text(yaml.safe_dump(space))
     assert_refused(evil, "the space sets task.verdict", "sweep", "--space", "sent.yaml", *SMALL)
 
@@ -98,7 +98,7 @@ def test_a_space_cannot_vary_keys_that_run_code(evil: CommandLine) -> None:
 def test_a_worker_of_a_study_from_somebody_else(evil: CommandLine) -> None:
     """A study that was started here may use its verdict function; without this user's signature it may not."""
     (evil.directory / "mine.yaml").write_text(yaml.safe_dump(SPACE))
-    result = evil.json("sweep", "--space", "mine.yaml", *SMALL, *ASKED)
+    result = evil.json("sweep", "--space", "mine.yaml", *SMALL, *DEMANDS)
     assert [run["status"] for run in result["runs"]] == ["complete"]
     (evil.directory / "executed").unlink()
     study = evil.directory / "runs" / "mine"
@@ -119,7 +119,7 @@ def test_a_worker_of_a_study_from_somebody_else(evil: CommandLine) -> None:
 
 
 def test_a_run_of_this_user_needs_no_approval(evil: CommandLine) -> None:
-    run = evil.json("train", "--run-dir", "ours", *SMALL, *ASKED)
+    run = evil.json("train", "--run-dir", "ours", *SMALL, *DEMANDS)
     assert run["status"] == "finished"
     key = evil.directory / ".state" / "progrpo" / "key"
     assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)

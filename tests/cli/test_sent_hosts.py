@@ -32,7 +32,7 @@ SPACE = {
     "k": [1],
     "workers": 1,
 }
-ASKS: list[Callable[[str], object]] = [
+ACTIONS: list[Callable[[str], object]] = [
     lambda study: start.status(study, None),
     lambda study: start.work(study, None),
 ]
@@ -84,7 +84,7 @@ def assert_refused(words: str, action: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("asks", ASKS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_foreign_study_cannot_choose_a_database(server: socket.socket, action: Callable[[str], object]) -> None:
     url = f"postgresql+psycopg://me@127.0.0.1:{server.getsockname()[1]}/db"
     sent_study(Path("sent"), storage=url)
@@ -93,7 +93,7 @@ def test_a_foreign_study_cannot_choose_a_database(server: socket.socket, action:
         server.accept()
 
 
-@pytest.mark.parametrize("asks", ASKS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_foreign_study_cannot_choose_a_database_file(here: Path, action: Callable[[str], object]) -> None:
     url = f"sqlite:///{here / 'elsewhere'}"
     sent_study(Path("sent"), storage=url)
@@ -102,7 +102,7 @@ def test_a_foreign_study_cannot_choose_a_database_file(here: Path, action: Calla
     assert not (here / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("asks", ASKS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_password_in_a_foreign_study_is_neither_used_nor_shown(
     server: socket.socket, action: Callable[[str], object]
 ) -> None:

@@ -62,7 +62,7 @@ FAILED = {"failures": [("2026-01-01", "no reason")], "deaths": 2}
 
 
 @pytest.fixture
-def held(open_ledger: Callable[[], Ledger], tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
+def ledgers(open_ledger: Callable[[], Ledger], tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
     """The ledgers of a worker that holds a run with earlier failures, and of another worker."""
     holder, other = open_ledger(), open_ledger()
     with RunDirectory(tmp_path / "runs" / RUN).lock():
@@ -78,31 +78,31 @@ def held(open_ledger: Callable[[], Ledger], tmp_path: Path) -> Iterator[tuple[Le
     assert other.entries([RUN])[RUN].result == {"values": {"pass@1": 0.25}}
 
 
-def test_a_held_run_is_marked_as_held(held: tuple[Ledger, Ledger]) -> None:
-    assert held[1].entries([RUN])[RUN].held
+def test_a_held_run_is_marked_as_held(ledgers: tuple[Ledger, Ledger]) -> None:
+    assert ledgers[1].entries([RUN])[RUN].held
 
 
-def test_a_held_run_is_not_taken(held: tuple[Ledger, Ledger], tmp_path: Path) -> None:
+def test_a_held_run_is_not_taken(ledgers: tuple[Ledger, Ledger], tmp_path: Path) -> None:
     with pytest.raises(RequestError), RunDirectory(tmp_path / "runs" / RUN).lock():
-        held[1].take(RUN)
+        ledgers[1].take(RUN)
 
 
-def test_another_worker_cannot_renew_the_lease(held: tuple[Ledger, Ledger]) -> None:
+def test_another_worker_cannot_renew_the_lease(ledgers: tuple[Ledger, Ledger]) -> None:
     with pytest.raises(LostRun):
-        held[1].beat(RUN)
+        ledgers[1].beat(RUN)
 
 
-def test_another_worker_cannot_write_the_entry(held: tuple[Ledger, Ledger]) -> None:
+def test_another_worker_cannot_write_the_entry(ledgers: tuple[Ledger, Ledger]) -> None:
     with pytest.raises(LostRun):
-        held[1].write(RUN, Entry())
+        ledgers[1].write(RUN, Entry())
 
 
-def test_another_worker_cannot_release_the_run(held: tuple[Ledger, Ledger]) -> None:
-    held[1].release(RUN)
+def test_another_worker_cannot_release_the_run(ledgers: tuple[Ledger, Ledger]) -> None:
+    ledgers[1].release(RUN)
 
 
-def test_failures_of_a_held_run_are_not_reset(held: tuple[Ledger, Ledger]) -> None:
-    held[1].reset_failures([RUN])
+def test_failures_of_a_held_run_are_not_reset(ledgers: tuple[Ledger, Ledger]) -> None:
+    ledgers[1].reset_failures([RUN])
 
 
 def test_a_released_run_cannot_be_written(open_ledger: Callable[[], Ledger], tmp_path: Path) -> None:
