@@ -177,10 +177,8 @@ class Plan:
     @cached_property
     def foreign_classes(self) -> dict[str, str]:
         """The keys of the study's configurations that name a class of another package, with those names."""
-        classes: dict[str, str] = {}
-        for base in self.bases:
-            classes.update(foreign_classes_of(validate(base.config, import_others=False)))
-        return classes
+        configs = [validate(base.config, import_others=False) for base in self.bases]
+        return {key: name for config in configs for key, name in foreign_classes_of(config).items()}
 
     def refuse_other_versions(self) -> None:
         """Raise RequestError if the version of a method or judge has changed since the study was started."""

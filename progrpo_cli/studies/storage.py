@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -115,7 +116,7 @@ def open_store(directory: Path, url: str | None) -> Store:
     """
     runs = directory / "trials"
     directory.mkdir(parents=True, exist_ok=True)
-    study_lock = _FileLock(directory / ".study.lock")
+    study_lock = partial(_file_lock, directory / ".study.lock")
     if url is not None and _scheme(url) == POSTGRESQL:
         return _open_postgresql(directory, runs, url)
     from optuna.storages import JournalStorage, RDBStorage
@@ -227,16 +228,11 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
     return Store(trials, ledger, lambda: advisory_lock(f"progrpo study {directory.name}"))
 
 
-class _FileLock:
-    """A lock on a file, see :func:`progrpo_cli.records.files.locked`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @contextmanager
-    def __call__(self) -> Iterator[Callable[[], None]]:
-        with files.locked(self._path):
-            yield lambda: None
+@contextmanager
+def _file_lock(path: Path) -> Iterator[Callable[[], None]]:
+    """Lock a file; the check does nothing, since the kernel does not lose locks."""
+    with files.locked(path):
+        yield lambda: None
 
 
 def _journal_lock(path: Path) -> Any:
