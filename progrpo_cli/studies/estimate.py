@@ -79,7 +79,7 @@ def estimate(plan: Plan, rows: Sequence[Mapping[str, Any]], root: Path) -> str:
     medians = [statistics.median(chain.from_iterable(seconds)) for _, seconds in known]
     updates = sum(part.updates * part.runs for part, _ in known)
     total = sum(m * part.updates * part.runs for m, (part, _) in zip(medians, known, strict=True)) / plan.space.workers
-    measured = sum({id(times): len(times) for _, seconds in known for times in seconds}.values())
+    measured = sum({id(values): len(values) for _, seconds in known for values in seconds}.values())
     median = " to ".join(dict.fromkeys(f"{extreme(medians):.2f}" for extreme in (min, max)))
     unknown = sum(part.runs for part in missing) - sum(part.runs for part, _ in known)
     return (
