@@ -1,4 +1,4 @@
-"""What people see while something runs: logs and progress on stderr. Results go to stdout and are not printed here."""
+"""Logs and progress bars on stderr, and the console for results on stdout."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("progrpo")
 
 PLAIN_LINE_SECONDS = 10.0
-WIDTH_OF_A_FILE = 200
+WIDTH_IN_FILES = 200
 
 
-class _Plain(logging.Formatter):
-    """Names of directories, parameters and tags are in what we log: no escape sequence reaches the terminal."""
+class _PlainFormatter(logging.Formatter):
+    """Removes escape sequences: messages contain names of directories, parameters and tags, which are untrusted."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape.plain_lines(super().format(record))
 
 
 def set_up_logging(verbosity: int) -> None:
-    """Send our log to stderr: verbosity -1 warnings only, 0 information, 1 debugging (other libraries' logs too)."""
+    """Send our log to stderr.
+
+    Args:
+        verbosity: -1: warnings only; 0: information; 1: debugging, with other libraries' logs.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(message)s"))
+    handler.setFormatter(_PlainFormatter("%(message)s"))
     log.handlers = [handler]
     log.propagate = False
     log.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
-    # vLLM, where it is installed, logs to stdout unless it is told otherwise before it is imported.
+    # vLLM logs to stdout unless these variables are set before it is imported.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbosity > 0 else "WARNING")
     if verbosity > 0:
@@ -43,27 +47,27 @@ def set_up_logging(verbosity: int) -> None:
 
 
 def results() -> Console:
-    """The console for results, on stdout: as wide as the terminal, and wide enough for a table in a file."""
-    return plain_console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    """Return the console for results on stdout: as wide as the terminal, or 200 columns in a file or pipe."""
+    return plain_console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES)
 
 
 def plain_console(**settings: Any) -> Console:
-    """A console that shows every text as it is: ``[red]`` in a name is no markup, escape sequences are left out."""
+    """Return a console that prints ``[red]`` in a name literally and removes escape sequences."""
     from rich.console import Console
     from rich.text import Text
 
-    class Plain(Console):
+    class PlainConsole(Console):
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(escape.plain_lines(text), **{**options, "markup": False, "emoji": False})
 
-    return Plain(highlight=False, markup=False, emoji=False, **settings)
+    return PlainConsole(highlight=False, markup=False, emoji=False, **settings)
 
 
 class Progress(Protocol):
-    """A piece of work with a known amount."""
+    """Shows the progress of work whose total amount is known."""
 
     def update(self, done: int, text: str = "") -> None:
-        """Say how much is done in all, with a few words about the state."""
+        """Set the amount done so far, with a short text about the state."""
 
 
 class _Bar:
@@ -89,7 +93,7 @@ class _Bar:
 
 
 class _Lines:
-    """A plain line now and then, for files and pipes."""
+    """Progress as plain lines, at most one every ten seconds, for files and pipes."""
 
     def __init__(self, total: int, title: str) -> None:
         self._total, self._title = total, title
@@ -103,15 +107,15 @@ class _Lines:
         if now - self._last_line < PLAIN_LINE_SECONDS and done < self._total:
             return
         self._last_line = now
-        log.info(f"{self._title}: {done}/{self._total} {text}{self._time_left(now, done)}".rstrip())
+        log.info(f"{self._title}: {done}/{self._total} {text}{self._remaining(now, done)}".rstrip())
 
-    def _time_left(self, now: float, done: int) -> str:
+    def _remaining(self, now: float, done: int) -> str:
         assert self._first is not None
-        began, done_then = self._first
-        if done <= done_then or done >= self._total:
+        start, done_at_start = self._first
+        if done <= done_at_start or done >= self._total:
             return ""
-        left = (now - began) / (done - done_then) * (self._total - done)
-        return f", about {left:.0f} s left"
+        seconds = (now - start) / (done - done_at_start) * (self._total - done)
+        return f", about {seconds:.0f} s left"
 
 
 @contextmanager

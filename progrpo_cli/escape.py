@@ -1,4 +1,4 @@
-"""Names, configuration values and model outputs are untrusted text: each output format has its own dangers."""
+"""Escape untrusted text (names, configuration values, model outputs) for the terminal, CSV, LaTeX and Markdown."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "[": "{[}",  # after \\ a bracket would be an argument
+    "[": "{[}",  # after \\ a bracket would start an optional argument
     "]": "{]}",
     **{character: f"\\{character}" for character in "{}$&#_%"},
 }
-_LATIN = 0x17F  # the last of Latin Extended-A
-_NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")  # of Latin Extended-A; pdflatex stops at them
+_LAST_LATIN = 0x17F  # the end of Latin Extended-A
+_NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")  # characters of Latin Extended-A at which pdflatex stops
 _MARKDOWN = re.compile(r"([\\|`*_<>\[\]~])")
 
 
 def plain(text: str) -> str:
-    """Without control and formatting characters (terminal escapes, direction overrides); line ends become spaces."""
-    if text.isprintable():  # no control or formatting character, no white space but the space
+    """Remove control and formatting characters (terminal escapes, direction overrides); line ends become spaces."""
+    if text.isprintable():  # it has no control or formatting characters, and spaces are its only white space
         return text
     spaced = re.sub(r"\s", " ", text)
     return "".join(character for character in spaced if not unicodedata.category(character).startswith("C"))
 
 
 def plain_lines(text: str) -> str:
-    """The same for a text of several lines, which it keeps."""
+    """Apply :func:`plain` to each line and keep the line ends."""
     return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
 
 
 def csv(text: str) -> str:
-    """A spreadsheet must not take text for a formula, also not after leading spaces, which some cut off."""
+    """Quote text that a spreadsheet would read as a formula, also after leading spaces, which some strip."""
     clean = plain(text)
     return f"'{clean}" if clean.lstrip().startswith(_FORMULA) else clean
 
 
 def latex(text: str) -> str:
-    """Every special character as text; those that no usual font of TeX has by their numbers."""
+    """Escape special characters; characters outside the T1 encoding become ``[U+XXXX]``."""
     return "".join(
         _LATEX.get(character, character if _in_t1(character) else rf"{{[}}U+{ord(character):04X}{{]}}")
         for character in plain(text)
@@ -50,9 +50,9 @@ def latex(text: str) -> str:
 
 
 def _in_t1(character: str) -> bool:
-    return ord(character) <= _LATIN and character not in _NOT_IN_T1
+    return ord(character) <= _LAST_LATIN and character not in _NOT_IN_T1
 
 
 def markdown(text: str) -> str:
-    """No cell breaks, no markup, no HTML."""
+    """Escape cell separators, markup and HTML."""
     return _MARKDOWN.sub(r"\\\1", plain(text))

@@ -1,4 +1,4 @@
-"""Importing what takes seconds (torch, transformers, TRL), and how often the garbage collector runs."""
+"""The garbage collector during slow imports (torch, transformers, TRL) and during work that creates many objects."""
 
 from __future__ import annotations
 
@@ -11,45 +11,46 @@ from contextlib import contextmanager
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:
-    """Within: imports. They leave a million objects that stay as long as the process does.
+    """Context manager for imports: disables the garbage collector and freezes the objects that the imports create.
 
-    The garbage collector would look through them all again and again while they come in, at each full collection
-    later, and once more at the end of the process: a quarter of the time of importing, and two seconds to end.
+    There are about a million of them, and they live as long as the process. The collector would traverse them many
+    times during the imports, at every full collection and at exit. That took a quarter of the import time, and two
+    seconds at exit.
     """
-    collects, modules = gc.isenabled(), len(sys.modules)
-    gc.collect()  # garbage of now, a run's trainer with its weights, would be kept for ever with what comes
+    was_enabled, modules = gc.isenabled(), len(sys.modules)
+    gc.collect()  # existing garbage, e.g. a run's trainer with its weights, would be frozen too and never be freed
     gc.disable()
     try:
         yield
     finally:
         if len(sys.modules) > modules:
             gc.freeze()
-        if collects:
+        if was_enabled:
             gc.enable()
 
 
-SELDOM = (10_000, 50, 100)
-"""Thresholds for work that makes many small objects, runs or samples, which stay: with Python's own a tenth of a large
-report and a seventh of all but the drawing of an evaluation went into looking through them."""
+RARE_THRESHOLDS = (10_000, 50, 100)
+"""Thresholds for work that creates many small, long-lived objects (runs or samples). With Python's defaults, garbage
+collection took a tenth of a large report and a seventh of an evaluation without its sampling."""
 
 
 @contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Collect garbage seldom, in the whole process, as long as this lasts."""
+def rare_collections() -> Iterator[None]:
+    """Context manager that makes garbage collections in this process rare."""
     before = gc.get_threshold()
-    gc.set_threshold(*SELDOM)
+    gc.set_threshold(*RARE_THRESHOLDS)
     try:
         yield
     finally:
         gc.set_threshold(*before)
 
 
-REPORT_WHAT_IS_LEFT = ("triton", "vllm")
-"""Their C++ parts say, on stderr and at length, which objects are still there when the interpreter has ended. Triton
-comes with PyTorch's CUDA builds."""
+LEAK_REPORTERS = ("triton", "vllm")
+"""Modules whose C++ parts list on stderr every object that is still alive at exit. Triton comes with PyTorch's CUDA
+builds."""
 
 
 @atexit.register
-def _let_the_last_collection_find_everything() -> None:
-    if any(name in sys.modules for name in REPORT_WHAT_IS_LEFT):
+def _unfreeze_for_the_last_collection() -> None:
+    if any(name in sys.modules for name in LEAK_REPORTERS):
         gc.unfreeze()

@@ -28,14 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_LONGEST = 2000
-"""Characters of a message: what is wrong with a file of a gigabyte is said in a line of a screen or two."""
-# The class of every complaint of the parser. Typer carries a copy of Click whose names are private; this one is public.
+_MAX_CHARACTERS = 2000
+"""Limit of an error message, which may quote a large file."""
+# The base class of the parser's errors. Typer's copy of Click is private; this is a public way to the class.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"progrpo {__version__}")
         raise typer.Exit
 
@@ -57,8 +57,8 @@ app.command("list")(list_command)
 
 
 def run() -> None:
-    """Run the command line and leave with the exit code of the contract."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is like Ctrl-C
+    """Run the command line and exit: 0 success, 1 failed work, 2 an invalid request, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is treated like Ctrl-C
     try:
         os.getcwd()
         app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -73,10 +73,10 @@ def run() -> None:
             _fail(f"{error.filename}: the path is too long", RequestError.exit_code)
         if error.errno == errno.ENOENT and not _has_working_directory():
             _fail("the working directory does not exist any more", RequestError.exit_code)
-        where = "" if is_full(error) else _kept(error)
-        _fail(f"{error}; what was written before is kept, the same command goes on{where}", 1)
+        traceback = "" if is_full(error) else _write_traceback(error)
+        _fail(f"{error}; files written so far are kept, and the same command continues{traceback}", 1)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error}{_kept(error)}", 1)
+        _fail(f"{type(error).__name__}: {error}{_write_traceback(error)}", 1)
 
 
 def _has_working_directory() -> bool:
@@ -87,16 +87,16 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _kept(error: Exception) -> str:
-    """Where the traceback of what nobody foresaw is, for the end of the line."""
+def _write_traceback(error: Exception) -> str:
+    """Write the traceback of an unexpected error; return where it is, for the end of the message."""
     path = write_crash_file(error)
     return f" (traceback: {path})" if path else ""
 
 
 def _fail(message: str, code: int) -> None:
-    if "--json" in sys.argv and processes.is_main():  # a complaint of the parser comes before the option was read
+    if "--json" in sys.argv and processes.is_main():  # a parser error comes before the option has been read
         typer.echo(json.dumps({"error": message, "exit_code": code}))
-    message = message if len(message) < _LONGEST else f"{message[: _LONGEST - 200]} ... {message[-200:]}"
-    who = "progrpo" if processes.is_main() else f"progrpo, process {processes.rank()}"
-    typer.echo(f"{who}: {escape.plain(' '.join(message.split()))}", err=True)  # names of runs in it are untrusted
+    message = message if len(message) < _MAX_CHARACTERS else f"{message[: _MAX_CHARACTERS - 200]} ... {message[-200:]}"
+    sender = "progrpo" if processes.is_main() else f"progrpo, process {processes.rank()}"
+    typer.echo(f"{sender}: {escape.plain(' '.join(message.split()))}", err=True)  # it may contain untrusted names
     sys.exit(code)

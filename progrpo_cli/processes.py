@@ -1,7 +1,7 @@
-"""The processes of one training run, as `accelerate launch` or `torchrun` starts them: this one's place among them.
+"""This process among those of one training run, as `accelerate launch` or `torchrun` starts them.
 
-All of them compute the same run. The main process alone writes the run directory, W&B's files and stdout. What is
-marked as collective must be called by every process at the same moment, or the others wait for ever.
+All of them compute the same run. Only the main process writes the run directory, W&B's files and stdout. Every process
+has to call a function marked as collective at the same point; otherwise the others wait for ever.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from progrpo_cli.errors import RequestError
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the slowest thing that one does alone is to write a checkpoint."""
+"""How long a process waits for the others. The slowest thing that one process does alone is writing a checkpoint."""
 
 SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -31,27 +31,27 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the main process, the only one that writes files."""
     return rank() == 0
 
 
 def require_one(command: str) -> None:
-    """Refuse to be one of several processes.
+    """Check that this is the only process.
 
     Raises:
-        RequestError: as described.
+        RequestError: more than one process was started.
     """
     if world() > 1:
         raise RequestError(
-            f"progrpo {command} is one process, not {world()}: only `train` can be started by a launcher"
+            f"progrpo {command} runs as one process, not {world()}: only `train` can be started by a launcher"
         )
 
 
 def require_whole_weights() -> None:
-    """Refuse a launcher's configuration that spreads the weights over the processes.
+    """Check that the launcher does not shard the weights over the processes.
 
     Raises:
-        RequestError: as described.
+        RequestError: FSDP or DeepSpeed is configured.
     """
     for variable, name in SHARDING.items():
         if os.environ.get(variable, "false").lower() == "true":
@@ -61,16 +61,19 @@ def require_whole_weights() -> None:
 
 
 def join(device: str) -> None:
-    """Find the others, and take this process's own GPU where ``device`` is cuda; before anything collective."""
+    """Connect to the other processes, and select this process's GPU if ``device`` is cuda.
+
+    It has to be called before any collective function.
+    """
     from accelerate import PartialState
 
-    if device == "cpu":  # accelerate would say cpu:0, a name by which torch.load does not know where to put anything
+    if device == "cpu":  # accelerate's own name would be cpu:0, which torch.load does not accept as a location
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState(cpu=device == "cpu", timeout=PATIENCE)
 
 
 def broadcast(value: object) -> None:
-    """Tell the others, from the main process, what they wait for in :func:`receive_broadcast`. Collective."""
+    """Send a value from the main process to the others, which call :func:`receive_broadcast`. Collective."""
     if world() > 1:
         from accelerate.utils import broadcast_object_list
 
@@ -78,14 +81,14 @@ def broadcast(value: object) -> None:
 
 
 def receive_broadcast() -> Any:
-    """What the main process tells. Collective, on all the others."""
+    """Return the value that the main process sends. Collective, called by all processes but the main one."""
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([None])[0]
 
 
 def all_gather(value: T) -> list[T]:
-    """Everybody's ``value``, in the order of the processes, on every process. Collective."""
+    """Return the ``value`` of every process, in order of rank, on every process. Collective."""
     if world() == 1:
         return [value]
     from accelerate.utils import gather_object

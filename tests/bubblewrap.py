@@ -1,4 +1,4 @@
-"""Tests that use bubblewrap: skipped where it does not work, unless PROGRPO_TEST_SANDBOX says that it has to."""
+"""Skip tests if bubblewrap does not work, unless PROGRPO_TEST_SANDBOX is set."""
 
 import os
 

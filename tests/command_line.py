@@ -1,4 +1,4 @@
-"""The real command line, started as users start it, and what tests need around it."""
+"""Run the real command line, and helpers for tests that do."""
 
 import json
 import os
@@ -18,11 +18,11 @@ TINY = [
 ]
 
 TIMES = {"step_seconds", "train_seconds"}
-"""The metrics that no two runs share."""
+"""The metrics that differ between equal runs."""
 
 
 class CommandLine:
-    """``progrpo`` in a directory of its own; ``program`` says how python starts it."""
+    """Runs ``progrpo`` in a directory; ``program`` are Python's arguments to start it."""
 
     def __init__(self, directory: Path, *program: str) -> None:
         self.directory = directory

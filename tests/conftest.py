@@ -1,4 +1,4 @@
-"""Fixtures that start the real command line."""
+"""Fixtures that run the real command line."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def progrpo(tmp_path: Path) -> CommandLine:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, dict[str, Path]]:
-    """A GRPO and a ProGRPO run of a few updates, made once by the real command line; tests only read or copy them."""
+    """A GRPO and a ProGRPO run of a few updates, made once by the real command line. Tests must not change them."""
     command = CommandLine(tmp_path_factory.mktemp("trained"))
     runs = {}
     for method in ("grpo", "progrpo"):

@@ -1,4 +1,4 @@
-"""One verdict of a task, as tests ask for it."""
+"""Judge a single completion."""
 
 from progrpo_cli.tasks.base import Attempt, Problem, Task, Verdict
 

@@ -1,4 +1,4 @@
-"""What the tests with a real vLLM share. It is the CPU build, which `make test-long` installs."""
+"""Shared parts of the tests with a real vLLM: the CPU build, which `make test-long` installs."""
 
 import importlib.util
 import json
@@ -26,9 +26,9 @@ SHORT = [
     "train.learning_rate=2e-3",
 ]
 LIVE = 0.01
-"""Nats between vLLM's and TRL's log-probability of a sampled token, at most, if both have the same weights."""
+"""Largest difference, in nats, between vLLM's and TRL's log-probability of a token, if both have the same weights."""
 
-# Under `make test-long` there is no excuse: vLLM is installed, or these tests fail.
+# In `make test-long` these tests fail if vLLM is not installed.
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None and os.environ.get("PROGRPO_TEST_LONG") != "1",
     reason="vLLM is not installed; `make test-long` installs its CPU build",
@@ -36,7 +36,7 @@ needs_vllm = pytest.mark.skipif(
 
 
 def confidences_of_the_base_policy(record: Path, rows: int) -> tuple[float, float]:
-    """Mean c(q) and c(o|q) of a record's first completions, each from an unpadded forward pass, in plain Python."""
+    """Return the mean c(q) and c(o|q) of a record's first completions, from unpadded forward passes."""
     model, tokenizer = policy.load(policy.resolve("progrpo/lab-base"), "float32", "cpu", chat=False)
     c_prompts, c_answers = [], []
     for line in record.read_text().splitlines()[:rows]:
@@ -45,9 +45,9 @@ def confidences_of_the_base_policy(record: Path, rows: int) -> tuple[float, floa
         ids = torch.tensor([*prompt, *row["completion_ids"]])
         with torch.no_grad():
             logps = model(input_ids=ids[None]).logits[0].log_softmax(-1)
-        chosen = [logps[position - 1, ids[position]].item() for position in range(1, len(ids))]
-        of_prompt, of_answer = chosen[: len(prompt) - 1], sorted(chosen[len(prompt) - 1 :])
-        lowest = of_answer[: math.ceil(round(0.2 * len(of_answer), 9))]
-        c_prompts.append(math.exp(sum(of_prompt) / len(of_prompt)))
+        token_logps = [logps[position - 1, ids[position]].item() for position in range(1, len(ids))]
+        prompt_logps, answer_logps = token_logps[: len(prompt) - 1], sorted(token_logps[len(prompt) - 1 :])
+        lowest = answer_logps[: math.ceil(round(0.2 * len(answer_logps), 9))]
+        c_prompts.append(math.exp(sum(prompt_logps) / len(prompt_logps)))
         c_answers.append(math.exp(sum(lowest) / len(lowest)))
     return sum(c_prompts) / rows, sum(c_answers) / rows

@@ -1,4 +1,4 @@
-"""Names, parameters and tags are untrusted: on the terminal and in tables they are text and nothing else."""
+"""Untrusted names, parameters and tags are escaped on the terminal and in tables."""
 
 import csv
 import logging
@@ -11,9 +11,9 @@ from progrpo_cli.console import log, progress, results, set_up_logging
 EVIL = "[red]x[/red] :boom: \x1b]0;title\x07\x1b[2J\u202e\x9b31m"
 
 
-def shown(said: str) -> None:
-    assert "[red]x[/red] :boom:" in said
-    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(said)
+def assert_escaped(text: str) -> None:
+    assert "[red]x[/red] :boom:" in text
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(text)
 
 
 def test_results(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,7 +27,7 @@ def test_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("[red]x[/red] :boom:") == 3
     console.print(table)
     console.print(EVIL)
-    shown(capsys.readouterr().out)
+    assert_escaped(capsys.readouterr().out)
 
 
 def test_the_log_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,22 +41,22 @@ def test_the_log_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
         log.handlers, log.propagate = before[0], before[1]
         log.setLevel(before[2])
         logging.raiseExceptions = True
-    said = capsys.readouterr().err
-    shown(said)
-    assert said.startswith("first [red]")
-    assert "\nsecond\n" in said
+    text = capsys.readouterr().err
+    assert_escaped(text)
+    assert text.startswith("first [red]")
+    assert "\nsecond\n" in text
 
 
 def test_a_list(capsys: pytest.CaptureFixture[str]) -> None:
     from progrpo_cli.commands.options import print_result
 
     print_result({}, False, f"{EVIL}\nsecond")
-    said = capsys.readouterr().out
-    shown(said)
-    assert said.endswith("\nsecond\n")
+    text = capsys.readouterr().out
+    assert_escaped(text)
+    assert text.endswith("\nsecond\n")
 
 
-def test_trials_csv_holds_no_formula(tmp_path: Path) -> None:
+def test_trials_csv_contains_no_formulas(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
     from progrpo_cli.studies import trial_tables

@@ -1,4 +1,4 @@
-"""Importing without the garbage collector."""
+"""Imports with the garbage collector disabled."""
 
 import gc
 import importlib
@@ -14,7 +14,7 @@ from progrpo_cli.heavy import heavy_imports
 
 
 class Node:
-    """Something to point at itself."""
+    """An object that refers to itself."""
 
 
 @pytest.fixture(autouse=True)
@@ -26,35 +26,35 @@ def collector() -> Iterator[None]:
 
 
 @pytest.fixture
-def come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list]:
-    """Import a new module of that name, and return what is in it."""
+def import_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list]:
+    """A function that imports a new module with that name, and returns the objects in it."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def come(name: str) -> list:
-        (tmp_path / f"{name}.py").write_text("kept = [[] for _ in range(1000)]\n")
-        return importlib.import_module(name).kept
+    def import_new(name: str) -> list:
+        (tmp_path / f"{name}.py").write_text("objects = [[] for _ in range(1000)]\n")
+        return importlib.import_module(name).objects
 
-    return come
+    return import_new
 
 
-def test_nothing_is_collected_while_imports_run_and_what_came_is_never_looked_at(come: Callable[[str], list]) -> None:
+def test_the_collector_is_off_during_imports_and_their_objects_are_frozen(import_new: Callable[[str], list]) -> None:
     with heavy_imports():
         assert not gc.isenabled()
-        came = come("heavy_one")
+        objects = import_new("heavy_one")
     assert gc.isenabled()
-    assert gc.get_freeze_count() >= len(came)
+    assert gc.get_freeze_count() >= len(objects)
 
 
-def test_garbage_of_before_is_not_kept_with_it(come: Callable[[str], list]) -> None:
+def test_existing_garbage_is_not_frozen(import_new: Callable[[str], list]) -> None:
     for name in ("heavy_two", "heavy_three"):
         node = Node()
         node.itself = node
-        gone = weakref.ref(node)
+        reference = weakref.ref(node)
         del node
         with heavy_imports():
-            come(name)
+            import_new(name)
         gc.collect()
-        assert gone() is None
+        assert reference() is None
 
 
 LEAKS = """
@@ -68,27 +68,27 @@ del sys.modules["parts"]
 """
 
 
-@pytest.mark.parametrize(("module", "found"), [("triton", True), ("vllm", True), ("other", False)])
-def test_what_reports_its_objects_at_the_end_has_them_collected_before(
-    tmp_path: Path, module: str, found: bool
+@pytest.mark.parametrize(("module", "collected"), [("triton", True), ("vllm", True), ("other", False)])
+def test_objects_are_collected_at_exit_with_modules_that_report_leaks(
+    tmp_path: Path, module: str, collected: bool
 ) -> None:
-    """An object in a cycle, as the C++ parts of these have."""
+    """The object is in a reference cycle, like those of the modules' C++ parts."""
     (tmp_path / "parts.py").write_text(
         "import os\nclass Part:\n def __del__(self, write=os.write): write(1, b'collected')\n"
         "part = Part()\npart.itself = part\ndel part\n"
     )
     done = subprocess.run([sys.executable, "-c", LEAKS, tmp_path, module], capture_output=True, text=True, check=True)
-    assert done.stdout == ("collected" if found else "")
+    assert done.stdout == ("collected" if collected else "")
 
 
-def test_where_nothing_is_new_nothing_is_frozen() -> None:
-    """A worker comes here once a run: what a run leaves must stay what the collector looks at."""
+def test_nothing_is_frozen_without_new_modules() -> None:
+    """A worker calls this once per run, and the collector has to find what a run leaves."""
     with heavy_imports():
         importlib.import_module("json")
     assert gc.get_freeze_count() == 0
 
 
-def test_who_has_switched_it_off_keeps_it_off_whatever_the_imports_raise() -> None:
+def test_a_disabled_collector_stays_disabled_after_an_import_error() -> None:
     gc.disable()
     with pytest.raises(ImportError), heavy_imports():
         raise ImportError

@@ -1,4 +1,4 @@
-"""The oldest versions that pyproject.toml allows are those that `make test-oldest` installs, and go together."""
+"""`make test-oldest` installs the oldest versions that pyproject.toml allows, and they are compatible."""
 
 import subprocess
 import sys
@@ -34,16 +34,16 @@ def test_every_dependency_is_pinned_at_its_lower_bound() -> None:
         pin = PINS[canonicalize_name(needed.name)]
         assert pin in needed.specifier, needed
         (bound,) = [part.version.removesuffix(".*") for part in needed.specifier if part.operator in (">=", "==")]
-        said = Version(bound).release
-        assert pin.release[: len(said)] == said, f"{needed} is pinned at {pin}"
+        release = Version(bound).release
+        assert pin.release[: len(release)] == release, f"{needed} is pinned at {pin}"
 
 
 @pytest.mark.long
-def test_they_go_together(tmp_path: Path) -> None:
-    """pip finds a set of all packages under these pins; nothing is installed."""
+def test_the_pins_are_compatible(tmp_path: Path) -> None:
+    """pip resolves all packages with these pins; nothing is installed."""
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-    wanted = f"{ROOT}[{','.join(EXTRAS)}]"
+    package = f"{ROOT}[{','.join(EXTRAS)}]"
     done = subprocess.run(
-        [*pip, "-c", ROOT / "constraints-oldest.txt", wanted], capture_output=True, text=True, check=False
+        [*pip, "-c", ROOT / "constraints-oldest.txt", package], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The order of the rooms, as docs/design.md shows it."""
+"""The order of the rooms in docs/design.md."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ PACKAGE = "progrpo_cli"
 
 
 def rooms_of_the_design() -> list[str]:
-    """The rooms of docs/design.md from top to bottom: `main`, `commands`, `reporting`, `reporting.rendering`, ..."""
+    """Return the rooms of docs/design.md from top to bottom: `main`, `commands`, `reporting`, ..."""
     text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
     block = text.split("## The rooms")[1].split("```")[1]
     names = re.findall(r"^([a-z_/]+)(?:\.py|(?<=/))\s", block, re.MULTILINE)
@@ -19,7 +19,7 @@ def rooms_of_the_design() -> list[str]:
 
 
 def imports_of_modules(root: Path) -> dict[str, set[str]]:
-    """For each module below ``root`` those of its package that it imports anywhere, also lazily or only for types."""
+    """Return module -> the modules of its package that it imports anywhere, also lazily or only for types."""
     paths = {}
     for path in root.rglob("*.py"):
         parts = path.relative_to(root.parent).with_suffix("").parts
@@ -33,24 +33,24 @@ def imports_of_modules(root: Path) -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path}: a relative import"
                 for alias in node.names:
-                    whole = f"{node.module}.{alias.name}"
-                    names.add(whole if whole in paths else str(node.module))
+                    full_name = f"{node.module}.{alias.name}"
+                    names.add(full_name if full_name in paths else str(node.module))
         imported[module] = (names & paths.keys()) - {module}
     return imported
 
 
 def room_of(module: str, rooms: list[str], package: str) -> str:
-    """The room with the longest name that the module is in."""
-    within = module.removeprefix(f"{package}.")
-    holding = [room for room in rooms if within == room or within.startswith(f"{room}.")]
-    assert holding, f"{module} is in no room of docs/design.md"
-    return max(holding, key=len)
+    """Return the innermost room of a module."""
+    name = module.removeprefix(f"{package}.")
+    containing = [room for room in rooms if name == room or name.startswith(f"{room}.")]
+    assert containing, f"{module} is in no room of docs/design.md"
+    return max(containing, key=len)
 
 
-def imports_back_up(imported: dict[str, set[str]], rooms: list[str], package: str = PACKAGE) -> list[str]:
-    """The imports that do not point down, a line each."""
-    order = {room: place for place, room in enumerate(rooms)}
-    root = {package, f"{package}.__main__"}  # the version, which imports nothing, and the other way to start main
+def upward_imports(imported: dict[str, set[str]], rooms: list[str], package: str = PACKAGE) -> list[str]:
+    """Return a line for each import of a room further up."""
+    order = {room: position for position, room in enumerate(rooms)}
+    root = {package, f"{package}.__main__"}  # modules outside the rooms
     return [
         f"{module} imports {other}"
         for module in sorted(imported.keys() - root)
@@ -59,29 +59,29 @@ def imports_back_up(imported: dict[str, set[str]], rooms: list[str], package: st
     ]
 
 
-def circles(imported: dict[str, set[str]]) -> list[str]:
-    """The modules that can be reached from themselves; packages' empty ``__init__`` count for nothing."""
+def modules_in_cycles(imported: dict[str, set[str]]) -> list[str]:
+    """Return the modules that import themselves, directly or through others."""
 
-    def reached(start: str) -> set[str]:
+    def reachable(start: str) -> set[str]:
         seen: set[str] = set()
-        waiting = list(imported[start])
-        while waiting:
-            if (module := waiting.pop()) not in seen:
+        pending = list(imported[start])
+        while pending:
+            if (module := pending.pop()) not in seen:
                 seen.add(module)
-                waiting += imported[module]
+                pending += imported[module]
         return seen
 
-    return [module for module in sorted(imported) if module in reached(module)]
+    return [module for module in sorted(imported) if module in reachable(module)]
 
 
 def test_every_import_points_down() -> None:
     rooms = rooms_of_the_design()
     assert {"main", "commands", "reporting.reading", "training", "errors"} <= set(rooms)
-    assert imports_back_up(imports_of_modules(ROOT / PACKAGE), rooms) == []
+    assert upward_imports(imports_of_modules(ROOT / PACKAGE), rooms) == []
 
 
 def test_no_two_modules_import_each_other() -> None:
-    assert circles(imports_of_modules(ROOT / PACKAGE)) == []
+    assert modules_in_cycles(imports_of_modules(ROOT / PACKAGE)) == []
 
 
 def test_no_module_is_too_long() -> None:
@@ -94,7 +94,7 @@ def test_no_module_is_too_long() -> None:
 
 
 @pytest.mark.parametrize(
-    "hidden",
+    "lower",
     [
         "from house.upper import a",
         "import house.upper.a",
@@ -102,20 +102,20 @@ def test_no_module_is_too_long() -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.upper.a import X",
     ],
 )
-def test_an_import_is_seen_wherever_it_hides(tmp_path: Path, hidden: str) -> None:
-    for name, text in {"__init__": "", "upper/__init__": "", "upper/a": "X = 1\n", "lower": hidden}.items():
+def test_every_kind_of_import_is_found(tmp_path: Path, lower: str) -> None:
+    for name, text in {"__init__": "", "upper/__init__": "", "upper/a": "X = 1\n", "lower": lower}.items():
         path = tmp_path / "house" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     imported = imports_of_modules(tmp_path / "house")
-    assert imports_back_up(imported, ["upper", "lower"], "house") == ["house.lower imports house.upper.a"]
-    assert circles(imported) == []
+    assert upward_imports(imported, ["upper", "lower"], "house") == ["house.lower imports house.upper.a"]
+    assert modules_in_cycles(imported) == []
     (tmp_path / "house/upper/a.py").write_text("def f():\n    import house.lower\n")
-    assert circles(imports_of_modules(tmp_path / "house")) == ["house.lower", "house.upper.a"]
+    assert modules_in_cycles(imports_of_modules(tmp_path / "house")) == ["house.lower", "house.upper.a"]
 
 
-def test_one_module_alone_knows_where_the_files_of_a_run_are() -> None:
-    """A path that is built elsewhere is a string there; docstrings may name what they like."""
+def test_only_one_module_builds_the_paths_of_a_runs_files() -> None:
+    """Other modules must not have the file names as strings, except inside docstrings."""
     names = {"manifest.json", "metrics.jsonl", "scores.json", "samples.jsonl", "trained_on.json", "study.yaml"}
     elsewhere = []
     for path in (ROOT / PACKAGE).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""What is no file, or too large, under the names of ours: every reader says so; none waits, fills memory or writes."""
+"""Pipes, devices and files that are too large are refused by every reader, which does not block or fill the memory."""
 
 import os
 import signal
@@ -19,12 +19,12 @@ from progrpo_cli.tasks.data import json_lines
 from progrpo_cli.untrusted import NotAFile, count_lines, open_lock, read_text
 
 SECONDS = 60
-"""Wall clock until a reader counts as waiting, on a busy machine."""
+"""How long a reader may take, on a busy machine, until it counts as blocked."""
 
 
 @pytest.fixture(autouse=True)
-def nobody_waits() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a reader waits"))
+def fail_if_blocked() -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a reader is blocked"))
     signal.alarm(SECONDS)
     yield
     signal.alarm(0)
@@ -44,47 +44,35 @@ def sparse(path: Path) -> None:
         file.truncate(1 << 40)
 
 
-def listening(path: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)  # the path of a socket is short
+def unix_socket(path: Path) -> None:
+    before = Path.cwd()
+    os.chdir(path.parent)  # the path of a socket has to be short
     try:
         socket.socket(socket.AF_UNIX).bind(path.name)
     finally:
-        os.chdir(here)
+        os.chdir(before)
 
 
 def directory(path: Path) -> None:
     path.mkdir()
 
 
-KINDS = [pipe, endless, sparse, listening, directory]
+KINDS = [pipe, endless, sparse, unix_socket, directory]
 ERRORS = (OSError, ValueError, RequestError)
 
 
-def of_run(name: str, read: Callable[[RunDirectory], object]) -> Callable[[Path, Callable[[Path], None]], None]:
-    def check(tmp_path: Path, make: Callable[[Path], None]) -> None:
-        run = RunDirectory(tmp_path / "run")
-        run.start(compose(), model="progrpo/lab-base", study=None)
-        (run.path / name).unlink(missing_ok=True)
-        make(run.path / name)
-        with pytest.raises(ERRORS):
-            read(run)
-
-    return check
-
-
-def locked(run: RunDirectory) -> None:
+def take_lock(run: RunDirectory) -> None:
     with run.lock():
         pass
 
 
-def curves(run: RunDirectory) -> object:
+def read_run_curves(run: RunDirectory) -> object:
     from progrpo_cli.reporting.reading.run_directories import read_curves
 
     return read_curves(run.metrics_path)
 
 
-def of_wandb(run: RunDirectory) -> object:
+def read_wandb_log(run: RunDirectory) -> object:
     from progrpo_cli.tracking.wandb_offline import _read_fragment
 
     return _read_fragment(run.path / "run-abc.wandb")
@@ -94,9 +82,9 @@ READERS = {
     "manifest.json": RunDirectory.manifest,
     "config.yaml": RunDirectory.config,
     "trained_on.json": RunDirectory.trained_on,
-    ".lock": locked,
-    "metrics.jsonl": curves,
-    "run-abc.wandb": of_wandb,
+    ".lock": take_lock,
+    "metrics.jsonl": read_run_curves,
+    "run-abc.wandb": read_wandb_log,
     "samples.jsonl": lambda run: files.read_lines(run.path / "samples.jsonl"),
     "problems.jsonl": lambda run: list(json_lines(run.path / "problems.jsonl")),
     "counted": lambda run: count_lines(run.path / "counted"),
@@ -107,11 +95,16 @@ READERS = {
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_refuses_it(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
-    of_run(name, READERS[name])(tmp_path, make)
+    run = RunDirectory(tmp_path / "run")
+    run.start(compose(), model="progrpo/lab-base", study=None)
+    (run.path / name).unlink(missing_ok=True)
+    make(run.path / name)
+    with pytest.raises(ERRORS):
+        READERS[name](run)
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_a_list_of_runs_and_a_look_at_a_lock_go_on(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_runs_can_be_listed_and_their_locks_checked(tmp_path: Path, make: Callable[[Path], None]) -> None:
     for name in ("a", "b"):
         RunDirectory(tmp_path / name).start(compose(), model="progrpo/lab-base", study=None)
     (tmp_path / "a" / "manifest.json").unlink()
@@ -121,22 +114,22 @@ def test_a_list_of_runs_and_a_look_at_a_lock_go_on(tmp_path: Path, make: Callabl
     assert not RunDirectory(tmp_path / "b").in_use()
 
 
-def test_a_lock_that_leads_elsewhere_is_not_written_to(tmp_path: Path) -> None:
+def test_a_lock_that_is_a_link_is_not_written_to(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
-    for name, lead in (("link", os.symlink), ("hard", os.link)):
-        lead(precious, tmp_path / name)
+    for name, make_link in (("link", os.symlink), ("hard", os.link)):
+        make_link(precious, tmp_path / name)
         with pytest.raises(OSError, match="symbolic" if name == "link" else "not a lock"):
             open_lock(tmp_path / name)
     run = RunDirectory(tmp_path / "run")
     run.start(compose(), model="progrpo/lab-base", study=None)
     (run.path / ".lock").symlink_to(precious)
     with pytest.raises(RequestError):
-        locked(run)
+        take_lock(run)
     assert precious.read_text() == "mine"
 
 
-def test_lines_of_zeros_are_given_up_after_one_line(tmp_path: Path) -> None:
+def test_reading_a_file_of_zeros_stops_at_the_limit_of_a_line(tmp_path: Path) -> None:
     zeros = tmp_path / "samples.jsonl"
     with zeros.open("wb") as file:
         file.truncate(8 << 30)
@@ -146,14 +139,14 @@ def test_lines_of_zeros_are_given_up_after_one_line(tmp_path: Path) -> None:
         list(json_lines(zeros))
 
 
-def test_what_is_read_as_a_whole_is_bounded(tmp_path: Path) -> None:
+def test_a_file_that_is_read_at_once_has_a_limited_size(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(2000))
     with pytest.raises(NotAFile, match="more than"):
         read_text(tmp_path / "x", 1000)
 
 
-@pytest.mark.parametrize("make", [pipe, endless, listening])
-def test_a_model_of_what_is_no_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("make", [pipe, endless, unix_socket])
+def test_a_model_with_something_that_is_not_a_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
     (tmp_path / "config.json").write_text("{}")
     make(tmp_path / "tokenizer.json")
     with pytest.raises(RequestError, match="not a regular file"):

@@ -1,4 +1,4 @@
-"""The wheel holds everything that the commands need, and works in an environment of its own."""
+"""The wheel contains everything that the commands need, and works in a new environment."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A policy with two end tokens: the lab's base, which now ends with its other special token, as chat models do."""
+"""A policy with two end tokens: a copy of the lab's base that ends with its other special token, as chat models do."""
 
 import json
 import shutil
@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 from progrpo_cli.config.paths import ASSETS
 
 OWN, OTHER = 2, 1
-"""The tokenizer's end of sequence, which this policy never says, and the token that it ends with."""
+"""The tokenizer's end of sequence, which this policy never samples, and the token that it ends with."""
 
 
 def write_two_ended(directory: Path, *, named: bool = True) -> Path:
-    """A copy of the lab's base whose head has the two rows swapped; ``named``: its generation_config says so."""
+    """Write the lab's base with the two rows of its head swapped; ``named``: generation_config lists both tokens."""
     shutil.copytree(ASSETS / "lab-base", directory)
     config = json.loads((directory / "config.json").read_text())
     weights = load_file(directory / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Reading what the real wandb has written, offline, once it is all there."""
+"""Read offline logs of the real wandb once they are complete."""
 
 import time
 from pathlib import Path
@@ -8,16 +8,16 @@ from progrpo_cli.tracking.wandb_offline import merge, read_wandb_dir
 
 
 def finished_run(directory: Path) -> TrackedRun:
-    """The one run in a ``wandb/`` directory, with the logs of all its starts.
+    """Return the only run in a ``wandb/`` directory, once all its logs are complete.
 
-    W&B's own process may write a log, or its end, after ``finish()`` has returned.
+    W&B's service may write a log, or its end, after ``finish()`` has returned.
     """
     deadline = time.monotonic() + 30
     while not all(_has_ended(start) for start in directory.glob("*run-*")):
         assert time.monotonic() < deadline, f"W&B did not end every log in {directory}"
         time.sleep(0.02)
-    (found,) = read_wandb_dir(directory)
-    return found
+    (run,) = read_wandb_dir(directory)
+    return run
 
 
 def _has_ended(start: Path) -> bool:

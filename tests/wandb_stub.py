@@ -1,7 +1,7 @@
-"""A STUB of W&B's server: GraphQL over HTTP on loopback, as much of it as `wandb.Api` asks to read runs.
+"""A STUB of W&B's server: GraphQL over HTTP on loopback, with the operations that `wandb.Api` needs to read runs.
 
-The client that talks to it is the real one. What it serves are runs as our own reader gets them out of the files that
-the real wandb wrote, so that nothing in between is made up but the transport.
+The client is the real one. The stub serves runs that our reader has read from files of the real wandb, so only the
+transport is simulated.
 """
 
 import base64
@@ -17,13 +17,13 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 class WandbStub:
-    """Serves the runs of one project; ``asked`` has (operation, variables) of every request that was answered."""
+    """Serves the runs of one project; ``requests`` has (operation, variables) of every answered request."""
 
     def __init__(self, runs) -> None:
         self.runs = sorted(runs, key=lambda run: run.started)
-        self.asked = []
+        self.requests = []
         self.failures = []
-        """Status codes for the next requests that ask for runs, e.g. [500, 429]."""
+        """Status codes for the next requests for runs, e.g. [500, 429]."""
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -60,13 +60,13 @@ class WandbStub:
 
     @property
     def environment(self):
-        """What makes the client talk to the stub."""
+        """The environment in which the client uses the stub."""
         port = self._server.server_address[1]
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": KEY}
 
     def operations(self, name):
-        """The variables of all requests of one operation."""
-        return [variables for operation, variables in self.asked if operation == name]
+        """Return the variables of all requests of one operation."""
+        return [variables for operation, variables in self.requests if operation == name]
 
     def close(self) -> None:
         self._server.shutdown()
@@ -76,10 +76,10 @@ class WandbStub:
         (operation,) = re.findall(r"(?:query|mutation)\s+(\w+)", query)[:1] or [""]
         if operation == "Runs" and self.failures:
             return self.failures.pop(0), {"errors": [{"message": "the stub was told to fail"}]}
-        self.asked.append((operation, variables))
+        self.requests.append((operation, variables))
         answer = getattr(self, f"_{operation.lower()}", None)
         if answer is None:
-            return 200, {"errors": [{"message": f"the stub knows no {operation}"}], "data": None}
+            return 200, {"errors": [{"message": f"the stub has no operation {operation}"}], "data": None}
         return 200, {"data": answer(variables)}
 
     def _viewer(self, _):
@@ -91,24 +91,24 @@ class WandbStub:
     def _runs(self, variables):
         if (variables["entity"], variables["project"]) != (ENTITY, PROJECT):
             return {"project": None}
-        chosen = [run for run in self.runs if _matches(run, json.loads(variables["filters"]))]
+        matching = [run for run in self.runs if _matches(run, json.loads(variables["filters"]))]
         start = int(base64.b64decode(variables.get("cursor") or base64.b64encode(b"0")))
         end = start + variables["perPage"]
         edges = [
             {"node": _node(run), "cursor": base64.b64encode(str(start + number + 1).encode()).decode()}
-            for number, run in enumerate(chosen[start:end])
+            for number, run in enumerate(matching[start:end])
         ]
-        page = {"endCursor": edges[-1]["cursor"] if edges else None, "hasNextPage": end < len(chosen)}
+        page = {"endCursor": edges[-1]["cursor"] if edges else None, "hasNextPage": end < len(matching)}
         return {
             "project": {
                 "internalId": "1",
-                "runCount": len(chosen),
+                "runCount": len(matching),
                 "readOnly": False,
                 "runs": {"edges": edges, "pageInfo": page},
             }
         }
 
-    def _of_run(self, variables, fields):
+    def _run_answer(self, variables, fields):
         run = next(
             run
             for run in self.runs
@@ -117,30 +117,30 @@ class WandbStub:
         return {"project": {"run": fields(run)}}
 
     def _runhistorykeys(self, variables):
-        return self._of_run(variables, lambda run: {"historyKeys": {"lastStep": len(run.history) - 1, "keys": {}}})
+        return self._run_answer(variables, lambda run: {"historyKeys": {"lastStep": len(run.history) - 1, "keys": {}}})
 
     def _runparquethistory(self, variables):
-        return self._of_run(variables, lambda run: {"parquetHistory": {"parquetUrls": [], "liveData": []}})
+        return self._run_answer(variables, lambda run: {"parquetHistory": {"parquetUrls": [], "liveData": []}})
 
     def _historypage(self, variables):
         first, end = int(variables["minStep"]), int(variables["maxStep"])
-        return self._of_run(
+        return self._run_answer(
             variables,
-            # Every process of a run counts _step from 0 in its offline file; the server counts through.
+            # In offline files, _step starts at 0 in each process of a run; the server numbers all rows consecutively.
             lambda run: {"history": [json.dumps({**row, "_step": n}) for n, row in enumerate(run.history)][first:end]},
         )
 
 
 def _matches(run, filters):
-    wanted = {"group": run.group, "state": run.status}
+    fields = {"group": run.group, "state": run.status}
     for key, value in filters.items():
         if key == "$and":
-            if not all(_matches(run, each) for each in value):
+            if not all(_matches(run, part) for part in value):
                 return False
         elif key == "tags":
             if not set(value["$in"]) & set(run.tags):
                 return False
-        elif wanted[key] != value:
+        elif fields[key] != value:
             return False
     return True
 

@@ -13,22 +13,22 @@ from progrpo_cli.errors import RequestError, nearest
 
 
 def list_command(
-    what: Annotated[str, typer.Argument(metavar="runs|methods|tasks|spaces|experiments", help="What to list.")],
+    category: Annotated[str, typer.Argument(metavar="runs|methods|tasks|spaces|experiments", help="What to list.")],
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """List what there is."""
+    """List runs, methods, tasks, spaces or experiments."""
     with command("list", verbose, quiet):
-        listed = rows(what)
-        print_result({what: listed}, as_json, text(listed))
+        rows = list_rows(category)
+        print_result({category: rows}, as_json, format_columns(rows))
 
 
-def rows(what: str) -> list[dict[str, Any]]:
-    """What there is of runs, methods, tasks, spaces or experiments: a row each.
+def list_rows(category: str) -> list[dict[str, Any]]:
+    """Return a row for each run, method, task, space or experiment.
 
     Raises:
-        RequestError: there is no such thing to list.
+        RequestError: the category is unknown.
     """
     groups = {
         "methods": paths.EXPERIMENTS / "method",
@@ -36,22 +36,21 @@ def rows(what: str) -> list[dict[str, Any]]:
         "experiments": paths.EXPERIMENTS / "experiment",
         "spaces": paths.SWEEPS,
     }
-    if what == "runs":
-        return _runs()
-    if what not in groups:
-        raise RequestError(f"cannot list {what!r}{nearest(what, [*groups, 'runs'])}")
-    return [
-        {"name": name, "about": _first_comment(groups[what] / f"{name}.yaml")} for name in paths.names(groups[what])
-    ]
+    if category == "runs":
+        return _run_rows()
+    if category not in groups:
+        raise RequestError(f"cannot list {category!r}{nearest(category, [*groups, 'runs'])}")
+    group = groups[category]
+    return [{"name": name, "about": _first_comment(group / f"{name}.yaml")} for name in paths.names(group)]
 
 
-def _runs() -> list[dict[str, Any]]:
+def _run_rows() -> list[dict[str, Any]]:
     from progrpo_cli.records.find import find_runs
 
-    listed = []
+    rows = []
     for run in find_runs(paths.RUNS) if paths.RUNS.is_dir() else []:
         manifest = run.manifest()
-        listed.append(
+        rows.append(
             {
                 "directory": str(run.path),
                 "status": run.status(),
@@ -61,7 +60,7 @@ def _runs() -> list[dict[str, Any]]:
                 "evaluations": len(run.scores_files()),
             }
         )
-    return listed
+    return rows
 
 
 def _first_comment(path: Path) -> str:
@@ -69,11 +68,11 @@ def _first_comment(path: Path) -> str:
     return next((line.removeprefix("# ") for line in comments if not line.startswith("# @package")), "")
 
 
-def text(listed: list[dict[str, Any]]) -> str:
-    """The rows as aligned columns."""
-    if not listed:
+def format_columns(rows: list[dict[str, Any]]) -> str:
+    """Format rows as aligned columns."""
+    if not rows:
         return "nothing yet"
-    table = [list(listed[0]), *([str(value) for value in row.values()] for row in listed)]
+    table = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table

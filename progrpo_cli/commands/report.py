@@ -17,7 +17,7 @@ from progrpo_cli.errors import RequestError
 
 OUT = Path("report")
 DIFFERENCE = 0.05
-"""What ``--power`` plans for, in the unit of each metric."""
+"""The default difference for ``--power``, in the unit of each metric."""
 
 
 def report(
@@ -31,27 +31,25 @@ def report(
     formats: Annotated[str, typer.Option("--format", help="term, md, tex, csv, html, separated by commas.")] = (
         "term,md,tex,csv,html"
     ),
-    out: Annotated[Path, typer.Option(help="Where the files go.")] = OUT,
-    baseline: Annotated[str | None, typer.Option(help="The method differences are taken to; default: grpo.")] = None,
-    k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: those that were evaluated.")] = None,
+    out: Annotated[Path, typer.Option(help="The directory for the files.")] = OUT,
+    baseline: Annotated[str | None, typer.Option(help="The method to compare with; default: grpo.")] = None,
+    k: Annotated[str | None, typer.Option(help="The k of Pass@k; default: all that were evaluated.")] = None,
     mixed: Annotated[
-        bool, typer.Option("--mixed", help="Show what was measured differently side by side, with footnotes.")
+        bool, typer.Option("--mixed", help="Show results that were measured differently together, with footnotes.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no W&B server: read what was fetched before.")
+        bool, typer.Option("--offline", help="Do not contact a W&B server; use runs that were fetched before.")
     ] = False,
-    training: Annotated[
-        bool, typer.Option("--training", help="Pass@k on the training problems beside the test's.")
-    ] = False,
+    training: Annotated[bool, typer.Option("--training", help="Also show Pass@k on the training problems.")] = False,
     power: Annotated[
-        bool, typer.Option("--power", help="Say how many seeds and problems would show a difference with 80 %.")
+        bool, typer.Option("--power", help="Estimate how many seeds and problems show a difference with power 80 %.")
     ] = False,
     difference: Annotated[float, typer.Option(help="The difference for --power, in a metric's own unit.")] = DIFFERENCE,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tables and figures from what was logged to W&B."""
+    """Make tables and figures from run directories or W&B."""
     with command("report", verbose, quiet):
         print_report(
             sources or [],
@@ -82,23 +80,25 @@ def print_report(
     difference: float = DIFFERENCE,
     as_json: bool = False,
 ) -> None:
-    """Build the report, print its tables (or one JSON document) to stdout and say which files were written.
+    """Build the report, print its tables (or one JSON document) to stdout, and log which files were written.
 
     Raises:
-        RequestError, WorkError: see :func:`progrpo_cli.reporting.build.build_report`; a difference that is not above 0.
+        RequestError: the difference is not above 0, or is given without ``power``, or see
+            :func:`progrpo_cli.reporting.build.build_report`.
+        WorkError: see there.
     """
     if not 0 < difference < math.inf:
         raise RequestError(f"--difference {difference:g}: a number above 0 is needed, e.g. {DIFFERENCE}")
     if difference != DIFFERENCE and not power:
-        raise RequestError(f"--difference {difference:g} is what --power plans for: give --power too")
+        raise RequestError(f"--difference {difference:g} needs --power")
     from progrpo_cli.reporting.build import FORMATS, build_report
     from progrpo_cli.reporting.rendering import render
 
-    wanted = FORMATS if formats is None else formats
+    formats = FORMATS if formats is None else formats
     result = build_report(
         sources,
         out=out,
-        formats=wanted,
+        formats=formats,
         baseline=baseline,
         ks=k,
         mixed=mixed,
@@ -118,9 +118,9 @@ def print_report(
             "notes": result.notes,
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
-    elif "term" in wanted:
+    elif "term" in formats:
         render.to_terminal(result.main, result.notes)
         sys.stdout.write("\n" + "\n".join(result.terminal_figure) + "\n")
-        planned = [result.power] if result.power else []
-        for table in (*result.frontier, *result.ablations, *result.training, *planned, result.published):
+        power_tables = [result.power] if result.power else []
+        for table in (*result.frontier, *result.ablations, *result.training, *power_tables, result.published):
             render.to_terminal(table, [])

@@ -16,7 +16,7 @@ def sweep(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the space's.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Sets of parameters to try; default: the space's budget.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials; default: the space's budget.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: the space's.")] = None,
     sampler: Annotated[str | None, typer.Option(help="grid, tpe, nsga2 or random; default: the space's.")] = None,
     storage: Annotated[
@@ -24,30 +24,30 @@ def sweep(
     ] = None,
     launcher: Annotated[str, typer.Option(help="Where workers are started: local or slurm.")] = "local",
     study: Annotated[str | None, typer.Option(help="The study's name; default: the space's.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every planned run and an estimate.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Print where the study stands.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every planned run and a time estimate.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Print the state of the study.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Give runs that failed too often all their tries again.")
+        bool, typer.Option("--retry-failed", help="Try runs again that have failed too often.")
     ] = False,
-    worker: Annotated[bool, typer.Option("--worker", help="Be one worker of an existing --study.")] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="Run one worker of an existing --study.")] = False,
     trust_config: Annotated[
         bool,
         typer.Option(
-            "--trust-config", help="Take code, hosts and files from study.yaml (--worker) or the --space file."
+            "--trust-config", help="Allow code, hosts and files that study.yaml (--worker) or the --space file names."
         ),
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Study a space of configurations over seeds; the same command again runs only what is missing."""
+    """Run a space of configurations over several seeds; the same command again runs only what is missing."""
     with command("sweep", verbose, quiet):
         from progrpo_cli.studies import start
         from progrpo_cli.studies.open import Settings
 
         if trust_config and not worker and not (space or "").endswith(".yaml"):
             raise RequestError(
-                "--trust-config is for --worker and for a space's own file: a shipped space asks for nothing"
+                "--trust-config is for --worker and for the file of a space: a shipped space does not need it"
             )
         if worker:
             start.work(study, storage, trust_config=trust_config)
@@ -71,11 +71,11 @@ def sweep(
         if as_json:
             typer.echo(json.dumps(result, indent=2))
         else:
-            _show(result)
+            _print_study(result)
 
 
-def _show(result: dict[str, Any]) -> None:
-    """Print the plan, or where the study stands, or its trials."""
+def _print_study(result: dict[str, Any]) -> None:
+    """Print the planned runs, or the table of trials."""
     from rich.table import Table
 
     from progrpo_cli.console import results
@@ -84,10 +84,8 @@ def _show(result: dict[str, Any]) -> None:
     if "estimate" in result or not result["trials"]:
         table = Table(title=f"{result['study_dir']}: {result.get('runs_in_all', len(result['runs']))} runs planned")
         rows = result["runs"]
-        left_out = ("error", "updates", "seconds", "worker")
-        for column in (
-            columns := [c for c in (rows[0] if rows else {}) if "validation/" not in c and c not in left_out]
-        ):
+        hidden = ("error", "updates", "seconds", "worker")
+        for column in (columns := [c for c in (rows[0] if rows else {}) if "validation/" not in c and c not in hidden]):
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
@@ -96,22 +94,22 @@ def _show(result: dict[str, Any]) -> None:
             console.print(f"{result['runs_to_do']} runs to do: {result['estimate']}", markup=False)
         return
     metrics = [key for key in result["trials"][0] if key.startswith("pass@") or key in ("entropy", "distinct_correct")]
-    several = len(result["objectives"]) > 1
+    has_front = len(result["objectives"]) > 1
     table = Table(
         title=f"{result['study_dir']}: validation split, mean over seeds with 95 % interval, ordered by "
         f"{result['objective']['metric']}"
     )
-    for column in ("parameters", "seeds", *metrics, *(["front"] if several else [])):
+    for column in ("parameters", "seeds", *metrics, *(["front"] if has_front else [])):
         table.add_column(column)
     for row in result["trials"]:
         parameters = ", ".join(f"{key}={_short(value)}" for key, value in row["parameters"].items())
         intervals = (f"{row[m]['value']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in metrics)
-        table.add_row(parameters, str(row["seeds"]), *intervals, *(["*" if row["front"] else ""] if several else []))
+        table.add_row(parameters, str(row["seeds"]), *intervals, *(["*" if row["front"] else ""] if has_front else []))
     console.print(table)
     states = [row["status"] for row in result["runs"]]
-    counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    console.print(f"runs: {counted}", markup=False)
-    if several:
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    console.print(f"runs: {counts}", markup=False)
+    if has_front:
         console.print("*: no other trial is better in every objective", markup=False)
     if result["verdict"]:
         console.print(result["verdict"], markup=False)

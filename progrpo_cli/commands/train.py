@@ -13,16 +13,18 @@ from progrpo_cli.commands.options import ConfigDir, Fresh, Json, Overrides, Quie
 
 def train(
     overrides: Overrides = None,
-    experiment: Annotated[str | None, typer.Option(help="An experiment of experiments/experiment/.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="An experiment in experiments/experiment/.")] = None,
     config_dir: ConfigDir = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Default: runs/ and a name made of the configuration.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="The run directory; default: in runs/, named after the configuration.")
+    ] = None,
     fresh: Fresh = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its hash.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a policy; without arguments ProGRPO on the embedded lab. The same command again goes on."""
+    """Train a policy, by default with ProGRPO on the lab experiment. The same command again continues a run."""
     with command("train", verbose, quiet):
         from progrpo_cli.config.compose import compose
         from progrpo_cli.config.hashing import config_hash
@@ -39,7 +41,7 @@ def train(
         result = launch.train(
             overrides or [], experiment=experiment, config_dir=config_dir, run_dir=run_dir, fresh=fresh
         )
-        if result is None:  # the main process says how it went
+        if result is None:  # only the main process prints the result
             return
         last = result["last"]
         print_result(

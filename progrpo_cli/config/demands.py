@@ -1,8 +1,8 @@
-"""What a configuration asks for that somebody else must not ask of us: code, other hosts, files from anywhere.
+"""Demands of a configuration that can do harm: running code, contacting other hosts, reading any file.
 
-The command line may ask for it. A file may come from somebody else, so a file alone may not, unless this user's own
-command wrote it, which its signature says: neither the configuration in a run or study directory nor a sweep's space.
-Every command asks here, and nowhere else.
+The command line may make such demands. A file may come from somebody else. So a demand in the configuration of a run
+or study directory, or in a sweep's space, is refused unless the command line repeats it, or the file's signature shows
+that a command of this user wrote it. All commands use this module.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from progrpo_cli.tasks.config import CodeConfig, DatasetConfig, OwnConfig
 from progrpo_cli.tasks.registry import KINDS_OF_TASKS
 
 IMPORTED = ("method.name", "task.kind")
-"""Keys that may name a class of another package: whoever installed it trusts it, and a space or a folder that the
-command line names may choose it; a run or study directory that was sent may not have it imported."""
+"""Keys that may name a class of another package. A user who installed the package trusts it, so a space or a folder
+that the command line names may select the class. A run or study directory from somebody else may not."""
 CODE = ("task.verdict", "task.sandbox", "model.trust_remote_code")
-"""Keys that make us run code that is neither ours nor in a sandbox."""
+"""Keys that may make progrpo run foreign code outside a sandbox."""
 FILES = ("task.dataset", "model.path")
 """Keys that may name a file or directory."""
 _WHY = {
     **dict.fromkeys(CODE, "runs code without protection"),
-    **dict.fromkeys(IMPORTED, "runs code without protection, another package's"),
-    **dict.fromkeys(FILES, "is a file outside of its directory"),
+    **dict.fromkeys(IMPORTED, "runs another package's code without protection"),
+    **dict.fromkeys(FILES, "is a file outside its directory"),
     "train.generation.server_url": "sends weights and prompts to a server",
-    "tracking.wandb.mode": "sends to W&B",
-    "tracking.wandb.entity": "sends to W&B",
+    "tracking.wandb.mode": "sends data to W&B",
+    "tracking.wandb.entity": "sends data to W&B",
     "storage": "connects to a database or opens a file",
-    "slurm": "tells SLURM more than what a job needs",
+    "slurm": "gives SLURM options beyond a job's size and place",
 }
 JOB_SIZE = {
     *("account", "array_parallelism", "constraint", "cpus_per_gpu", "cpus_per_task", "exclude", "exclusive"),
@@ -41,15 +41,15 @@ JOB_SIZE = {
     *("ntasks_per_node", "num_gpus", "partition", "qos", "signal_delay_s", "stderr_to_stdout", "time"),
     *("use_srun", "wckey"),
 }
-"""Options of SLURM that say where a job runs and what it gets: any file may set them."""
+"""Options of SLURM that decide where a job runs and which resources it gets. Any file may set them."""
 
 
-def demanded_by(config: Config, directory: Path) -> dict[str, str]:
-    """What the configuration asks for, as overrides write it: key -> value.
+def demands_of(config: Config, directory: Path) -> dict[str, str]:
+    """Return the demands of a configuration: key -> value, as in an override.
 
     Args:
         config: a valid configuration.
-        directory: where the file that holds it lies; what is in there came with the file and is no demand.
+        directory: the directory of the configuration's file; using files in it is not a demand.
     """
     demands = {}
     if isinstance(config.task, OwnConfig) and config.task.verdict is not None:
@@ -66,20 +66,20 @@ def demanded_by(config: Config, directory: Path) -> dict[str, str]:
         demands["train.generation.server_url"] = generation.server_url
     if wandb.mode == "online":
         demands["tracking.wandb.mode"] = wandb.mode
-    if wandb.entity is not None and wandb.mode != "disabled":  # where WANDB_MODE may still say online
+    if wandb.entity is not None and wandb.mode != "disabled":  # WANDB_MODE may still be "online"
         demands["tracking.wandb.entity"] = wandb.entity
     return demands
 
 
-def imported_by(config: Config) -> dict[str, str]:
-    """Those of :data:`IMPORTED` whose class is another installed package's, and the names."""
-    of_others = (not METHODS.is_shipped(config.method.name), not KINDS_OF_TASKS.is_shipped(config.task.kind))
-    named = zip(IMPORTED, of_others, (config.method.name, config.task.kind), strict=True)
-    return {key: name for key, is_of_others, name in named if is_of_others}
+def foreign_classes_of(config: Config) -> dict[str, str]:
+    """Return the keys of :data:`IMPORTED` that name a class of another package, with those names."""
+    names = {"method.name": config.method.name, "task.kind": config.task.kind}
+    shipped = {"method.name": METHODS.is_shipped, "task.kind": KINDS_OF_TASKS.is_shipped}
+    return {key: names[key] for key in IMPORTED if not shipped[key](names[key])}
 
 
-def demanded_by_values(varied: Mapping[str, Iterable[Any]], directory: Path) -> dict[str, str]:
-    """The same for keys that a space varies: each with the first value that asks for something."""
+def demands_of_values(varied: Mapping[str, Iterable[Any]], directory: Path) -> dict[str, str]:
+    """Return the demands of a space: for each key that it varies, one value that is a demand."""
     demands = {key: str(next(iter(varied[key]), "...")) for key in CODE if key in varied}
     for key in FILES:
         for value in varied.get(key, ()):
@@ -88,7 +88,7 @@ def demanded_by_values(varied: Mapping[str, Iterable[Any]], directory: Path) -> 
 
 
 def _files(values: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """Those values that name a file outside of the directory. Names of a hub, and packages' own, are none."""
+    """Return the values that name a file outside the directory. Names of a hub or a package are not files."""
     return {key: value for key, value in values.items() if _is_a_file(value) and not _is_inside(value, directory)}
 
 
@@ -96,9 +96,9 @@ def _is_a_file(value: str) -> bool:
     if value in (paths.LAB_BASE, paths.SMOLLM2):
         return False
     path = Path(value)
-    named_as_one = path.is_absolute() or ".." in path.parts or path.suffix in (".jsonl", ".parquet")
+    looks_like_a_file = path.is_absolute() or ".." in path.parts or path.suffix in (".jsonl", ".parquet")
     try:
-        return named_as_one or path.exists()
+        return looks_like_a_file or path.exists()
     except (OSError, ValueError):
         return True
 
@@ -110,24 +110,24 @@ def _is_inside(value: str, directory: Path) -> bool:
         return False
 
 
-def refuse(who: str, demands: Mapping[str, str], remedy: str) -> None:
-    """Refuse what nobody here has asked for.
+def refuse(file: str, demands: Mapping[str, str], remedy: str) -> None:
+    """Refuse demands that the command line does not repeat.
 
     Args:
-        who: the file, for the message.
-        demands: what is left after the command line's own; nothing is refused where it is empty.
-        remedy: what accepts it.
+        file: the file that makes the demands, for the message.
+        demands: the demands that are not approved; if there are none, nothing is refused.
+        remedy: how the user can approve them.
 
     Raises:
-        RequestError: names every demand with its value, and why it is one.
+        RequestError: names every demand with its value, and what it does.
     """
     if demands:
-        raise RequestError(f"{who} {in_words(demands)}; {remedy}")
+        raise RequestError(f"{file} {describe(demands)}; {remedy}")
 
 
-def in_words(demands: Mapping[str, str]) -> str:
-    """For a message, after who it is: ``says task.verdict=module:function, which runs code ...``."""
-    said = [
+def describe(demands: Mapping[str, str]) -> str:
+    """Describe demands for a message, after the file: ``sets task.verdict=module:function, which runs code ...``."""
+    reasons = [
         f"{key}={value}, which {_WHY[key.split('.')[0] if key not in _WHY else key]}" for key, value in demands.items()
     ]
-    return f"says {' and '.join(said)}"
+    return f"sets {' and '.join(reasons)}"

@@ -1,4 +1,4 @@
-"""Where configurations are looked for by name: among those that we ship, and in a folder of the user's own."""
+"""Find configurations by name: among the shipped ones, and in the user's own folder (``--config-dir``)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ GROUPS = ("experiment", "method", "model", "task")
 SPACES = "sweeps"
 
 
-def checked(folder: Path | None) -> Path | None:
-    """The folder that ``--config-dir`` names, as an absolute path; None: none was named.
+def resolve(folder: Path | None) -> Path | None:
+    """Check the folder of ``--config-dir`` and return its absolute path, or None without the option.
 
-    It has some of the groups of ``experiments/``, and spaces in ``sweeps/``. A name that we ship cannot be given again.
+    It may have the groups of ``experiments/``, and spaces in ``sweeps/``. Names of shipped files are taken.
 
     Raises:
-        RequestError: it is no such folder, or a file in it has a name that is taken or is more than data.
+        RequestError: it has none of these, or a file in it has a shipped name or holds more than data.
     """
     if folder is None:
         return None
     if not folder.is_dir():
         raise RequestError(f"--config-dir {folder}: no such folder")
     if not any((folder / group).is_dir() for group in (*GROUPS, SPACES)):
-        raise RequestError(f"--config-dir {folder}: has none of the folders {', '.join((*GROUPS, SPACES))}")
+        raise RequestError(f"--config-dir {folder}: it has none of the folders {', '.join((*GROUPS, SPACES))}")
     for group in (*GROUPS, SPACES):
         shipped = paths.names(_shipped(group))
         for name in paths.names(folder / group):
@@ -36,21 +36,21 @@ def checked(folder: Path | None) -> Path | None:
 
 
 def names(group: str, folder: Path | None = None) -> list[str]:
-    """The names in a group of ``experiments/``, or in ``sweeps``: those that we ship and those of the user's folder."""
+    """Return the names in a group of ``experiments/``, or in ``sweeps``: the shipped ones and the user's."""
     return sorted([*paths.names(_shipped(group)), *(paths.names(folder / group) if folder is not None else [])])
 
 
 def path_of(group: str, name: str, folder: Path | None = None) -> Path:
-    """The file of a name.
+    """Return the file of a name.
 
     Raises:
-        RequestError: there is none; the nearest name is in the message.
+        RequestError: there is none; the message suggests the nearest name.
     """
-    for place in (_shipped(group), *([folder / group] if folder is not None else [])):
-        if name in paths.names(place):
-            return place / f"{name}.yaml"
-    what = "space" if group == SPACES else group
-    raise RequestError(f"unknown {what} {name!r}{nearest(name, names(group, folder))}")
+    for directory in (_shipped(group), *([folder / group] if folder is not None else [])):
+        if name in paths.names(directory):
+            return directory / f"{name}.yaml"
+    noun = "space" if group == SPACES else group
+    raise RequestError(f"unknown {noun} {name!r}{nearest(name, names(group, folder))}")
 
 
 def _shipped(group: str) -> Path:

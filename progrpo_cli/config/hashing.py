@@ -1,4 +1,4 @@
-"""The hash that says whether two runs may be compared or pooled."""
+"""The hash of a configuration. Runs with the same hash differ only in their seeds and may be pooled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from progrpo_cli.section import Mark, Section
 
 @cache
 def unhashed_keys() -> frozenset[str]:
-    """The keys, of sections too, that are marked as no part of the hash, in whatever configuration we ship."""
+    """Return the keys of fields and sections that are marked as unhashed, over all shipped methods and tasks."""
     return frozenset(_marked(Config, ""))
 
 
@@ -38,18 +38,19 @@ def is_hashed(key: str) -> bool:
 
 
 def config_hash(config: Config) -> str:
-    """Twelve hexadecimal digits over everything in the configuration that can change a number.
+    """Return twelve hexadecimal digits over everything in the configuration that can change a result.
 
-    A key that has a default was added later (see the schema): at its default it is left out, as if it were not there.
+    Keys with a default were added after the first version of the schema. At their default they are left out, so that
+    the hashes of older configurations stay the same.
     """
     return digest(_hashed(config, config.model_dump(mode="json", exclude_defaults=True)))
 
 
 def with_defaults(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A resolved configuration with the keys that were added after it was written, at their defaults.
+    """Add the keys that were introduced after a configuration was written, at their defaults.
 
-    So that what has one hash has one set of settings. One that is not valid in this version stays as it is. No code
-    of another package is imported: of its method or task only what all have is completed.
+    Configurations with the same hash then have the same settings. One that is invalid in this version is returned
+    unchanged. No code of another package is imported: of its method or task only the common keys are added.
     """
     try:
         return Config.model_validate(configuration, context=SHIPPED_CODE_ONLY).model_dump(mode="json")
@@ -58,16 +59,16 @@ def with_defaults(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _hashed(section: BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:
-    """What was dumped of a section, without fields that are marked as unhashed and without sections that are empty."""
+    """Remove unhashed fields and empty sections from the dump of a section."""
     unhashed = section.marked(Mark.UNHASHED) if isinstance(section, Section) else []
     hashed = {}
     for name, value in dumped.items():
-        below = getattr(section, name)
+        field = getattr(section, name)
         if name not in unhashed:
-            hashed[name] = _hashed(below, value) if isinstance(below, BaseModel) else value
+            hashed[name] = _hashed(field, value) if isinstance(field, BaseModel) else value
     return {name: value for name, value in hashed.items() if value != {}}
 
 
 def digest(value: object) -> str:
-    """Twelve hexadecimal digits of SHA-256 over the canonical JSON of ``value``."""
+    """Return twelve hexadecimal digits of SHA-256 over the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]

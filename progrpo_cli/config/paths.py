@@ -1,4 +1,4 @@
-"""Where the shipped configurations and assets are: in a checkout and in an installed wheel."""
+"""Paths of the shipped configurations and assets, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SWEEPS = CONFIGURATIONS / "sweeps"
 ASSETS = _PACKAGE / "assets"
 
 RUNS = Path("runs")
-"""Where runs, studies and evaluations of models are, below the working directory."""
+"""The directory of runs, studies and evaluations of models, relative to the working directory."""
 
 LAB_BASE = "progrpo/lab-base"
 SMOLLM2 = "progrpo/smollm2-135m"
 
 
 def names(group: Path) -> list[str]:
-    """The names of the YAML files below ``group``, sorted, with ``/`` between folders and without the suffix."""
+    """Return the sorted names of the YAML files below ``group``: relative paths with ``/``, without the suffix."""
     return sorted(path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))

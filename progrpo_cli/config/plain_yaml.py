@@ -1,4 +1,4 @@
-"""Reading YAML that somebody else may have written: data, and nothing that would do something."""
+"""Read YAML files that may come from somebody else. Only plain data is accepted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.untrusted import read_text
 
 LARGEST = 32 << 20
-"""Bytes of a file: a study of ten thousand trials has 3 MB."""
+"""Maximum size of a file in bytes. The file of a study with ten thousand trials has 3 MB."""
 DEEPEST = 40
-"""Mappings and lists inside one another: a configuration has 6."""
+"""Maximum depth of nested mappings and lists. A configuration has 6."""
 
-MAKES_OBJECTS = ("_target_", "_recursive_", "_convert_", "_args_", "_partial_")  # what Hydra's instantiate looks at
+INSTANTIATE_KEYS = ("_target_", "_recursive_", "_convert_", "_args_", "_partial_")  # Hydra's instantiate acts on them
 
 
 def read(path: Path) -> Any:
-    """The content of a YAML file: mappings, lists and plain values.
+    """Return the content of a YAML file: mappings, lists and plain values.
 
     Raises:
-        RequestError: it cannot be read, is no YAML, or asks for more than data (a tag, ``_target_``, ``${...}``).
+        RequestError: it cannot be read, is not YAML, or holds more than data (a tag, ``_target_``, ``${...}``).
     """
     import yaml
 
@@ -33,74 +33,77 @@ def read(path: Path) -> Any:
         raise RequestError(f"{path} is not plain YAML: it is nested too deeply") from error
     except (ValueError, yaml.YAMLError) as error:
         raise RequestError(f"{path} is not plain YAML: {' '.join(str(error).split())[:200]}") from error
-    refuse_what_is_not_data(content, str(path))
+    refuse_code(content, str(path))
     return content
 
 
 def parse(text: str) -> Any:
-    """The content, if it is not much more than the text: an alias of a list of aliases can stand for any amount.
+    """Parse YAML, and refuse text whose aliases expand to much more than the text itself.
 
     Raises:
-        ValueError: it is more, nested too deeply, contains itself, or merges mappings.
-        yaml.YAMLError: it is no YAML.
+        ValueError: the content expands too much, is nested too deeply, contains itself, or merges mappings.
+        yaml.YAMLError: it is not YAML.
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml is ten times faster, where it is there
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml, if available, is ten times faster
     try:
         root = loader.get_single_node()
         if root is None:
             return None
-        if _nodes(root, {}, 0) > len(text) + 1000:
-            raise ValueError("its aliases stand for more than the file holds")
+        if _count_values(root, {}, 0) > len(text) + 1000:
+            raise ValueError("its aliases expand to more than the file holds")
         return loader.construct_document(root)
     finally:
         loader.dispose()
 
 
-def _nodes(node: Any, known: dict[int, int | None], depth: int) -> int:
-    """How many values a node stands for when its aliases are written out."""
+def _count_values(node: Any, sizes: dict[int, int | None], depth: int) -> int:
+    """Count the values below a node with its aliases expanded.
+
+    ``sizes`` holds the counts of nodes seen before, by identity; None: the node is being counted.
+    """
     import yaml
 
     if depth > DEEPEST:
         raise ValueError("it is nested too deeply")
-    if id(node) in known:
-        size = known[id(node)]
+    if id(node) in sizes:
+        size = sizes[id(node)]
         if size is None:
-            raise ValueError("an alias stands inside of what it names")
+            raise ValueError("an alias refers to a value that contains it")
         return size
-    known[id(node)] = None
+    sizes[id(node)] = None
     size = 1
     if isinstance(node, yaml.SequenceNode):
-        size += sum(_nodes(part, known, depth + 1) for part in node.value)
+        size += sum(_count_values(item, sizes, depth + 1) for item in node.value)
     elif isinstance(node, yaml.MappingNode):
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise ValueError("mappings cannot be merged here (`<<`)")
-        size += sum(_nodes(part, known, depth + 1) for pair in node.value for part in pair)
-    known[id(node)] = size
+        size += sum(_count_values(item, sizes, depth + 1) for pair in node.value for item in pair)
+    sizes[id(node)] = size
     return size
 
 
-def refuse_what_is_not_data(content: Any, where: str) -> None:
-    """Raise RequestError, naming ``where`` and the key, if a value would make an object or is an interpolation."""
-    seen: set[int] = set()  # an anchor may be used a thousand times: it is looked at once
+def refuse_code(content: Any, where: str) -> None:
+    """Raise RequestError, naming ``where`` and the key, if a value would create an object or is an interpolation."""
+    seen: set[int] = set()  # an anchor may be used a thousand times, but is checked once
 
-    def look(value: Any, key: str) -> None:
+    def check(value: Any, key: str) -> None:
         if isinstance(value, str) and "${" in value:
-            raise RequestError(f"{where}: {key or 'the value'}: interpolations (${{...}}) are not taken from here")
+            raise RequestError(f"{where}: {key or 'the value'}: interpolations (${{...}}) are not allowed here")
         if isinstance(value, Mapping | list):
             if id(value) in seen:
                 return
             seen.add(id(value))
         if isinstance(value, Mapping):
-            for name, below in value.items():
+            for name, item in value.items():
                 inner = f"{key}.{name}".lstrip(".")
-                if name in MAKES_OBJECTS:
-                    raise RequestError(f"{where}: {inner}: a configuration holds values; it cannot make objects")
-                look(name, inner)
-                look(below, inner)
+                if name in INSTANTIATE_KEYS:
+                    raise RequestError(f"{where}: {inner}: a configuration holds values; it cannot create objects")
+                check(name, inner)
+                check(item, inner)
         elif isinstance(value, list):
-            for index, below in enumerate(value):
-                look(below, f"{key}[{index}]")
+            for index, item in enumerate(value):
+                check(item, f"{key}[{index}]")
 
-    look(content, "")
+    check(content, "")

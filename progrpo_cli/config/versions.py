@@ -1,7 +1,7 @@
-"""Versions that the code owns: of each method's arithmetic and of each kind of task's judge.
+"""Versions of each method's arithmetic and of each kind of task's judge. Only the code sets them.
 
-They are raised whenever numbers change under an unchanged configuration. A configuration holds those under which it was
-made, so that runs of two versions have two hashes; 1 is left out of the hash, as if there were none.
+A version is increased when results change under an unchanged configuration. A configuration holds the versions under
+which it was made, so that runs of different versions have different hashes. Version 1 is not part of the hash.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from progrpo_cli.errors import RequestError
 KEYS = ("method.version", "task.judge_version")
 
 
-def described(config: Config) -> dict[str, tuple[str, int, int]]:
-    """Key -> what it is the version of, the configuration's version, and the code's."""
+def version_table(config: Config) -> dict[str, tuple[str, int, int]]:
+    """Return key -> (name of the method or judge, the configuration's version, the code's version)."""
     method, task = config.method, config.task
     return {
         "method.version": (f"method {method.name}", method.version, method.version_of_code),
@@ -25,50 +25,51 @@ def described(config: Config) -> dict[str, tuple[str, int, int]]:
     }
 
 
-def of_code(config: Config) -> Config:
-    """The configuration under the versions that this code has."""
-    return _with(config, config.method.version_of_code, config.task.judge_version_of_code)
+def with_code_versions(config: Config) -> Config:
+    """Return the configuration with the versions of this code."""
+    return _with_versions(config, config.method.version_of_code, config.task.judge_version_of_code)
 
 
-def earlier(config: Config) -> Iterator[Config]:
-    """The configuration as earlier versions of the code would have made it."""
+def with_earlier_versions(config: Config) -> Iterator[Config]:
+    """Yield the configuration with every earlier combination of versions."""
     method, task = config.method, config.task
     for versions in product(range(1, method.version + 1), range(1, task.judge_version + 1)):
         if versions != (method.version, task.judge_version):
-            yield _with(config, *versions)
+            yield _with_versions(config, *versions)
 
 
 def refuse_set(resolved: Any, config: Config) -> None:
-    """Refuse a version that somebody has written into what configurations are composed of.
+    """Check that no file or override sets a version.
 
     Raises:
-        RequestError: it is not the code's.
+        RequestError: a version is set and differs from the code's.
     """
-    for key, (what, _, version) in described(config).items():
-        section, _, name = key.partition(".")
-        given = resolved[section].get(name, version)
+    for key, (name, _, version) in version_table(config).items():
+        section, _, field = key.partition(".")
+        given = resolved[section].get(field, version)
         if given != version:
-            raise RequestError(f"{key}={given}: {what} has version {version} here; the code says so, nobody sets it")
+            raise RequestError(f"{key}={given}: {name} has version {version} here; only the code sets it")
 
 
-def refuse_other(config: Config, begun: str) -> None:
-    """Refuse to go on with what was begun under other versions than the code's.
+def refuse_other(config: Config, subject: str) -> None:
+    """Check that the configuration's versions are the code's, so that a run or study can be continued.
 
     Args:
-        begun: what it is, e.g. a run's directory.
+        config: the configuration of the run or study.
+        subject: the run or study, for the message, e.g. the directory of a run.
 
     Raises:
-        RequestError: names both versions.
+        RequestError: a version differs; the message names both.
     """
-    for what, held, version in described(config).values():
-        if held != version:
+    for name, old, new in version_table(config).values():
+        if old != new:
             raise RequestError(
-                f"{begun} was begun under version {held} of {what}, and this is version {version}: its numbers would "
-                "not go together; begin anew under another name"
+                f"{subject} was started under version {old} of {name}, and this is version {new}: its results "
+                "would not be comparable; start again under another name"
             )
 
 
-def _with(config: Config, method: int, judge: int) -> Config:
+def _with_versions(config: Config, method: int, judge: int) -> Config:
     return config.model_copy(
         update={
             "method": config.method.model_copy(update={"version": method}),

@@ -75,7 +75,7 @@ class Request:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
             raise RequestError(f"--limit {self.limit}: must be at least 1")
-        own = folder.checked(self.config_dir)
+        own = folder.resolve(self.config_dir)
         for name in self.tasks or []:
             folder.path_of("task", name, own)
         for setting in self.settings:

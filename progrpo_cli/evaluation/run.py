@@ -48,7 +48,7 @@ class FinishedEvaluation:
         return self.directory / SAMPLES
 
 
-@heavy.seldom_collected()
+@heavy.rare_collections()
 def evaluate(
     root: Path,
     settings: EvalSettings,

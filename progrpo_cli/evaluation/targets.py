@@ -70,7 +70,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
             return evaluate_run(target, request, tracked)
     config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"]))
     run = RunDirectory(directory_of(target))
-    with run.lock(), run.nothing_left_of_a_wrong_request():
+    with run.lock(), run.deleted_on_request_error():
         if not run.exists:
             identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
             run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
@@ -105,7 +105,9 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = request.task_configs() or [versions.of_code(config).task]  # today's code judges, whatever judged then
+    configs = request.task_configs() or [
+        versions.with_code_versions(config).task
+    ]  # today's code judges, whatever judged then
     all_scores = []
 
     @cache
@@ -162,7 +164,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             trained_on=run.trained_on() if is_run else (),
         )
         samples = done.samples if config.tracking.wandb.log_samples else None
-        tracked.scores(done.directory.name, done.scores.as_json(), samples)
+        tracked.log_scores(done.directory.name, done.scores.as_json(), samples)
         all_scores.append(done.scores)
     return all_scores
 

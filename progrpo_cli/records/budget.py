@@ -1,7 +1,7 @@
-"""What training took: updates, the samples and tokens drawn for them, seconds; running totals on every logged line.
+"""The cost of training: updates, samples, tokens and seconds, as running totals on every logged line.
 
-They are about the way to the policy. What was drawn after a checkpoint and lost with its process is drawn again; as far
-as it was logged it is counted apart, under ``taken_back`` in the manifest.
+The totals count the work that led to the current policy. Work after the last checkpoint of a process that died is
+repeated; its logged part is counted separately, as ``taken_back`` in the manifest.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ TOTALS = ("samples_drawn", "tokens_drawn", "train_seconds")
 
 @dataclass(frozen=True)
 class Budget:
-    """Over all processes; None is unknown: nobody counted it then."""
+    """Totals over all processes; None: an earlier version did not count it."""
 
     updates: int
     samples_drawn: int | None
-    """Completions sampled to learn from, those of refills and of groups that were left out included."""
+    """Completions sampled for training, including refills and dropped groups."""
     tokens_drawn: int | None
-    """Their tokens, the end-of-sequence token included, prompts not."""
+    """Tokens of these completions, including the end-of-sequence token, without the prompts."""
     train_seconds: float | None
-    """Of the updates, sampling included; start-up, held-out scores and writing apart."""
+    """Duration of the updates including sampling, without start-up, validation and writing."""
 
 
 def budget_of(line: Mapping[str, Any]) -> Budget:
-    """The budget until a logged line; whatever is no number is unknown."""
+    """Return the totals at a logged line; values that are not numbers are unknown."""
     samples, tokens, seconds = (_number(line.get(name)) for name in TOTALS)
     return Budget(
         updates=int(line["step"]),
@@ -44,29 +44,29 @@ def budget_of(line: Mapping[str, Any]) -> Budget:
 
 
 def budget_field(run: RunDirectory) -> dict[str, Any]:
-    """``{"budget": ...}`` for the manifest; empty before the first logged update."""
+    """Return ``{"budget": ...}`` for the manifest; empty before the first logged update."""
     lines = run.metrics()
     return {"budget": asdict(budget_of(lines[-1]))} if lines else {}
 
 
 def take_back(run: RunDirectory, resumed_at: int) -> None:
-    """Remove the lines of updates after ``resumed_at``, which are made again, and count them in the manifest."""
+    """Remove the lines of updates after ``resumed_at``, which will be repeated, and count them in the manifest."""
     lines = run.metrics()
     kept = [line for line in lines if line["step"] <= resumed_at]
     if len(kept) == len(lines):
         return
-    start = kept[-1] if kept else {"step": 0, **dict.fromkeys(TOTALS, 0)}
-    until, since = asdict(budget_of(lines[-1])), asdict(budget_of(start))
+    last_kept = kept[-1] if kept else {"step": 0, **dict.fromkeys(TOTALS, 0)}
+    end, start = asdict(budget_of(lines[-1])), asdict(budget_of(last_kept))
     before = run.manifest().get("taken_back") or dict.fromkeys((UPDATES, *TOTALS), 0)
-    total = {name: _sum(before[name], until[name], since[name]) for name in (UPDATES, *TOTALS)}
+    total = {name: _add_difference(before[name], end[name], start[name]) for name in (UPDATES, *TOTALS)}
     run.update(taken_back=total)
     files.write_text(run.metrics_path, files.json_lines(kept))
 
 
-def _sum(before: float | None, until: float | None, since: float | None) -> float | None:
-    if before is None or until is None or since is None:
+def _add_difference(before: float | None, end: float | None, start: float | None) -> float | None:
+    if before is None or end is None or start is None:
         return None
-    return round(before + until - since, 3) if isinstance(until, float) else before + until - since
+    return round(before + end - start, 3) if isinstance(end, float) else before + end - start
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash, never sees half of one; and locks on files."""
+"""Write files atomically, read files of JSON lines, and lock files."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from typing import IO, Any
 from progrpo_cli.untrusted import LARGE, LARGEST_LOCK, LINE, open_lock, open_regular
 
 ABANDONED_SECONDS = 3600.0
-"""A file beside another that is so much older than what is there now was left by a process that died."""
+"""A partial file that is older than its target by this much was left by a process that died."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` atomically and durably (write beside it, fsync, rename)."""
+    """Replace ``path`` atomically and durably (write a partial file, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = beside(path)
+    partial = partial_path(path)
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:  # on a full disk what was written of it is in the way of everything else
+    except OSError:  # on a full disk, the partial file would take up space
         partial.unlink(missing_ok=True)
         raise
     _remove_abandoned(path)
 
 
-def beside(path: Path) -> Path:
-    """A hidden name beside ``path`` to write to and rename: nobody else's, on no host that shares the directory.
+def partial_path(path: Path) -> Path:
+    """Return a hidden path beside ``path`` to write to and rename, unique on all hosts that share the directory.
 
-    A process id is not enough: in containers it is 1 everywhere.
+    A process id is not enough: in containers it is often 1.
     """
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Take away what processes that died left beside ``path``; both times are the file system's, not our clock's."""
+    """Delete partial files that dead processes left beside ``path``. Both times are from the file system's clock."""
     with suppress(OSError):
         newest = path.stat().st_mtime
         for entry in os.scandir(path.parent):
-            ours = entry.name.startswith(f".{path.name}.") and entry.name.endswith(".partial")
-            if ours and entry.is_file() and newest - entry.stat().st_mtime > ABANDONED_SECONDS:
+            is_partial = entry.name.startswith(f".{path.name}.") and entry.name.endswith(".partial")
+            if is_partial and entry.is_file() and newest - entry.stat().st_mtime > ABANDONED_SECONDS:
                 Path(entry.path).unlink(missing_ok=True)
 
 
@@ -59,12 +59,15 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_lines(records: Iterable[Mapping[str, object]]) -> str:
-    """A line of JSON each, all of it ASCII: nobody's reader takes some separator in a text for the end of a line."""
+    """Encode each record as a line of ASCII JSON, since some readers split lines at Unicode separators."""
     return "".join(f"{_json_line(record)}\n" for record in records)
 
 
 def _json_line(record: Mapping[str, object]) -> str:
-    """By msgspec, five times as fast as ``json``, unless it may have written NaN as null, or wrote text as UTF-8."""
+    """Encode with msgspec, which is five times as fast as ``json``.
+
+    ``json`` is used for text that is not ASCII, and where msgspec may have encoded NaN as null.
+    """
     import msgspec
 
     try:
@@ -75,7 +78,7 @@ def _json_line(record: Mapping[str, object]) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk before anything else happens."""
+    """Flush a file, or the entries of a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -84,13 +87,13 @@ def sync(path: Path) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room: on the disk, in the quota, or under the limit of a file's size."""
+    """Whether an error means that the disk is full, or that a quota or the limit of file sizes is reached."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def why_not_writable(directory: Path, size: int = 1 << 20) -> str | None:
-    """Try to write ``size`` bytes into a directory: why that fails, or None."""
-    probe = beside(directory / "probe")
+    """Try to write ``size`` bytes into a directory; return the reason if that fails, or None."""
+    probe = partial_path(directory / "probe")
     try:
         with probe.open("wb") as file:
             file.write(bytes(size))
@@ -105,10 +108,10 @@ def why_not_writable(directory: Path, size: int = 1 << 20) -> str | None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSON-lines file; a last line that a crash cut short is left out.
+    """Return the complete lines of a JSON-lines file; a last line that a crash cut short is left out.
 
     Raises:
-        ValueError: a line other than the last is no JSON; the message names file and line.
+        ValueError: a complete line is not a JSON object, or is too long; the message names file and line.
     """
     if not path.exists():
         return []
@@ -119,7 +122,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 if len(line) == LINE:
                     raise ValueError(f"{path}, line {number}: longer than {LINE >> 20} MiB")
-                break  # what follows the last newline is not complete
+                break  # a line without a newline is not complete
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -132,17 +135,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
-    """Hold the kernel's lock on a file, which is made if need be: a holder that is killed leaves nothing behind.
+    """Context manager that holds an exclusive ``flock`` on a file, which is created if it is missing.
+
+    The kernel releases the lock when the process ends, also when it is killed.
 
     Args:
-        path: the file; its directory is there.
-        seconds: how long another holder is waited for; None: until it lets go.
+        path: the file; its directory has to exist.
+        seconds: how long to wait for another process to release the lock; None: without limit.
 
     Yields:
         The file, open for reading and appending.
 
     Raises:
-        BlockingIOError: another process holds it still.
+        BlockingIOError: another process still holds the lock.
         OSError: the file cannot be opened.
     """
     with open_lock(path) as file:
@@ -150,7 +155,7 @@ def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
             deadline = time.monotonic() + seconds
-            while not _locked_now(file, fcntl.LOCK_EX):
+            while not _try_lock(file, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
                     raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock", str(path))
                 time.sleep(0.02)
@@ -158,17 +163,17 @@ def locked(path: Path, *, seconds: float | None = None) -> Iterator[IO[str]]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds :func:`locked` on a file; the file is not made."""
+    """Whether a process holds the lock of :func:`locked` on a file. The file is not created."""
     try:
         with open_regular(path, LARGEST_LOCK) as file:
-            return not _locked_now(file, fcntl.LOCK_SH)
-    except OSError:  # there is none, or it is no lock of ours
+            return not _try_lock(file, fcntl.LOCK_SH)
+    except OSError:  # the file is missing, or it is not a lock file
         return False
 
 
-def _locked_now(file: IO[Any], how: int) -> bool:
+def _try_lock(file: IO[Any], mode: int) -> bool:
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The runs below a directory, and whether it is a study's."""
+"""Find the run directories below a directory, and recognise the directory of a study."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ log = logging.getLogger("progrpo")
 
 
 def is_study(directory: Path) -> bool:
-    """Whether there is a study in the directory."""
+    """Whether the directory holds a study."""
     return (directory / STUDY).is_file()
 
 
 def find_runs(root: Path) -> list[RunDirectory]:
-    """All run directories below ``root``, oldest first; folders whose name begins with a dot are left out.
+    """Return all run directories below ``root``, oldest first, without those in hidden folders.
 
-    So are those whose manifest is half-written or another program's, with a warning each.
+    Directories whose manifest is incomplete or another program's are left out with a warning.
     """
-    found = []
+    runs = []
     for path in root.rglob(MANIFEST):
         run = RunDirectory(path.parent)
         if run.exists and not any(part.startswith(".") for part in path.relative_to(root).parts):
             try:
-                found.append((run.manifest()["started_at"], run.name, run))
+                runs.append((run.manifest()["started_at"], run.name, run))
             except RequestError as error:
                 log.warning(f"left out: {error}")
-    return [run for _, _, run in sorted(found, key=lambda each: each[:2])]
+    return [run for _, _, run in sorted(runs, key=lambda entry: entry[:2])]

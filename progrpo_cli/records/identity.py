@@ -1,4 +1,4 @@
-"""Who a run is, as trackers keep it beside the configuration, under the key ``progrpo``, and reports read it."""
+"""The identity of a run: logged to trackers beside its configuration, as ``progrpo``, and read by reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 
 class Identity(BaseModel):
-    """The ``progrpo`` part of a run's configuration."""
+    """The section ``progrpo`` of a run's configuration in a tracker."""
 
     kind: Annotated[str, Field(pattern="^(run|model)$")]
     config_hash: str
@@ -17,27 +17,27 @@ class Identity(BaseModel):
     version: str
     commit: str | None
     dirty: bool | None = None
-    """Whether the checkout had changes that are not in the commit; None: nobody wrote it."""
+    """Whether the checkout had uncommitted changes; None: not recorded."""
     method_source: str | None = None
-    """SHA-256 over the source of the method, several with ``+`` between if it changed on the way.
+    """SHA-256 over the source of the method; several, joined by ``+``, if it changed during the run.
 
-    None: a version that did not write it, or no method trained it.
+    None: an earlier version did not record it, or the run was not trained by a method.
     """
     judge_source: str | None = None
-    """The same of what judged while it was trained."""
+    """The same for the judge that gave the rewards in training."""
     curves: list[Any] | None = None
-    """The metrics of its method that a report draws; None: a version that did not write it."""
+    """The metrics of the method that a report draws; None: an earlier version did not record them."""
     directory: str
     model: str
     command: str | None = None
-    """What started the run; trackers did not keep it before."""
+    """The command that started the run; None: an earlier version did not record it."""
 
 
 def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
-    """The fields of :class:`Identity`, from a manifest.
+    """Return the fields of :class:`Identity`, from a manifest.
 
     Raises:
-        KeyError, TypeError: the manifest is not one of ours, or of a version that had less in it.
+        KeyError, TypeError: the manifest is another program's, or of an earlier version with fewer fields.
     """
     return {
         "kind": manifest["kind"],
@@ -55,7 +55,7 @@ def identity_of(manifest: Mapping[str, Any], directory: str) -> dict[str, Any]:
 
 
 def _sources(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of each source; of one that changed before the run went on, all that it had, with ``+`` between."""
+    """Return the digest of each source; if it changed before a resumption, all its digests, joined by ``+``."""
     first = manifest.get("sources", {})
-    held = [first, *manifest.get("sources_since", [])]
-    return {f"{what}_source": "+".join(dict.fromkeys(each[what]["sha256"] for each in held)) for what in first}
+    sources = [first, *manifest.get("sources_since", [])]
+    return {f"{part}_source": "+".join(dict.fromkeys(source[part]["sha256"] for source in sources)) for part in first}

@@ -1,19 +1,19 @@
-"""Where everything of a run and of a study is; nobody else builds these paths."""
+"""The paths within the directories of runs and studies. No other module builds them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MANIFEST = "manifest.json"
-"""What makes a directory a run's."""
+"""The file by which the directory of a run is recognised."""
 SCORES, SAMPLES = "scores.json", "samples.jsonl"
-"""The files of an evaluation's directory."""
+"""The files in the directory of an evaluation."""
 STUDY = "study.yaml"
-"""The frozen plan of a study: what makes a directory a study's."""
+"""The frozen plan of a study, by which its directory is recognised."""
 
 
 class Layout:
-    """The paths of a run; docs/files.md says what is in them."""
+    """The paths of a run. docs/files.md describes their content."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,11 +24,11 @@ class Layout:
         self.trained_on_path = path / "trained_on.json"
         self.checkpoints = path / "checkpoints"
         self.policy = path / "policy"
-        self.evaluations = path / "eval"  # a directory an evaluation
+        self.evaluations = path / "eval"  # it has a directory for each evaluation
         self.completions = path / "completions"
         self.failures = path / "failed"
         self.wandb = path / "wandb"
 
     def scores_files(self) -> list[Path]:
-        """The ``scores.json`` of every evaluation that has been scored, by the names of their directories."""
+        """Return the ``scores.json`` of every scored evaluation, sorted by directory name."""
         return sorted(self.evaluations.glob(f"*/{SCORES}"))

@@ -1,4 +1,4 @@
-"""The lines of our JSON-lines files: what one holds; a field may be missing, and null is what nobody could measure."""
+"""The fields of the lines in JSON-lines files. A field may be missing; null means that it could not be measured."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ MetricsLine = TypedDict(
     },
     total=False,
 )
-"""A line of ``metrics.jsonl``: an update. Beside these ``pass@G`` (G: completions a prompt), ``validation/METRIC``,
-``rewards/FUNCTION/mean`` and ``/std``, ``sampling/...`` and ``METHOD/NAME`` of what a method measures."""
+"""A line of ``metrics.jsonl``: an update. It may also have ``pass@G`` (G: completions per prompt),
+``validation/METRIC``, ``rewards/FUNCTION/mean`` and ``/std``, ``sampling/...``, and a method's own ``METHOD/NAME``."""
 
 
 class SampleLine(TypedDict, total=False):
-    """A line of ``samples.jsonl``: a completion with its verdict."""
+    """A line of ``samples.jsonl``: a completion and its verdict."""
 
     problem_id: str
     sample_index: int

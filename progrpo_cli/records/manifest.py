@@ -1,4 +1,4 @@
-"""What ``manifest.json`` holds: who a run is, how it came about and how it stands."""
+"""The fields of ``manifest.json``: a run's identity, provenance and status."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from progrpo_cli.errors import RequestError
 from progrpo_cli.untrusted import read_text
 
 _ALWAYS = {"kind", "status", "config_hash", "seed", "started_at", "finished_at"}
-"""Keys that every manifest of ours has had."""
+"""Keys that every version of the manifest has."""
 
 
 class Changes(TypedDict, total=False):
-    """The fields that change while a run goes on; docs/files.md explains each."""
+    """The fields that change during a run. docs/files.md describes them."""
 
     status: Literal["running", "finished", "interrupted", "failed"]
     finished_at: str | None
@@ -32,7 +32,7 @@ class Changes(TypedDict, total=False):
 
 
 class Manifest(Changes, total=False):
-    """The whole file; files of earlier versions have fewer fields."""
+    """The whole file. Files of earlier versions have fewer fields."""
 
     kind: Literal["run", "model"]
     config_hash: str
@@ -40,7 +40,7 @@ class Manifest(Changes, total=False):
     versions: dict[str, int]
     started_at: str
     curves: list[str]
-    """The metrics of its method that a report draws."""
+    """The metrics of the method that a report draws."""
     model: str
     study: str | None
     config_signature: str
@@ -54,12 +54,12 @@ def read_manifest(path: Path) -> Manifest:
     """Read a ``manifest.json``.
 
     Raises:
-        RequestError: there is none, it is not JSON, or it is another program's.
+        RequestError: it is missing, not JSON, or another program's.
     """
     try:
-        held: Any = json.loads(read_text(path))
+        content: Any = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path.parent} is not a run directory: no readable manifest.json") from error
-    if not isinstance(held, dict) or not held.keys() >= _ALWAYS or not isinstance(held["started_at"], str):
-        raise RequestError(f"{path.parent} is not a run directory: its manifest.json is not one of ours")
-    return cast(Manifest, held)
+    if not isinstance(content, dict) or not content.keys() >= _ALWAYS or not isinstance(content["started_at"], str):
+        raise RequestError(f"{path.parent} is not a run directory: its manifest.json is not progrpo's")
+    return cast(Manifest, content)

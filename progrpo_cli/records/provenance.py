@@ -1,4 +1,4 @@
-"""What has to be known about a number to make it again: code, packages, machine, command."""
+"""The provenance of a result: code, packages, machine and command, all that is needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ PACKAGES = (
 )
 
 TREES = ("progrpo_cli", "experiments", "sweeps")
-"""Of a checkout: where the package's code and configurations are."""
-READ = (".py", ".yaml", ".yml", ".so")
-"""What the package reads of a file that somebody puts there: code and configurations."""
+"""The directories of a checkout that hold the package's code and configurations."""
+SUFFIXES = (".py", ".yaml", ".yml", ".so")
+"""The suffixes of code and configurations: an untracked file of this kind makes the checkout dirty."""
 
 
 def provenance() -> dict[str, Any]:
-    """Command line, git state of our code, package versions and host, as ``manifest.json`` holds them."""
+    """Return the command line, the git state of the code, package versions and host, as fields of the manifest."""
     return {
         "command": shlex.join(["progrpo", *sys.argv[1:]]),
         "progrpo": __version__,
@@ -68,30 +68,30 @@ def _versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """``{"commit": ..., "dirty": ...}`` of the checkout our package runs from; nulls when it is installed elsewhere.
+    """Return ``{"commit": ..., "dirty": ...}`` of the checkout the package runs from; None if it is installed.
 
-    Dirty is a change of a file that git tracks, and code or a configuration in the package's own trees that it does not
-    track, ignored or not. What else lies in the checkout (``runs/``, notes) is nobody's business.
+    A checkout is dirty if a tracked file has changed, or if there is untracked code or configuration in the package's
+    own directories, ignored or not. Other untracked files (``runs/``, notes) do not matter.
     """
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # a wheel in somebody else's repository must not name that repository's commit
+    if not (root / ".git").exists():  # a wheel inside another repository must not record that repository's commit
         return {"commit": None, "dirty": None}
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    others = _git(root, "ls-files", "--others", "-z", "--", *TREES)
-    if changes is None or others is None:
+    untracked = _git(root, "ls-files", "--others", "-z", "--", *TREES)
+    if changes is None or untracked is None:
         return {"commit": commit, "dirty": None}
-    return {"commit": commit, "dirty": bool(changes) or any(name.endswith(READ) for name in others.split("\0"))}
+    return {"commit": commit, "dirty": bool(changes) or any(name.endswith(SUFFIXES) for name in untracked.split("\0"))}
 
 
 def source_digests(modules: Iterable[str]) -> dict[str, Any]:
-    """What modules were made of: ``{"sha256": of all of them, "modules": {name: SHA-256 of its source file}}``.
+    """Return ``{"sha256": over all modules, "modules": {name: SHA-256 of its source file}}``.
 
-    Null for a module without a file.
+    The digest of a module without a file is None.
     """
-    found = {name: _source_digest(name) for name in sorted(set(modules))}
-    listed = "".join(f"{name} {digest}\n" for name, digest in found.items())
-    return {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "modules": found}
+    digests = {name: _source_digest(name) for name in sorted(set(modules))}
+    listing = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    return {"sha256": hashlib.sha256(listing.encode()).hexdigest(), "modules": digests}
 
 
 def _source_digest(module: str) -> str | None:
@@ -104,12 +104,12 @@ def _source_digest(module: str) -> str | None:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10, check=True)
+        result = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the millisecond: runs begun one after the other keep their order."""
+    """Return the time in UTC, ISO 8601, with milliseconds, so that runs sort in the order they were started."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

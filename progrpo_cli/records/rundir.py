@@ -1,4 +1,4 @@
-"""A run directory: who may write to it, what it holds, and its manifest."""
+"""The directory of a run: its lock, its files and its manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Literal, Unpack
 
 from progrpo_cli.config import plain_yaml, versions
 from progrpo_cli.config.compose import validate
-from progrpo_cli.config.demands import demanded_by, imported_by
+from progrpo_cli.config.demands import demands_of, foreign_classes_of
 from progrpo_cli.config.hashing import config_hash, is_hashed
 from progrpo_cli.config.schema import Config
 from progrpo_cli.config.values import flatten, to_yaml
@@ -31,31 +31,35 @@ from progrpo_cli.untrusted import MEDIUM, count_lines, read_bytes, read_text
 
 log = logging.getLogger("progrpo")
 
-_PROBES_SECONDS = 0.5  # `in_use` holds the lock for an instant: that is no reason to refuse anybody
+_PROBE_SECONDS = 0.5  # another process may call `in_use`, which holds the lock for an instant
 
 
 class RunDirectory(Layout):
-    """The paths of a run and its manifest. Whoever writes to it holds :meth:`lock`."""
+    """The directory of a run. A process has to hold :meth:`lock` while it writes to it."""
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``, an update each; see :mod:`progrpo_cli.records.lines`."""
+        """Return the lines of ``metrics.jsonl``, one per update; see :mod:`progrpo_cli.records.lines`."""
         return files.read_lines(self.metrics_path)
 
     def train_seconds(self) -> float:
-        """How long the logged updates took, sampling included."""
+        """Return the duration of the logged updates in seconds, including sampling."""
         return round(math.fsum(line["step_seconds"] for line in self.metrics()), 3)
 
     def lines_written(self) -> int:
-        """How far the run has got, in lines: updates trained and samples drawn."""
+        """Return the run's progress as a number of lines: updates trained and samples drawn."""
         written = [self.metrics_path, *self.evaluations.glob(f"*/{SAMPLES}")]
         return sum(count_lines(path) for path in written if path.exists())
 
-    def keep_trained_on(self, task: str, questions: Iterable[str]) -> None:
-        """Write down the fingerprints of the questions that the run trains on."""
+    def write_trained_on(self, task: str, questions: Iterable[str]) -> None:
+        """Write the fingerprints of the questions that the run trains on."""
         files.write_json(self.trained_on_path, {"task": task, "questions": sorted(set(questions))})
 
     def trained_on(self) -> list[str]:
-        """Fingerprints of the questions that the run trains on; empty where an earlier version kept none."""
+        """Return the fingerprints of the questions that the run trains on; empty for runs of earlier versions.
+
+        Raises:
+            RequestError: the file is damaged.
+        """
         try:
             questions = json.loads(read_text(self.trained_on_path, MEDIUM))["questions"]
         except FileNotFoundError:
@@ -66,19 +70,19 @@ class RunDirectory(Layout):
 
     @property
     def exists(self) -> bool:
-        """Whether there is a run in the directory."""
+        """Whether the directory holds a run."""
         return self.manifest_path.is_file() and self.config_path.is_file()
 
     def manifest(self) -> Manifest:
-        """The manifest as it is now.
+        """Read the manifest.
 
         Raises:
-            RequestError: there is none, it is not JSON, or it is another program's.
+            RequestError: it is missing, not JSON, or another program's.
         """
         return read_manifest(self.manifest_path)
 
     def identity(self) -> dict[str, Any]:
-        """See :func:`identity_of`."""
+        """Return the run's identity, see :func:`identity_of`."""
         return identity_of(self.manifest(), self.name)
 
     def update(self, **changes: Unpack[Changes]) -> None:
@@ -86,13 +90,13 @@ class RunDirectory(Layout):
         files.write_json(self.manifest_path, {**self.manifest(), **changes})
 
     def config(self, *, import_others: bool = True) -> Config:
-        """The frozen configuration.
+        """Read the frozen configuration.
 
         Args:
             import_others: see :func:`progrpo_cli.config.compose.validate`.
 
         Raises:
-            RequestError: there is none, or it is not valid.
+            RequestError: it is missing or invalid.
         """
         frozen = plain_yaml.read(self.config_path)
         try:
@@ -102,30 +106,30 @@ class RunDirectory(Layout):
 
     @property
     def finished(self) -> bool:
-        """Whether training ended and the policy is there."""
+        """Whether the directory holds a trained run whose training has finished."""
         return self.exists and self.manifest()["status"] == "finished" and self.manifest()["kind"] == "run"
 
     def status(self) -> str:
-        """The manifest's status; a run whose process was killed is ``interrupted`` although it could not write so."""
+        """Return the manifest's status, or ``interrupted`` if it is ``running`` but its process was killed."""
         status: str = self.manifest()["status"]
         return "interrupted" if status == "running" and not self.in_use() else status
 
     def in_use(self) -> bool:
-        """Whether a process holds the directory."""
+        """Whether a process holds the lock of the directory."""
         return files.is_locked(self.path / ".lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory; the kernel lets go when the process dies, however it dies.
+        """Context manager that locks the directory. The kernel releases the lock when the process ends.
 
         Raises:
-            RequestError: another process holds it, or the path cannot be a directory of ours.
+            RequestError: another process holds the lock, or the directory cannot be written.
         """
         path = self.path / ".lock"
-        with ExitStack() as held:
+        with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                file = held.enter_context(files.locked(path, seconds=_PROBES_SECONDS))
+                file = stack.enter_context(files.locked(path, seconds=_PROBE_SECONDS))
             except BlockingIOError:
                 holder = path.read_text(encoding="utf-8").strip() or "unknown"
                 raise RequestError(f"{self.path} is in use by process {holder}") from None
@@ -137,7 +141,7 @@ class RunDirectory(Layout):
             yield
 
     def refuse_foreign(self) -> None:
-        """Raise RequestError if there are files in the directory that are not ours."""
+        """Raise RequestError if the directory holds files but no run."""
         if self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file; choose another --run-dir")
         foreign = [entry.name for entry in self.path.glob("*") if not entry.name.startswith(".")]
@@ -145,8 +149,8 @@ class RunDirectory(Layout):
             raise RequestError(f"{self.path} holds files but no run ({foreign[0]}); choose another --run-dir")
 
     @contextmanager
-    def nothing_left_of_a_wrong_request(self) -> Iterator[None]:
-        """Within: a RequestError takes away the run that was begun here; one that was there before stays."""
+    def deleted_on_request_error(self) -> Iterator[None]:
+        """Context manager. If a RequestError is raised inside it, a run that it started here is deleted."""
         is_new = not self.exists
         try:
             yield
@@ -156,23 +160,25 @@ class RunDirectory(Layout):
             raise
 
     def refuse_other(self, config: Config) -> None:
-        """Raise RequestError if the directory holds a run of another configuration or seed, naming what differs."""
+        """Raise RequestError if the directory holds a run of another configuration or seed; name the differences."""
         self.refuse_foreign()
         if not self.exists:
             return
-        held = self.config()
-        if config_hash(versions.of_code(held)) == config_hash(config):
-            versions.refuse_other(held, str(self.path))
-        if config_hash(held) == config_hash(config) and held.seed == config.seed:
+        existing = self.config()
+        if config_hash(versions.with_code_versions(existing)) == config_hash(config):
+            versions.refuse_other(existing, str(self.path))
+        if config_hash(existing) == config_hash(config) and existing.seed == config.seed:
             return
-        theirs, ours = flatten(held), flatten(config)
-        compared = [key for key in sorted({*theirs, *ours}) if key == "seed" or is_hashed(key)]
-        different = [key for key in compared if theirs.get(key) != ours.get(key)]
-        shown = "; ".join(f"{key} is {theirs.get(key)}, not {ours.get(key)}" for key in different)
-        raise RequestError(f"{self.path} holds another configuration ({shown}); choose another --run-dir or --fresh")
+        old, new = flatten(existing), flatten(config)
+        keys = [key for key in sorted({*old, *new}) if key == "seed" or is_hashed(key)]
+        differing = [key for key in keys if old.get(key) != new.get(key)]
+        differences = "; ".join(f"{key} is {old.get(key)}, not {new.get(key)}" for key in differing)
+        raise RequestError(
+            f"{self.path} holds another configuration ({differences}); choose another --run-dir or --fresh"
+        )
 
     def start(self, config: Config, *, kind: Literal["run", "model"] = "run", **fields: Any) -> None:
-        """Freeze the configuration and write the manifest of a new run."""
+        """Write the configuration and the manifest of a new run; ``fields`` are added to the manifest."""
         text = to_yaml(config)
         files.write_text(self.config_path, text)
         signed = {"config_signature": sign(text.encode())} if _demands(config, self.path) else {}
@@ -198,26 +204,29 @@ class RunDirectory(Layout):
         )
 
     def demands(self) -> dict[str, str]:
-        """What the configuration asks for, unless a command of this user wrote it, which was asking itself."""
-        found = _demands(self.config(import_others=False), self.path)
-        if found and is_ours(read_bytes(self.config_path), self.manifest().get("config_signature")):
+        """Return the demands of the configuration; none if a command of this user wrote it."""
+        demands = _demands(self.config(import_others=False), self.path)
+        if demands and is_ours(read_bytes(self.config_path), self.manifest().get("config_signature")):
             return {}
-        return found
+        return demands
 
     def set_aside(self, part: str | None = None) -> Path:
-        """Move what the directory (or a ``part`` of it) holds out of the way: a fresh start loses nothing.
+        """Move the content of the directory, or only ``part`` of it, to ``.replaced/`` beside the run.
 
-        It goes to ``.replaced/`` beside the run, where neither reports nor lists look.
+        Reports and lists ignore that folder.
+
+        Returns:
+            The new directory.
         """
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
         aside = self.path.parent / ".replaced" / f"{self.name}-{stamp}"
         for entry in [self.path / part] if part else list(self.path.iterdir()):
             if entry.name != ".lock":
-                kept = aside / entry.relative_to(self.path)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                entry.rename(kept)
+                target = aside / entry.relative_to(self.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                entry.rename(target)
         return aside
 
 
 def _demands(config: Config, directory: Path) -> dict[str, str]:
-    return {**demanded_by(config, directory), **imported_by(config)}
+    return {**demands_of(config, directory), **foreign_classes_of(config)}

@@ -1,4 +1,4 @@
-"""Files that this user's own commands wrote, told from files that were sent: a signature with a key that stays here."""
+"""Sign files with a key of this user, to recognise files that this user's own commands wrote."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from progrpo_cli.untrusted import read_bytes, read_text
 
 
 def sign(content: bytes) -> str | None:
-    """HMAC-SHA256 of the content with the user's key, in hexadecimal; None where no key can be kept.
+    """Return the HMAC-SHA256 of the content with the user's key, in hexadecimal; None if no key can be stored.
 
-    The key is made at the first use: 32 random bytes that only the user can read, below ``XDG_STATE_HOME``.
+    The key is created at the first use, below ``XDG_STATE_HOME``: 32 random bytes that only the user can read.
     """
     try:
         path = _key_path()
         if not path.exists():
             _make_key(path)
         return _signature(path.read_bytes(), content)
-    except (OSError, RuntimeError):  # no home, or none that can be written
+    except (OSError, RuntimeError):  # there is no home directory, or it cannot be written
         return None
 
 
 def is_ours(content: bytes, signature: object) -> bool:
-    """Whether :func:`sign` said so, here and for this user."""
+    """Whether ``signature`` is :func:`sign`'s for the content, with this user's key on this machine."""
     try:
         key = _key_path().read_bytes()
     except (OSError, RuntimeError):
@@ -35,7 +35,7 @@ def is_ours(content: bytes, signature: object) -> bool:
 
 
 def is_signed(path: Path, signature: Path) -> bool:
-    """Whether the content of one file is signed by that of another."""
+    """Whether the file ``signature`` holds a valid signature of the file ``path``."""
     try:
         return is_ours(read_bytes(path, 32 << 20), read_text(signature))
     except (OSError, ValueError):
@@ -56,7 +56,7 @@ def _make_key(path: Path) -> None:
     with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
         file.write(secrets.token_bytes(32))
     try:
-        os.link(new, path)  # of several that make a key at once the first is kept, whole
+        os.link(new, path)  # atomic: if several processes create a key at once, the first one is kept
     except FileExistsError:
         pass
     finally:

@@ -88,7 +88,7 @@ def build_report(
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
-    with heavy.seldom_collected(), helper() as both:
+    with heavy.rare_collections(), helper() as both:
         loaded = sources.read(list(read_from), offline=offline, helper=both)
         both.start(len(loaded.runs))
         both.prepare(*figures.MODULES)

@@ -1,91 +1,93 @@
-"""What the ledger knows of a run: its tries, and what came of it."""
+"""A run's entry in the ledger: its attempts, failures and result."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SkipValidation
-from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from progrpo_cli.records.rundir import RunDirectory
 
-TRIES_A_START = 2
-"""A run that fails is tried once more by the same workers, after the others; then when the command is started again."""
+TRIES_PER_START = 2
+"""How often the workers of one command try a run. After that, the command has to be started again."""
 
 
 class RunResult(TypedDict, total=False):
-    """Of a run that was trained and evaluated; those of earlier versions have no ``comparable_key``."""
+    """The result of a trained and evaluated run. Results of earlier versions have no ``comparable_key``."""
 
     values: dict[str, float | None]
-    """Metric -> its value; null where the task does not measure it."""
+    """Metric -> value; null if the task does not measure it."""
     per_problem: dict[str, list[float]]
-    """Metric -> (P,) a value a problem, of which intervals are made."""
+    """Metric -> (P,) values per problem, from which confidence intervals are computed."""
     updates: int
     seconds: float
-    """Of the updates, sampling included."""
+    """Duration of the updates, including sampling."""
     wandb_run_id: str
     eval_dir: str
     comparable_key: dict[str, Any]
     """See :class:`progrpo_cli.evaluation.scores_file.ComparableKey`."""
     began: str
-    """When the try that completed it began, UTC, ISO 8601."""
+    """When the attempt that completed the run started, UTC, ISO 8601."""
     ended: str
 
 
 class Entry(BaseModel):
-    """What is known of a run."""
+    """The state of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     attempts: int = 0
-    """How often a worker began or continued it."""
+    """How often a worker started or continued the run."""
     failures: list[tuple[str, str]] = []
-    """When it failed and why."""
+    """Time and reason of each failure."""
     result: SkipValidation[RunResult | None] = None
-    """What came of it, once it is complete; as it was written, for a later version may have written more."""
+    """The result of a complete run. It is not validated, since a later version may have written more fields."""
     pruned: str | None = None
-    """Why its trial was given up."""
+    """Why the trial was pruned."""
     worker: str | None = None
-    """Who has it, or had it last."""
+    """The worker that holds the run, or held it last."""
     under_way: bool = False
-    """An attempt has begun and not told how it ended: its worker is at it, or is dead."""
+    """An attempt has started and its end is not recorded: its worker is still running it, or has died."""
     furthest: int = 0
-    """The most lines of metrics and samples that there were when an attempt began."""
+    """The largest number of lines of metrics and samples at the start of an attempt."""
     deaths: int = 0
-    """How often in a row workers died with the run without getting further than that."""
+    """How many workers in a row died with the run without getting beyond ``furthest``."""
     held: bool = False
+    """Whether a worker holds the run now. Computed, not stored."""
 
     @property
     def ended(self) -> bool:
-        """Complete or pruned: nothing will change any more."""
+        """Whether the run is complete or pruned, so that its entry will not change any more."""
         return self.result is not None or self.pruned is not None
 
     def may_be_tried(self, retries: int, since: str | None = None) -> bool:
-        """Whether the run may be tried again, by whoever finds that nobody holds it.
+        """Whether a worker may try the run if no other worker holds it.
 
         Args:
-            retries: how many failures a run may have (``retries`` of the space).
-            since: when the command or worker that asks began; those started together try a run ``TRIES_A_START`` times.
+            retries: how often a failed run may be tried again (``retries`` of the space).
+            since: when the command or worker was started; it tries a run at most ``TRIES_PER_START`` times.
         """
-        lately = sum(since is not None and at > since for at, _ in self.failures)
-        return not self.ended and len(self.failures) <= retries and lately < TRIES_A_START
+        recent = sum(since is not None and at > since for at, _ in self.failures)
+        return not self.ended and len(self.failures) <= retries and recent < TRIES_PER_START
 
-    def begun(self, worker: str, run: RunDirectory) -> Entry:
-        """The entry when a worker, which holds the run's directory, begins another attempt."""
+    def begin_attempt(self, worker: str, run: RunDirectory) -> Entry:
+        """Return the entry with another attempt started by a worker, which holds the run's directory."""
         return self.model_copy(
             update={
                 "attempts": self.attempts + 1,
                 "worker": worker,
                 "under_way": True,
                 "furthest": max(self.furthest, run.lines_written()),
-                "deaths": self.deaths_by_now(run),
+                "deaths": self.current_deaths(run),
             }
         )
 
-    def deaths_by_now(self, run: RunDirectory) -> int:
-        """``deaths`` with that of the attempt that is under way, if nobody is at it any more.
+    def current_deaths(self, run: RunDirectory) -> int:
+        """Return ``deaths`` including the attempt that is under way, assuming that its worker has died.
 
-        Who got further was not killed by the run in the same place: a machine, a person or a scheduler did it.
+        If that worker got further than earlier ones, the run did not kill it at the same point again, and the count
+        starts from 0: a machine, a person or a scheduler ended the worker.
         """
         if not self.under_way:
             return self.deaths

@@ -1,8 +1,8 @@
-"""The ledger: who has a run now, how often it was tried, and what came of it. In files, or in a table of PostgreSQL.
+"""The ledger: which worker holds a run, its attempts and its result. It is kept in files or in a PostgreSQL table.
 
-A run is held by whoever holds its directory's lock (the kernel's: a dead holder's is free at once). On PostgreSQL a
-lease stands beside it, for workers on machines that do not share the directory: a heartbeat keeps it, and one that
-has not beaten for two minutes is free. The server's clock is the only one that counts.
+A worker holds a run by locking its directory. The kernel releases the lock when the worker dies. On PostgreSQL there is
+also a lease, for workers on machines that do not share the directory. A heartbeat renews it, and it expires after two
+minutes without one, by the server's clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.records import files
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.studies.entry import Entry
-from progrpo_cli.studies.patience import patiently
+from progrpo_cli.studies.patience import retry_until_available
 from progrpo_cli.untrusted import MEDIUM, read_text
 
 if TYPE_CHECKING:
@@ -30,41 +30,45 @@ STALE_SECONDS = 120.0
 
 
 class LostRun(WorkError):
-    """Another worker has taken the run: our machine was away for longer than a lease lasts."""
+    """Another worker has taken the run, because this one sent no heartbeat for longer than the lease lasts."""
 
 
 class Ledger(Protocol):
-    """One contract for both kinds; ``tests/studies/test_ledger.py`` holds it."""
+    """The contract of both kinds of ledger; ``tests/studies/test_ledger.py`` tests it."""
 
     def entries(self, names: Sequence[str]) -> dict[str, Entry]:
-        """What is known of these runs now; of an unknown one, an empty entry."""
+        """Return the current entries of these runs; an unknown run has an empty entry."""
 
     def take(self, name: str) -> Entry | None:
-        """Begin the run, whose directory the caller has locked: the entry with one attempt more; None: not ours."""
+        """Start an attempt at a run whose directory the caller has locked.
+
+        Returns:
+            The entry with the new attempt; None if another worker holds the run.
+        """
 
     def beat(self, name: str) -> None:
-        """Say that we are alive. Raises LostRun."""
+        """Renew the lease. Raises LostRun."""
 
     def write(self, name: str, entry: Entry) -> None:
-        """Replace what is known of a run that we have taken. Raises LostRun."""
+        """Replace the entry of a run that this worker has taken. Raises LostRun."""
 
     def release(self, name: str) -> None:
-        """Let go of it; nothing happens where it is not ours."""
+        """Release a run; does nothing if this worker does not hold it."""
 
     def reset_failures(self, names: Iterable[str]) -> None:
-        """Forget failures and deaths of runs that nobody holds: they may be tried again from the first.
+        """Remove failures and deaths from the entries of runs that no worker holds, so that they are tried again.
 
-        A run that somebody takes meanwhile is left as its holder writes it.
+        The entry of a run that is taken meanwhile is not changed.
         """
 
 
 def worker_name() -> str:
-    """Host and process, with a few digits against a process id that comes back."""
+    """Return host and process id, with random digits, since process ids are reused."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 class FileLedger:
-    """A JSON file a run, written by the holder of the run directory's lock alone."""
+    """A JSON file per run. Only the process that holds the lock of the run directory writes it."""
 
     def __init__(self, directory: Path, runs: Path) -> None:
         self._directory = directory
@@ -73,29 +77,29 @@ class FileLedger:
         self._taken: set[str] = set()
 
     def entries(self, names: Sequence[str]) -> dict[str, Entry]:
-        found = {}
+        entries = {}
         for name in names:
             entry = self._read(name)
             held = not entry.ended and RunDirectory(self._runs / name).in_use()
-            found[name] = entry.model_copy(update={"held": held})
-        return found
+            entries[name] = entry.model_copy(update={"held": held})
+        return entries
 
     def take(self, name: str) -> Entry | None:
-        begun = self._read(name).begun(self._worker, RunDirectory(self._runs / name))
-        self._put(name, begun)
+        entry = self._read(name).begin_attempt(self._worker, RunDirectory(self._runs / name))
+        self._write_file(name, entry)
         self._taken.add(name)
-        return begun.model_copy(update={"held": True})
+        return entry.model_copy(update={"held": True})
 
     def beat(self, name: str) -> None:
-        """The kernel knows who lives."""
+        """Only check that the run is held: there is no lease, and the kernel releases a dead worker's lock."""
         self._require_ours(name)
 
     def write(self, name: str, entry: Entry) -> None:
         self._require_ours(name)
-        self._put(name, entry)
+        self._write_file(name, entry)
 
     def release(self, name: str) -> None:
-        """The directory's lock is the whole claim."""
+        """Forget the run; the caller releases the directory's lock, which is the only claim."""
         self._taken.discard(name)
 
     def reset_failures(self, names: Iterable[str]) -> None:
@@ -104,16 +108,16 @@ class FileLedger:
             if not (self._directory / f"{name}.json").exists() or run.in_use():
                 continue
             try:
-                with run.lock():  # as its holder we may write, and nobody can take it before we have
-                    self._put(name, self._read(name).model_copy(update={"failures": [], "deaths": 0}))
-            except RequestError as error:  # somebody was faster
+                with run.lock():  # no worker can take the run before the entry is written
+                    self._write_file(name, self._read(name).model_copy(update={"failures": [], "deaths": 0}))
+            except RequestError as error:  # another process has just locked it
                 log.info(f"failures not reset: {error}")
 
     def _require_ours(self, name: str) -> None:
         if name not in self._taken or self._read(name).worker != self._worker:
             raise LostRun(f"{name} is not held by this worker")
 
-    def _put(self, name: str, entry: Entry) -> None:
+    def _write_file(self, name: str, entry: Entry) -> None:
         files.write_json(self._directory / f"{name}.json", entry.model_dump(mode="json", exclude={"held"}))
 
     def _read(self, name: str) -> Entry:
@@ -125,13 +129,14 @@ class FileLedger:
 
 
 class SqlLedger:
-    """A row a run in the table ``progrpo_runs``, with a lease.
+    """A row per run in the table ``progrpo_runs``, with a lease.
 
     Args:
         engine: the database.
         study: the study's name.
-        runs: where the run directories are on this machine.
-        place: names the file system that they are on: who shares it shares the locks, which then decide.
+        runs: the parent of the run directories on this machine.
+        place: identifies the file system of the run directories. Workers in the same place see each other's locks,
+            which then decide instead of the lease.
     """
 
     def __init__(self, engine: Engine, study: str, runs: Path, place: str) -> None:
@@ -142,8 +147,8 @@ class SqlLedger:
         self._worker = worker_name()
 
     def create_table(self) -> None:
-        """Make the table if there is none."""
-        self._do(
+        """Create the table if it is missing."""
+        self._execute(
             "CREATE TABLE IF NOT EXISTS progrpo_runs (study TEXT, run TEXT, entry TEXT NOT NULL, worker TEXT, "
             "place TEXT, beat TIMESTAMPTZ, PRIMARY KEY (study, run))"
         )
@@ -151,28 +156,27 @@ class SqlLedger:
     def entries(self, names: Sequence[str]) -> dict[str, Entry]:
         if not names:
             return {}
-        rows = self._do(
+        rows = self._execute(
             "SELECT run, entry, worker, place, beat > clock_timestamp() - make_interval(secs => :stale) "
             "FROM progrpo_runs WHERE study = :study AND run = ANY(:names)",
             names=list(names),
             stale=STALE_SECONDS,
         )
-        found = dict.fromkeys(names, Entry())
-        for run, text, worker, place, fresh in rows:
+        entries = dict.fromkeys(names, Entry())
+        for run, text, worker, place, is_fresh in rows:
             entry = Entry.model_validate_json(text)
-            here = place == self._place
-            alive = RunDirectory(self._runs / run).in_use() if here else bool(fresh)
-            found[run] = entry.model_copy(update={"held": worker is not None and not entry.ended and alive})
-        return found
+            alive = RunDirectory(self._runs / run).in_use() if place == self._place else bool(is_fresh)
+            entries[run] = entry.model_copy(update={"held": worker is not None and not entry.ended and alive})
+        return entries
 
     def take(self, name: str) -> Entry | None:
-        self._do(
+        self._execute(
             "INSERT INTO progrpo_runs (study, run, entry) VALUES (:study, :run, :empty) ON CONFLICT DO NOTHING",
             run=name,
             empty=Entry().model_dump_json(exclude={"held"}),
         )
-        # Whoever had it here is dead, or the caller could not hold the directory's lock.
-        rows = self._do(
+        # A worker of the same place that is still registered has died: the caller holds the directory's lock.
+        rows = self._execute(
             "UPDATE progrpo_runs SET worker = :worker, place = :place, beat = clock_timestamp() "
             "WHERE study = :study AND run = :run AND (worker IS NULL OR worker = :worker OR place = :place "
             "OR beat < clock_timestamp() - make_interval(secs => :stale)) RETURNING entry",
@@ -183,18 +187,20 @@ class SqlLedger:
         )
         if not rows:
             return None
-        begun = Entry.model_validate_json(rows[0][0]).begun(self._worker, RunDirectory(self._runs / name))
-        self.write(name, begun)
-        return begun.model_copy(update={"held": True})
+        entry = Entry.model_validate_json(rows[0][0]).begin_attempt(self._worker, RunDirectory(self._runs / name))
+        self.write(name, entry)
+        return entry.model_copy(update={"held": True})
 
     def beat(self, name: str) -> None:
-        self._ours("beat = clock_timestamp()", name)
+        self._update_own_row("beat = clock_timestamp()", name)
 
     def write(self, name: str, entry: Entry) -> None:
-        self._ours("entry = :entry, beat = clock_timestamp()", name, entry=entry.model_dump_json(exclude={"held"}))
+        self._update_own_row(
+            "entry = :entry, beat = clock_timestamp()", name, entry=entry.model_dump_json(exclude={"held"})
+        )
 
     def release(self, name: str) -> None:
-        self._do(
+        self._execute(
             "UPDATE progrpo_runs SET worker = NULL, place = NULL, beat = NULL "
             "WHERE study = :study AND run = :run AND worker = :worker",
             run=name,
@@ -202,16 +208,16 @@ class SqlLedger:
         )
 
     def reset_failures(self, names: Iterable[str]) -> None:
-        rows = self._do(
+        rows = self._execute(
             "SELECT run, entry, worker FROM progrpo_runs WHERE study = :study AND run = ANY(:names)", names=list(names)
         )
-        now = self.entries([run for run, _, _ in rows])
+        current = self.entries([run for run, _, _ in rows])
         for run, text, worker in rows:
-            if now[run].held:
+            if current[run].held:
                 continue
             entry = Entry.model_validate_json(text).model_copy(update={"failures": [], "deaths": 0})
-            # Only what we have read is replaced: who takes the run meanwhile has changed the row.
-            self._do(
+            # The row is replaced only if it is unchanged: a worker that takes the run meanwhile changes it.
+            self._execute(
                 "UPDATE progrpo_runs SET entry = :entry WHERE study = :study AND run = :run AND entry = :before "
                 "AND worker IS NOT DISTINCT FROM :worker",
                 run=run,
@@ -220,8 +226,8 @@ class SqlLedger:
                 worker=worker,
             )
 
-    def _ours(self, change: str, name: str, **values: Any) -> None:
-        changed = self._do(
+    def _update_own_row(self, change: str, name: str, **values: Any) -> None:
+        changed = self._execute(
             f"UPDATE progrpo_runs SET {change} WHERE study = :study AND run = :run AND worker = :worker RETURNING run",
             run=name,
             worker=self._worker,
@@ -230,7 +236,7 @@ class SqlLedger:
         if not changed:
             raise LostRun(f"{name} was taken by another worker")
 
-    def _do(self, statement: str, **values: Any) -> list[Any]:
+    def _execute(self, statement: str, **values: Any) -> list[Any]:
         import sqlalchemy
 
         bound = {**values, "study": self._study} if ":study" in statement else values
@@ -240,4 +246,4 @@ class SqlLedger:
                 result = connection.execute(sqlalchemy.text(statement), bound)
                 return list(result.fetchall()) if result.returns_rows else []
 
-        return patiently(execute)
+        return retry_until_available(execute)

@@ -1,4 +1,4 @@
-"""What ends a run from inside: its time limit, numbers that are none, a trial that is given up."""
+"""Reasons to end a run early: its time limit, numbers that are not finite, and pruning."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from progrpo_cli.errors import WorkError
 
 GRACE_SECONDS = 60.0
-"""A run that does not hear its time limit, inside foreign code, is ended together with its worker after so long."""
+"""How long after the time limit the worker's process is ended, if the run does not react (inside foreign code)."""
 MUST_BE_FINITE = ("loss", "reward", "grad_norm", "entropy")
 
 
 class Pruned(KeyboardInterrupt):
-    """The trial is given up; like an interrupt, it is no failure and passes every ``except Exception``."""
+    """The trial is pruned. This is not a failure, and ``except Exception`` does not catch it."""
 
 
 class TimeLimit(WorkError):
@@ -27,34 +27,35 @@ class TimeLimit(WorkError):
 
 
 class NotANumber(WorkError):
-    """Training has broken down."""
+    """Training has diverged: a metric is not finite."""
 
 
 @contextmanager
 def time_limit(minutes: float | None, *, overrun: Callable[[str], None]) -> Iterator[None]:
-    """Raise TimeLimit in the main thread when the time is up.
+    """Context manager that raises TimeLimit in the main thread when the time is up.
 
     Args:
-        minutes: None: no limit.
-        overrun: called from another thread a minute later, if the main thread is still busy; then the process ends.
+        minutes: the limit; None: no limit.
+        overrun: called with the reason from another thread if the block is still running a minute later; after that
+            the process exits.
     """
     if minutes is None:
         yield
         return
     reason = f"time limit of {minutes:g} minutes exceeded"
 
-    def ring(number: int, frame: FrameType | None) -> None:
+    def raise_time_limit(number: int, frame: FrameType | None) -> None:
         raise TimeLimit(reason)
 
-    def end() -> None:
+    def end_process() -> None:
         try:
             overrun(reason)
         finally:
             os._exit(1)
 
-    watchdog = threading.Timer(minutes * 60 + GRACE_SECONDS, end)
+    watchdog = threading.Timer(minutes * 60 + GRACE_SECONDS, end_process)
     watchdog.daemon = True
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, raise_time_limit)
     signal.setitimer(signal.ITIMER_REAL, minutes * 60)
     watchdog.start()
     try:
@@ -66,7 +67,7 @@ def time_limit(minutes: float | None, *, overrun: Callable[[str], None]) -> Iter
 
 
 def require_finite(record: Mapping[str, Any]) -> None:
-    """Raise NotANumber if an update's numbers are none: no later one would be better."""
+    """Raise NotANumber if a metric of an update is not finite, since later updates would not recover."""
     for name in MUST_BE_FINITE:
         value = record.get(name)
         if value is not None and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What a parameter of a space may be: the five types, each with its values for a grid and its Optuna distribution."""
+"""The types of parameters in a space, their values in a grid, and their Optuna distributions."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 Value = bool | int | float | str
 
 MOST_VALUES = 1000
-"""Of one parameter in a grid."""
+"""The most values that a parameter can have in a grid."""
 
 
 class _Typed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     when: dict[str, list[Value]] = {}
-    """The parameter is there only where each of these parameters, which stand before it, has one of its values."""
+    """Condition: the parameter exists only if each of these earlier parameters has one of the listed values."""
 
     @model_validator(mode="before")
     @classmethod
-    def _one_value_is_a_list_of_one(cls, given: Any) -> Any:
+    def _wrap_single_values(cls, given: Any) -> Any:
         if isinstance(given, dict) and isinstance(given.get("when"), dict):
-            listed = {key: value if isinstance(value, list) else [value] for key, value in given["when"].items()}
-            return {**given, "when": listed}
+            lists = {key: value if isinstance(value, list) else [value] for key, value in given["when"].items()}
+            return {**given, "when": lists}
         return given
 
     def applies(self, chosen: Mapping[str, Value]) -> bool:
-        """Whether the condition is met by the parameters that were chosen before."""
+        """Whether the values of earlier parameters meet the condition."""
         return all(key in chosen and chosen[key] in values for key, values in self.when.items())
 
 
 class Grid(_Typed):
-    """Values to go through; a bare list is short for it. Numbers stay numbers for Optuna."""
+    """A list of values, also written as a bare list. Optuna treats numbers as numbers."""
 
     type: Literal["grid"] = "grid"
     values: Annotated[list[Value], Field(min_length=1, max_length=MOST_VALUES)]
@@ -51,7 +51,7 @@ class Categorical(_Typed):
 
 
 class Integer(_Typed):
-    """Whole numbers from low to high, both included, in steps."""
+    """Integers from low to high, both included, in steps."""
 
     type: Literal["int"]
     low: int
@@ -72,7 +72,7 @@ class Float(_Typed):
     low: float
     high: float
     points: Annotated[int, Field(ge=2, le=MOST_VALUES)] | None = None
-    """For a grid: so many values, evenly spaced on the scale, both ends included."""
+    """How many values a grid has, evenly spaced on the scale, both ends included."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Float:
@@ -105,11 +105,11 @@ Parameter = Annotated[
 ]
 
 
-def grid_of(key: str, parameter: Grid | Categorical | Integer | Float) -> Sequence[Value]:
-    """The values that a grid goes through.
+def grid_values(key: str, parameter: Grid | Categorical | Integer | Float) -> Sequence[Value]:
+    """Return the values of a parameter in a grid.
 
     Raises:
-        ValueError: a range of floats that does not say how many points.
+        ValueError: the parameter is a range of floats without ``points``.
     """
     if isinstance(parameter, Grid):
         return parameter.values
@@ -118,7 +118,7 @@ def grid_of(key: str, parameter: Grid | Categorical | Integer | Float) -> Sequen
     if isinstance(parameter, Integer):
         return range(parameter.low, parameter.high + 1, parameter.step)
     if parameter.points is None:
-        raise ValueError(f"parameters.{key}: a grid needs points; say how many, or take sampler tpe")
+        raise ValueError(f"parameters.{key}: a grid needs points; set their number, or use sampler tpe")
     low, high = parameter.low, parameter.high
     shares = [index / (parameter.points - 1) for index in range(parameter.points)]
     if parameter.type == "log-float":
@@ -128,28 +128,28 @@ def grid_of(key: str, parameter: Grid | Categorical | Integer | Float) -> Sequen
     return [low, *(float(f"{value:.6g}") for value in inner), high]
 
 
-def ends_of(parameter: Grid | Categorical | Integer | Float) -> Sequence[Value]:
-    """Values that show whether the configuration takes all of them: each choice, or both ends of a range."""
+def boundary_values(parameter: Grid | Categorical | Integer | Float) -> Sequence[Value]:
+    """Return the values to validate a configuration with: every choice, or both ends of a range."""
     if isinstance(parameter, Integer | Float):
         return [parameter.low, parameter.high]
-    return grid_of("", parameter)
+    return grid_values("", parameter)
 
 
 def suggest(trial: Trial, key: str, parameter: Grid | Categorical | Integer | Float) -> Value:
-    """Let the sampler choose: numbers as numbers, whole numbers as whole, choices as choices."""
+    """Let the sampler choose a value of the parameter's type."""
     if isinstance(parameter, Integer):
         return trial.suggest_int(key, parameter.low, parameter.high, step=parameter.step)
     if isinstance(parameter, Float):
         return trial.suggest_float(key, parameter.low, parameter.high, log=parameter.type == "log-float")
-    choices = list(dict.fromkeys(grid_of(key, parameter)))
+    choices = list(dict.fromkeys(grid_values(key, parameter)))
     return choices[choices.index(trial.suggest_categorical(key, choices))]  # type: ignore[arg-type]
 
 
 def grid_distribution(parameter: Grid | Categorical | Integer | Float) -> BaseDistribution:
-    """How Optuna sees a value that a grid has chosen: numbers are a range to it, not labels."""
+    """Return Optuna's distribution for the values of a grid: a range if all are numbers, else categories."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    values = grid_of("", parameter)
+    values = grid_values("", parameter)
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if isinstance(parameter, Categorical) or len(numbers) < len(values):
         return CategoricalDistribution(list(dict.fromkeys(values)))

@@ -1,4 +1,4 @@
-"""One run of a study: train, evaluate on the validation split, and say what came of it."""
+"""Execute one run of a study: train, evaluate on the validation split, return the result for the ledger."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from progrpo_cli.training.launch import train_locked
 
 
 def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
-    """Do what is missing of a run whose directory the caller holds; the result for the ledger.
+    """Start or continue a run whose directory the caller has locked; return a :class:`RunResult`.
 
-    Test problems are never looked at.
+    The test split is never used.
     """
     train_locked(run.directory, run.config, study=plan.name, watch=watch)
-    trusted = run.config.model.trust_remote_code  # whoever started the worker has been asked, see Plan.demands
-    at = () if plan.space.temperature is None else (plan.space.temperature,)
-    request = Request(ks=list(plan.space.k), split="validation", temperatures=at, trust_remote_code=trusted)
-    with tracker(run.directory, run.config, study=plan.name) as tracked:
-        scores = evaluate_run(run.directory, request, tracked)[0]
+    trusted = run.config.model.trust_remote_code  # the worker's command has accepted the study's demands
+    temperatures = () if plan.space.temperature is None else (plan.space.temperature,)
+    request = Request(ks=list(plan.space.k), split="validation", temperatures=temperatures, trust_remote_code=trusted)
+    with tracker(run.directory, run.config, study=plan.name) as wandb_run:
+        scores = evaluate_run(run.directory, request, wandb_run)[0]
     measured = scores.metrics()
     return {
         "values": {metric: measured[metric].value if metric in measured else None for metric in plan.metrics},
@@ -38,13 +38,13 @@ def train_and_evaluate(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
 
 
 def _per_problem(plan: Plan, scores: Scores) -> dict[str, list[float]]:
-    """For each metric a value a problem, of which intervals are made."""
+    """Return metric -> (P,) values per problem, from which confidence intervals are computed."""
     import numpy as np
 
     counts = np.array([[n, correct] for _, n, correct in scores.counts])
     values = {f"pass@{k}": pass_at_k_per_problem(counts[:, 0], counts[:, 1], k).round(9).tolist() for k in plan.space.k}
-    of_problem = scores.per_problem
-    for metric, column in (("entropy", of_problem.entropy), ("distinct_correct", of_problem.distinct_correct)):
+    per_problem = scores.per_problem
+    for metric, column in (("entropy", per_problem.entropy), ("distinct_correct", per_problem.distinct_correct)):
         known = [value for value in column or () if value is not None]
         if column is not None and len(known) == len(column):
             values[metric] = known

@@ -1,4 +1,4 @@
-"""A space: what a sweep varies, over which seeds, and what it looks at. One YAML file of ``sweeps/`` each."""
+"""The space of a sweep: the parameters it varies, the seeds and the objectives; a YAML file in ``sweeps/``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from progrpo_cli.config import folder, plain_yaml
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.section import LARGEST_K, MOST_K
-from progrpo_cli.studies.parameters import Parameter, Value, grid_of
+from progrpo_cli.studies.parameters import Parameter, Value, grid_values
 
 MOST_TRIALS = 10_000
-"""Each is composed and checked before the first run: 10,000 take half a minute, and years to train."""
+"""Every trial is composed and validated before the first run, which takes half a minute for 10,000 trials."""
 MOST_SEEDS, MOST_WORKERS, MOST_PARAMETERS = 1000, 1024, 64
-"""More than anybody trains; a plan lists trials x seeds."""
+"""A plan lists trials x seeds, so these limits bound its size."""
 SAMPLERS = ("grid", "tpe", "nsga2", "random")
 
 
@@ -26,48 +26,49 @@ class _Part(BaseModel):
 
 
 class Objective(_Part):
-    """A metric of the validation scores, and which way is better."""
+    """A metric of the validation scores, and the direction of improvement."""
 
     metric: str
     direction: Literal["maximize", "minimize"] = "maximize"
 
 
 class Sampler(_Part):
-    """Who chooses the parameters of the next trial; ``sampler: tpe`` is short for ``sampler: {name: tpe}``."""
+    """How the parameters of the next trial are chosen; ``sampler: tpe`` is short for ``sampler: {name: tpe}``."""
 
     name: Literal["grid", "tpe", "nsga2", "random"] = "grid"
     """All combinations in order, the tree-structured Parzen estimator, NSGA-II (several objectives), or at random."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """With the trial's number it fixes the draw: a restart does not repeat earlier draws."""
+    """The seed of a draw is made of it and the trial's number, so a restart does not repeat earlier draws."""
     startup_trials: Annotated[int, Field(ge=1)] = 10
-    """Of tpe: so many trials are drawn at random first."""
+    """For tpe: how many trials are drawn at random first."""
     population: Annotated[int, Field(ge=2)] = 16
-    """Of nsga2: trials in a generation."""
+    """For nsga2: trials in a generation."""
 
 
 class Pruner(_Part):
-    """When a trial is given up, by Pass@k on the validation split every ``train.eval_every`` updates."""
+    """When to prune a trial, by Pass@k on the validation split every ``train.eval_every`` updates."""
 
     name: Literal["none", "median", "halving"] = "none"
-    """median: worse than the median of the others at the same point; halving: asynchronous successive halving."""
+    """median: prune if worse than the median of other trials at the same point; halving: asynchronous successive
+    halving."""
     metric: str | None = None
-    """``pass@1`` or ``pass@<group size>``, what is measured while training; None: the larger k."""
+    """``pass@1`` or ``pass@<group size>``, the metrics measured during training; None: the larger k."""
     startup_trials: Annotated[int, Field(ge=1)] = 4
-    """Of median: nothing is pruned before so many trials have ended."""
+    """For median: how many trials have to finish before any is pruned."""
     min_seeds: Annotated[int, Field(ge=1)] = 2
-    """A trial is judged on the mean over at least so many of its first seeds (fewer if the study has fewer)."""
+    """How many of its first seeds a trial's mean needs at least (fewer if the study has fewer)."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    """Of halving: one of so many goes on at each rung."""
+    """For halving: one in this many trials continues at each rung."""
 
 
 class Budget(_Part):
-    """How much a study may try."""
+    """The size of a study."""
 
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
-    """Sets of parameters; None (grid only): all of them."""
+    """The number of trials; None (grid only): all combinations."""
 
 
-def _named(given: Any) -> Any:
+def _from_name(given: Any) -> Any:
     return {"name": given} if isinstance(given, str) else given
 
 
@@ -75,77 +76,76 @@ class Space(_Part):
     """The content of ``sweeps/NAME.yaml``."""
 
     experiment: str = "lab"
-    """The base experiment, of ``experiments/experiment/``."""
+    """The base experiment, from ``experiments/experiment/``."""
     overrides: list[str] = []
-    """What every run of the study has besides the experiment, in Hydra's grammar."""
+    """Overrides of the experiment in every run, in Hydra's grammar."""
     parameters: Annotated[dict[str, Parameter], Field(min_length=1, max_length=MOST_PARAMETERS)]
-    """For each configuration key (or group, as ``method``) what it may be."""
+    """Configuration key (or group, such as ``method``) -> its values."""
     seeds: Annotated[list[int], Field(min_length=1, max_length=MOST_SEEDS)]
-    """Every trial is run once with each."""
+    """Every trial is run once with each seed."""
     objectives: Annotated[list[Objective], Field(min_length=1, max_length=16)]
     k: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST_K)]], Field(min_length=1, max_length=MOST_K)] = [1, 32]
     """The k of Pass@k on the validation split."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """At which all trials are evaluated there; None: at ``train.temperature``, which the space then cannot vary."""
+    """The temperature of these evaluations; None: ``train.temperature``, which must not vary then."""
     samples_per_run: Annotated[int, Field(ge=1)] | None = None
-    """Completions that every run samples to learn from, in whole rollouts: `train.steps` follows from the trial's
-    `train.prompts_per_rollout`, `train.group_size` and `train.updates_per_rollout`. None: `train.steps` says."""
+    """Completions that every run samples for training, rounded to whole rollouts. `train.steps` is computed from it and
+    the trial's `train.prompts_per_rollout`, `train.group_size` and `train.updates_per_rollout`. None: `train.steps` of
+    the configuration."""
     budget: Budget = Budget()
-    sampler: Annotated[Sampler, BeforeValidator(_named)] = Sampler()
-    pruner: Annotated[Pruner, BeforeValidator(_named)] = Pruner()
+    sampler: Annotated[Sampler, BeforeValidator(_from_name)] = Sampler()
+    pruner: Annotated[Pruner, BeforeValidator(_from_name)] = Pruner()
     retries: Annotated[int, Field(ge=0)] = 3
-    """How often in all a run that failed is tried again."""
+    """How often a failed run is tried again, over all starts of the command."""
     minutes_per_run: Annotated[float, Field(gt=0)] | None = None
-    """A run that takes longer (training and evaluation) has failed; None: no limit."""
+    """Time limit of a run (training and evaluation), after which it fails; None: no limit."""
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 2
     slurm: dict[str, str | int] = {}
-    """For ``--launcher slurm``, a job a worker: sbatch's options as submitit names them, e.g. ``partition``, ``time``
+    """sbatch's options of a worker's job with ``--launcher slurm``, by submitit's names, e.g. ``partition``, ``time``
     (minutes), ``cpus_per_task``, ``gres``."""
 
     @field_validator("slurm")
     @classmethod
-    def _are_one_line_each(cls, options: dict[str, str | int]) -> dict[str, str | int]:
-        # They become lines of a batch script: a second line would be a command.
+    def _are_single_lines(cls, options: dict[str, str | int]) -> dict[str, str | int]:
+        # The options become lines of a batch script, where a second line would be a command.
         for key, value in options.items():
             if not all(part.isprintable() for part in (key, str(value))):
                 raise ValueError(f"{key[:40]!r}: a value of one line is needed")
         return options
 
     @model_validator(mode="after")
-    def _the_parts_fit(self) -> Space:
+    def _is_consistent(self) -> Space:
         if self.sampler.name != "grid" and self.budget.trials is None:
             raise ValueError(f"sampler {self.sampler.name} needs budget.trials (or --trials)")
         if self.sampler.name == "grid":
             size = 1
             for key, parameter in self.parameters.items():
-                size *= len(grid_of(key, parameter))
+                size *= len(grid_values(key, parameter))
                 if size > MOST_TRIALS:
-                    raise ValueError(f"the grid has more than {MOST_TRIALS:,} trials; take a sampler with a budget")
+                    raise ValueError(f"the grid has more than {MOST_TRIALS:,} trials; use a sampler with a budget")
         if self.sampler.name == "nsga2" and len(self.objectives) < 2:
-            raise ValueError("sampler nsga2 is for several objectives; with one take tpe")
+            raise ValueError("sampler nsga2 is for several objectives; with one, use tpe")
         if len({objective.metric for objective in self.objectives}) < len(self.objectives):
-            raise ValueError("an objective stands there twice")
+            raise ValueError("an objective is listed twice")
         if self.pruner.name != "none" and len(self.objectives) > 1:
-            raise ValueError(
-                f"pruner {self.pruner.name}: with several objectives there is no one value to prune by, and Optuna "
-                "cannot; take pruner none"
-            )
+            raise ValueError(f"pruner {self.pruner.name}: Optuna cannot prune with several objectives; use pruner none")
         if self.pruner.name != "none" and self.objectives[0].direction == "minimize":
-            raise ValueError(f"pruner {self.pruner.name}: interim Pass@k says nothing of an objective to minimize")
-        before: list[str] = []
+            raise ValueError(f"pruner {self.pruner.name}: interim Pass@k does not predict an objective to minimize")
+        earlier: list[str] = []
         for key, parameter in self.parameters.items():
             for other in parameter.when:
-                if other not in before:
-                    raise ValueError(f"parameters.{key}.when: {other} is not a parameter that stands before it")
-            before.append(key)
+                if other not in earlier:
+                    raise ValueError(f"parameters.{key}.when: {other} is not an earlier parameter")
+            earlier.append(key)
         return self
 
     def grid(self) -> list[dict[str, Value]]:
-        """Every combination of the parameters' values, the last parameter varying fastest.
+        """Return every combination of the parameters' values; the last parameter varies fastest.
 
-        A parameter whose condition is not met is left out, and what is then the same stands there once.
+        A parameter whose condition is not met is left out. Combinations that are equal then are listed once.
         """
-        unique = {tuple(found.items()): found for found in self._combinations({}, list(self.parameters))}
+        combinations = self._combinations({}, list(self.parameters))
+        unique = {tuple(combination.items()): combination for combination in combinations}
         return list(unique.values())[: self.budget.trials]
 
     def _combinations(self, chosen: dict[str, Value], keys: list[str]) -> Iterator[dict[str, Value]]:
@@ -154,39 +154,39 @@ class Space(_Part):
         elif not self.parameters[keys[0]].applies(chosen):
             yield from self._combinations(chosen, keys[1:])
         else:
-            for value in grid_of(keys[0], self.parameters[keys[0]]):
+            for value in grid_values(keys[0], self.parameters[keys[0]]):
                 yield from self._combinations({**chosen, keys[0]: value}, keys[1:])
 
 
 def load_space(name: str | None, config_dir: Path | None = None) -> Space:
-    """Read a shipped space, one of a folder of the user's own, or a file (a path that ends in ``.yaml``).
+    """Read a space: a shipped one, one in ``config_dir``, or a file (a path that ends in ``.yaml``).
 
     Raises:
-        RequestError: there is no such space, or its file is wrong (which key).
+        RequestError: there is no such space, or its file is invalid; the message names the key.
     """
     if name is None:
         known = ", ".join(folder.names(folder.SPACES, config_dir))
-        raise RequestError(f"which --space? A file of your own (.yaml), or one of: {known}")
+        raise RequestError(f"which --space? Name your own file (.yaml) or one of: {known}")
     path = Path(name) if name.endswith(".yaml") else folder.path_of(folder.SPACES, name, config_dir)
     return parse_space(plain_yaml.read(path), name)
 
 
 def own_file(name: str | None) -> Path | None:
-    """The file that ``--space`` names; None for a shipped space."""
+    """Return the file if ``--space`` names one, else None."""
     return Path(name) if name is not None and name.endswith(".yaml") else None
 
 
-def changed(space: Space, name: str, changes: Mapping[str, Any]) -> Space:
-    """The space with some of its settings replaced (what the command line asks for), checked again."""
+def replace_settings(space: Space, name: str, changes: Mapping[str, Any]) -> Space:
+    """Return the space with some settings replaced by those of the command line, after validating it again."""
     return parse_space({**space.model_dump(mode="json"), **changes}, name)
 
 
 def _with_numbers(value: Any) -> Any:
-    """``1e-6`` is a number: YAML 1.1 wants a point in it and takes it for a text."""
+    """Convert text such as ``1e-6`` to a number: YAML 1.1 reads it as text, since it has no decimal point."""
     if isinstance(value, dict):
-        return {key: _with_numbers(part) for key, part in value.items()}
+        return {key: _with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_numbers(part) for part in value]
+        return [_with_numbers(item) for item in value]
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
@@ -194,7 +194,11 @@ _EXPONENT = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d{1,3}")
 
 
 def parse_space(content: Any, name: str) -> Space:
-    """Check the content of a space's file; ``name`` is for the message."""
+    """Validate the content of a space's file.
+
+    Raises:
+        RequestError: it is invalid; the message has ``name`` and the key.
+    """
     if isinstance(content, dict) and isinstance(content.get("parameters"), dict):
         content = {**content, "parameters": _with_numbers(content["parameters"])}
     try:

@@ -1,6 +1,6 @@
-"""Where a study's trials and the ledger of its runs are kept: a journal file, or PostgreSQL for several machines.
+"""The storage of a study's trials and of the ledger of its runs: a journal file, or PostgreSQL for several machines.
 
-Passwords never pass through here: libpq takes them from PGPASSWORD or .pgpass, and a URL that holds one is refused.
+libpq takes passwords from PGPASSWORD or .pgpass. A URL that contains one is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -18,39 +19,39 @@ from urllib.parse import unquote
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records import files
 from progrpo_cli.studies.ledger import FileLedger, Ledger, SqlLedger
-from progrpo_cli.studies.patience import patiently
+from progrpo_cli.studies.patience import retry_until_available
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
 SECRETS = ("password", "passwd", "secret", "scram", "conninfo")
-"""Words in the names of libpq's settings that hold a secret, or a whole connection string with one."""
+"""Words in the names of libpq's settings that hold a secret or a connection string."""
 _CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
-"""A dead peer is noticed within a minute and a half."""
+"""With these settings a dead peer is detected within a minute and a half."""
 
 
 def check_url(url: str | None, *, workers: int) -> None:
-    """Refuse a storage that cannot work, or that would spread a password.
+    """Check the URL of a storage.
 
     Raises:
-        RequestError: another database, SQLite for several workers, or a password inside the URL.
+        RequestError: the database is not supported, it is SQLite for several workers, or the URL contains a password.
     """
     if url is None:
         return
     scheme = _scheme(url)
     if _may_hold_a_secret(url):
         raise RequestError(
-            "--storage: a password inside the URL would stand in files and process lists; put it into PGPASSWORD or "
+            "--storage: a password inside the URL would appear in files and process lists; put it into PGPASSWORD or "
             "~/.pgpass and leave it out of the URL"
         )
-    if not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):  # nothing of it is shown: who knows what it is
+    if not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):  # the message does not quote it: it could be a secret
         raise RequestError(f"--storage: a URL is needed, such as {POSTGRESQL}://USER@HOST/DATABASE")
     if scheme == SQLITE:
         if workers > 1:
             raise RequestError(
-                f"--storage {SQLITE}: its lock is one for the whole file, and {workers} workers would end in "
-                "`database is locked`; leave --storage out (a journal file) or take PostgreSQL, or --workers 1"
+                f"--storage {SQLITE}: it locks the whole file, so {workers} workers would fail with `database is "
+                "locked`; leave --storage out (a journal file), or use PostgreSQL or --workers 1"
             )
     elif scheme != POSTGRESQL:
         known = (f"{POSTGRESQL}://", f"{SQLITE}://")
@@ -65,24 +66,24 @@ def check_url(url: str | None, *, workers: int) -> None:
 
         try:
             make_url(url)
-        except (ArgumentError, ValueError):  # a port that is no number
-            raise RequestError(f"--storage: no URL such as {POSTGRESQL}://USER@HOST:PORT/DATABASE") from None
+        except (ArgumentError, ValueError):  # e.g. the port is not a number
+            raise RequestError(f"--storage: not a URL such as {POSTGRESQL}://USER@HOST:PORT/DATABASE") from None
 
 
 def _scheme(url: str) -> str:
-    """What stands before ``://``; empty in what is no URL."""
+    """Return the part before ``://``; empty if the text is not a URL."""
     scheme, separator, _ = url.partition("://")
     return scheme if separator else ""
 
 
 def _may_hold_a_secret(url: str) -> bool:
-    """Whether there is a password in it, however it is written.
+    """Whether the URL may contain a password.
 
-    Not by `urlsplit`, to which `/`, `?` and `#` end the part that a password can stand in: SQLAlchemy takes them for
-    letters of it. So any colon before the last `@` counts, and the names of all settings in the query.
+    `urlsplit` is not used: it ends the password at `/`, `?` and `#`, which SQLAlchemy accepts in a password. So any
+    colon before the last `@` counts, and the names of all settings in the query are checked.
     """
     rest = url.partition("://")[2] or url
-    if _scheme(url) == SQLITE and rest.startswith("/"):  # a path, and nothing before it
+    if _scheme(url) == SQLITE and rest.startswith("/"):  # a path without user or password
         return False
     query = unquote(rest.partition("?")[2]).lower()
     return ":" in unquote(rest.rpartition("@")[0]) or any(
@@ -97,21 +98,25 @@ class Store:
     trials: BaseStorage
     ledger: Ledger
     exclusive: Callable[[], AbstractContextManager[Callable[[], None]]]
-    """One process of the study at a time, on all machines; whoever dies inside lets go.
+    """A lock for one process of the study at a time, on all machines; it is released when the process dies.
 
-    What it gives raises if a connection that broke has let go too early: others may have come in.
+    It yields a check that raises if a broken connection has released the lock, so that others may hold it.
     """
 
 
 def open_store(directory: Path, url: str | None) -> Store:
-    """Open a study's storage; ``directory`` is the study's.
+    """Open the storage of a study, and create it if it is missing.
+
+    Args:
+        directory: the study's directory.
+        url: the storage; None: a journal file in the directory.
 
     Raises:
         WorkError: the database cannot be reached.
     """
     runs = directory / "trials"
     directory.mkdir(parents=True, exist_ok=True)
-    here = _Alone(directory / ".study.lock")
+    study_lock = partial(_file_lock, directory / ".study.lock")
     if url is not None and _scheme(url) == POSTGRESQL:
         return _open_postgresql(directory, runs, url)
     from optuna.storages import JournalStorage, RDBStorage
@@ -119,15 +124,18 @@ def open_store(directory: Path, url: str | None) -> Store:
 
     ledger = FileLedger(directory / "ledger", runs)
     if url is not None:
-        with here():
-            return Store(RDBStorage(url), ledger, here)
-    lock = _journal_lock(directory / ".journal.lock")
-    journal = JournalFileBackend(str(directory / "optuna.journal"), lock_obj=lock)
-    return Store(JournalStorage(journal), ledger, here)
+        with study_lock():
+            return Store(RDBStorage(url), ledger, study_lock)
+    journal_lock = _journal_lock(directory / ".journal.lock")
+    journal = JournalFileBackend(str(directory / "optuna.journal"), lock_obj=journal_lock)
+    return Store(JournalStorage(journal), ledger, study_lock)
 
 
 def read_store(directory: Path, url: str | None) -> Store | None:
-    """The same for looking only: nothing is made, locked or written. None where there is nothing yet.
+    """Open the storage of a study for reading, without creating, locking or writing anything.
+
+    Returns:
+        The storage; None if it does not exist yet.
 
     Raises:
         WorkError: the database cannot be reached.
@@ -141,7 +149,7 @@ def read_store(directory: Path, url: str | None) -> Store | None:
         from optuna.storages.journal import JournalFileBackend
 
         backend = JournalFileBackend(str(journal), lock_obj=_journal_lock(directory / ".journal.lock"))
-        return Store(JournalStorage(backend), ledger, _nobody_else)
+        return Store(JournalStorage(backend), ledger, _no_lock)
     import sqlalchemy
     from optuna.storages import RDBStorage
 
@@ -156,20 +164,20 @@ def read_store(directory: Path, url: str | None) -> Store | None:
         connection = {**_CONNECTION, "options": "-c default_transaction_read_only=on"}
         options = {"pool_pre_ping": True, "connect_args": connection}
     engine = sqlalchemy.create_engine(url, **options)
-    tables = patiently(lambda: set(sqlalchemy.inspect(engine).get_table_names()))
+    tables = retry_until_available(lambda: set(sqlalchemy.inspect(engine).get_table_names()))
     if not {"studies", "trials", "version_info", "alembic_version"} <= tables:
         return None
-    trials = patiently(lambda: RDBStorage(url, engine_kwargs=options, skip_table_creation=True))
+    trials = retry_until_available(lambda: RDBStorage(url, engine_kwargs=options, skip_table_creation=True))
     if _scheme(url) != SQLITE:
         if "progrpo_runs" not in tables:
             return None
         ledger = SqlLedger(engine, directory.name, directory / "trials", "")
-    return Store(trials, ledger, _nobody_else)
+    return Store(trials, ledger, _no_lock)
 
 
 @contextmanager
-def _nobody_else() -> Iterator[Callable[[], None]]:
-    """For who only looks: there is nothing to keep others from."""
+def _no_lock() -> Iterator[Callable[[], None]]:
+    """For readers, which do not need a lock."""
     yield lambda: None
 
 
@@ -177,16 +185,14 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
     import sqlalchemy
     from optuna.storages import RDBStorage
 
-    options: dict[str, Any] = {
-        "pool_pre_ping": True,
-        "connect_args": _CONNECTION,
-    }  # what a restart has cut is made anew
+    # pool_pre_ping replaces connections that a restart of the server has closed.
+    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": _CONNECTION}
     engine = sqlalchemy.create_engine(url, **options)
 
     @contextmanager
-    def alone(what: str) -> Iterator[Callable[[], None]]:
-        # An advisory lock belongs to the connection: the server lets go of a dead process's.
-        number = zlib.crc32(what.encode())
+    def advisory_lock(name: str) -> Iterator[Callable[[], None]]:
+        # The lock belongs to the connection: the server releases it when the process dies.
+        number = zlib.crc32(name.encode())
 
         def connect() -> sqlalchemy.Connection:
             connection = engine.connect()
@@ -194,59 +200,54 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
             connection.commit()
             return connection
 
-        held = patiently(connect)
+        connection = retry_until_available(connect)
 
         def check() -> None:
-            held.execute(sqlalchemy.text("SELECT 1"))
-            held.commit()
+            connection.execute(sqlalchemy.text("SELECT 1"))
+            connection.commit()
 
         try:
             yield check
         finally:
             try:
-                held.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:number)"), {"number": number})
-                held.commit()
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+                connection.commit()
             except sqlalchemy.exc.SQLAlchemyError:
-                held.invalidate()  # the server is away: the lock is gone with the connection
-            held.close()
+                connection.invalidate()  # the server is not available, and the lock ended with the connection
+            connection.close()
 
     with files.locked(directory / ".place.lock"):
         place = directory / ".place"
         if not place.exists():
             files.write_text(place, f"{time.time_ns():x}-{zlib.crc32(str(place.resolve()).encode()):x}")
     ledger = SqlLedger(engine, directory.name, runs, place.read_text(encoding="utf-8"))
-    # Tables are made by one process at a time: those that meet on an empty database would all fail.
-    with alone("progrpo tables"):
-        trials = patiently(lambda: RDBStorage(url, engine_kwargs=options))
-        patiently(ledger.create_table)
-    return Store(trials, ledger, lambda: alone(f"progrpo study {directory.name}"))
+    # One process at a time creates the tables: several that start on an empty database at once would fail.
+    with advisory_lock("progrpo tables"):
+        trials = retry_until_available(lambda: RDBStorage(url, engine_kwargs=options))
+        retry_until_available(ledger.create_table)
+    return Store(trials, ledger, lambda: advisory_lock(f"progrpo study {directory.name}"))
 
 
-class _Alone:
-    """A lock of the kernel on a file: a killed holder leaves nothing behind."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @contextmanager
-    def __call__(self) -> Iterator[Callable[[], None]]:
-        with files.locked(self._path):
-            yield lambda: None
+@contextmanager
+def _file_lock(path: Path) -> Iterator[Callable[[], None]]:
+    """Lock a file; the check does nothing, since the kernel does not lose locks."""
+    with files.locked(path):
+        yield lambda: None
 
 
 def _journal_lock(path: Path) -> Any:
-    """Optuna's own journal locks are files that a killed holder leaves behind; the kernel releases this one."""
+    """Return a lock for Optuna's journal. Unlike Optuna's own locks, it is released if its holder is killed."""
     from optuna.storages.journal import JournalFileOpenLock
 
     class KernelLock(JournalFileOpenLock):
         def __init__(self) -> None:
-            self._held = ExitStack()
+            self._stack = ExitStack()
 
         def acquire(self) -> bool:
-            self._held.enter_context(files.locked(path))
+            self._stack.enter_context(files.locked(path))
             return True
 
         def release(self) -> None:
-            self._held.close()
+            self._stack.close()
 
     return KernelLock()

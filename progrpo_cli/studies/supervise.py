@@ -1,6 +1,6 @@
-"""The command that people start: it keeps workers running while there is something to do, and shows how far they are.
+"""Keep workers running until a study is done, and show its progress.
 
-Nothing depends on it: without it the workers go on, and started again it finds everything as it is.
+The workers do not depend on this process: they continue without it, and it can be started again at any time.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
-from progrpo_cli.studies.trial_tables import rows, write_trials_csv
+from progrpo_cli.studies.trial_tables import run_rows, write_trials_csv
 
 POLL_SECONDS = 1.0
-FRUITLESS_STARTS = 3
-"""So many times the number of workers may end in a row, without one update or run more, before we give up."""
+MAX_FRUITLESS_STARTS = 3
+"""How many starts per worker may fail in a row, without a further update or finished run, before the study stops."""
 
 
 def supervise(plan: Plan, store: Store, optuna_study: OptunaStudy, launcher: Launcher) -> None:
-    """Start workers and replace those that die; return when nothing is left that they would do.
+    """Start workers and replace those that die; return when there are no runs left for them.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM; the workers were told to save and have ended.
-        WorkError: workers die without getting anything done.
+        Interrupted: SIGINT or SIGTERM arrived; the workers have saved their state and ended.
+        WorkError: workers die repeatedly without progress.
     """
-    began = now()
-    ended_then, updates_then, starts = -1, 0, 0
+    start_time = now()
+    most_ended, most_updates, starts = -1, 0, 0
     stop = _StopRequest()
     try:
-        with stop, study_display(plan) as shown:
+        with stop, study_display(plan) as display:
             while True:
-                found = rows(plan, store, optuna_study)
-                write_trials_csv(plan, found)
+                rows = run_rows(plan, store, optuna_study)
+                write_trials_csv(plan, rows)
                 alive = launcher.alive()
-                shown.update(found, alive)
+                display.update(rows, alive)
                 if stop.requested:
                     raise Interrupted(f"interrupted; the same command continues {plan.directory}")
-                ended = sum(row["status"] in ("complete", "pruned", "failed") for row in found)
-                updates = sum(row["updates"] for row in found)  # a job's time may be up long before a run is done
-                if ended > ended_then or updates > updates_then:
-                    ended_then, updates_then, starts = max(ended, ended_then), max(updates, updates_then), 0
-                held = sum(row["status"] == "running" for row in found)
-                free = _free(plan, store, optuna_study, began)
-                if not (free or alive or held):
-                    return  # somebody else's workers may hold runs of the same study: it is not over before theirs are
-                idle = alive - min(alive, held)  # they are starting, or about to take something
+                ended = sum(row["status"] in ("complete", "pruned", "failed") for row in rows)
+                updates = sum(row["updates"] for row in rows)  # a job's time limit may be shorter than a run
+                if ended > most_ended or updates > most_updates:
+                    most_ended, most_updates, starts = max(ended, most_ended), max(updates, most_updates), 0
+                held = sum(row["status"] == "running" for row in rows)
+                free = _count_free_runs(plan, store, optuna_study, start_time)
+                if not (free or alive or held):  # held: another command's workers may hold runs of the same study
+                    return
+                idle = alive - min(alive, held)  # these workers are starting, or about to take a run
                 for _ in range(min(plan.space.workers - alive, free - idle)):
-                    if starts > FRUITLESS_STARTS * plan.space.workers:
+                    if starts > MAX_FRUITLESS_STARTS * plan.space.workers:
                         raise WorkError(
-                            f"workers end without getting a run done; their logs are in {plan.directory}/logs"
+                            f"workers end without completing a run; their logs are in {plan.directory}/logs"
                         )
                     starts += 1
                     launcher.start()
@@ -63,22 +63,21 @@ def supervise(plan: Plan, store: Store, optuna_study: OptunaStudy, launcher: Lau
     finally:
         launcher.stop()
         reconcile(plan, store, optuna_study)
-        write_trials_csv(plan, rows(plan, store, optuna_study))
+        write_trials_csv(plan, run_rows(plan, store, optuna_study))
 
 
-def _free(plan: Plan, store: Store, optuna_study: OptunaStudy, began: str) -> int:
-    """How many runs a fresh worker would find, those of trials that are yet to be drawn included."""
+def _count_free_runs(plan: Plan, store: Store, optuna_study: OptunaStudy, start_time: str) -> int:
+    """Count the runs that a new worker could take, including those of trials that are not drawn yet."""
     trials = optuna_study.trials()
     names = [run.name for known in trials if not known.finished for run in plan.runs_of(known.trial)]
     entries = store.ledger.entries(names).values()
     retries = plan.space.retries
-    open_runs = sum(not entry.held and entry.may_be_tried(retries, since=began) for entry in entries)
-    drawn = optuna_study.left_to_draw() * len(plan.seeds)
-    return open_runs + drawn
+    open_runs = sum(not entry.held and entry.may_be_tried(retries, since=start_time) for entry in entries)
+    return open_runs + optuna_study.remaining_draws() * len(plan.seeds)
 
 
 class _StopRequest:
-    """Remembers SIGINT and SIGTERM while the workers run."""
+    """Context manager that records SIGINT and SIGTERM instead of handling them."""
 
     requested = False
 
@@ -91,5 +90,5 @@ class _StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
-            log.warning("stopping: the workers save what they have")
+            log.warning("stopping: the workers save their state")
         self.requested = True

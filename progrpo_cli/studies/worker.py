@@ -1,7 +1,7 @@
-"""A worker: a long-lived process that takes the next run of a study that nobody has, until none is left.
+"""A worker: a process that takes free runs of a study, one after the other, until none is left.
 
-Workers need no master, and any of them may die at any moment: a run is taken while its directory is locked, and done
-when the ledger has its result. Imports and the base policy are loaded once a worker.
+Workers need no coordinator, and any of them may die at any moment. A run is taken while its directory is locked, and
+complete when the ledger has its result. A worker imports its modules and loads the base policy once.
 """
 
 from __future__ import annotations
@@ -22,78 +22,83 @@ from progrpo_cli.studies.optuna_trials import KnownTrial, OptunaStudy
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import Store
-from progrpo_cli.studies.trial_tables import rows, write_trials_csv, written_lately
+from progrpo_cli.studies.trial_tables import run_rows, write_trials_csv, written_recently
 
-DEATHS_A_TRY = 3
-"""So many workers have to die in a row with one run, none getting further than those before, until that is a failure.
+DEATHS_PER_FAILURE = 3
+"""How many workers have to die in a row with a run, without progress between them, to count as a failure of the run.
 
-A kill from outside (a person, a scheduler, a node that goes down) hits a run anywhere, and the next attempt gets
-further; what kills its worker itself, out of memory for example, does so at the same place.
+If a worker is killed from outside (by a person, a scheduler, a node that goes down), the next attempt gets further. A
+run that kills its workers, e.g. by running out of memory, does so at the same point each time.
 """
 
 Watch = Callable[[Mapping[str, Any]], None]
-"""Gets every line of ``metrics.jsonl`` as it is written; what it raises ends the run."""
+"""Receives every line of ``metrics.jsonl`` when it is written. An exception that it raises ends the run."""
 Execute = Callable[[Plan, Run, Watch], dict[str, Any]]
-"""Does a run and returns the result for the ledger."""
+"""Executes a run and returns the result for the ledger."""
 
 
 def work(plan: Plan, store: Store, execute: Execute) -> None:
-    """Do runs of the study until each is complete, held by another worker, or has failed too often."""
+    """Execute runs of the study until each is complete, held by another worker, or has failed too often."""
     optuna_study = OptunaStudy(plan, store)
     worker = _Worker(plan, store, optuna_study, execute)
     try:
         with policy.loaded_once():
-            while worker.do_next() or optuna_study.propose():
+            while worker.execute_next() or optuna_study.propose():
                 pass
     finally:
         reconcile(plan, store, optuna_study)
-        write_trials_csv(plan, rows(plan, store, optuna_study))
+        write_trials_csv(plan, run_rows(plan, store, optuna_study))
 
 
 class _Worker:
     def __init__(self, plan: Plan, store: Store, optuna_study: OptunaStudy, execute: Execute) -> None:
         self._plan, self._store, self._optuna_study, self._execute = plan, store, optuna_study, execute
-        self._began = now()
+        self._start_time = now()
 
-    def do_next(self) -> bool:
-        """Take the first open run and do it; whether there was one.
+    def execute_next(self) -> bool:
+        """Take the first free run and execute it; return whether there was one.
 
-        Those that never failed come first, of them those that killed no worker: one that does holds up nothing else.
-        Then those that sample most: a long run that began last would keep all other workers waiting at the end.
+        Runs without failures come first, among them those that killed no worker, so that a bad run does not delay
+        others. Then the longest runs come first: a long run that starts last would keep the other workers waiting.
         """
         open_runs = []
         for known in self._optuna_study.trials():
             if not known.finished:
                 open_runs += [(known, run) for run in self._plan.runs_of(known.trial)]
         entries = self._store.ledger.entries([run.name for _, run in open_runs])
-        free = [each for each in open_runs if not entries[each[1].name].held and self._is_open(entries[each[1].name])]
+        free = [
+            (known, run)
+            for known, run in open_runs
+            if not entries[run.name].held and self._may_be_tried(entries[run.name])
+        ]
 
-        def trouble_then_length(each: tuple[KnownTrial, Run]) -> tuple[bool, int, int]:
-            run, entry = each[1], entries[each[1].name]
-            return bool(entry.failures), entry.deaths_by_now(run.directory), -run.completions
+        def priority(candidate: tuple[KnownTrial, Run]) -> tuple[bool, int, int]:
+            run, entry = candidate[1], entries[candidate[1].name]
+            return bool(entry.failures), entry.current_deaths(run.directory), -run.completions
 
-        return any(self._take(known, run) for known, run in sorted(free, key=trouble_then_length))
+        return any(self._take(known, run) for known, run in sorted(free, key=priority))
 
-    def _is_open(self, entry: Entry) -> bool:
-        return entry.may_be_tried(self._plan.space.retries, since=self._began)
+    def _may_be_tried(self, entry: Entry) -> bool:
+        return entry.may_be_tried(self._plan.space.retries, since=self._start_time)
 
     def _take(self, known: KnownTrial, run: Run) -> bool:
         ledger = self._store.ledger
         try:
             with run.directory.lock():
-                # It may have been done between the look and the lock.
-                if not self._is_open(ledger.entries([run.name])[run.name]) or (entry := ledger.take(run.name)) is None:
+                # Another worker may have completed the run since its entry was read.
+                current = ledger.entries([run.name])[run.name]
+                if not self._may_be_tried(current) or (entry := ledger.take(run.name)) is None:
                     return False
                 try:
-                    if entry.deaths < DEATHS_A_TRY:
-                        self._do(known, run, entry)
+                    if entry.deaths < DEATHS_PER_FAILURE:
+                        self._execute_run(known, run, entry)
                     else:
-                        self._give_the_dead_up(run, entry)
-                except (Interrupted, KeyboardInterrupt):  # told to stop: no death, and not the run's doing
+                        self._record_deaths(run, entry)
+                except (Interrupted, KeyboardInterrupt):  # a requested stop does not count as a death of the worker
                     with suppress(WorkError):
-                        left = ledger.entries([run.name])[run.name]
-                        if left.under_way:  # its result may have been written just now
-                            ledger.write(run.name, left.model_copy(update={"under_way": False}))
+                        current = ledger.entries([run.name])[run.name]
+                        if current.under_way:  # the result may just have been written
+                            ledger.write(run.name, current.model_copy(update={"under_way": False}))
                     raise
                 finally:
                     ledger.release(run.name)
@@ -101,20 +106,20 @@ class _Worker:
             log.warning(f"not taken: {error}")
             return False
         except LostRun as error:
-            log.warning(f"left to the other worker: {error}")
+            log.warning(f"left to another worker: {error}")
         reconcile(self._plan, self._store, self._optuna_study, only=known.trial.config_hash)
-        if not written_lately(self._plan):
-            write_trials_csv(self._plan, rows(self._plan, self._store, self._optuna_study))
+        if not written_recently(self._plan):
+            write_trials_csv(self._plan, run_rows(self._plan, self._store, self._optuna_study))
         return True
 
-    def _give_the_dead_up(self, run: Run, entry: Entry) -> None:
-        """Write down as a failure that the run's workers died; nothing is attempted."""
+    def _record_deaths(self, run: Run, entry: Entry) -> None:
+        """Record the deaths of the run's workers as a failure, without an attempt."""
         reason = f"its worker died {entry.deaths} times in a row at the same point (out of memory, or killed)"
         log.error(f"{run.directory.path} failed: {reason}")
         changes = {"attempts": entry.attempts - 1, "failures": [*entry.failures, (now(), reason)], "deaths": 0}
         self._store.ledger.write(run.name, entry.model_copy(update={**changes, "under_way": False}))
 
-    def _do(self, known: KnownTrial, run: Run, entry: Entry) -> None:
+    def _execute_run(self, known: KnownTrial, run: Run, entry: Entry) -> None:
         ledger = self._store.ledger
         self._optuna_study.begin(known)
 
@@ -125,31 +130,31 @@ class _Worker:
             end(failures=[*entry.failures, (now(), reason)])
 
         def watch(line: Mapping[str, Any]) -> None:
-            beat.check()
+            heartbeat.check()
             require_finite(line)
-            self._look_at_interim(known, run, line)
+            self._report_interim(known, run, line)
 
-        began = now()
-        beat = _Heartbeat(lambda: ledger.beat(run.name))
+        start_time = now()
+        heartbeat = _Heartbeat(lambda: ledger.beat(run.name))
         try:
-            with beat.going_on(), time_limit(self._plan.space.minutes_per_run, overrun=fail):
+            with heartbeat.running(), time_limit(self._plan.space.minutes_per_run, overrun=fail):
                 result = self._execute(self._plan, run, watch)
         except Pruned as reason:
-            log.info(f"{run.directory.path} is given up: {reason}")
+            log.info(f"{run.directory.path} is pruned: {reason}")
             end(pruned=str(reason))
         except (Interrupted, KeyboardInterrupt, LostRun):
             raise
-        except Exception as error:
-            # One run that fails is no reason to leave the others undone.
+        except Exception as error:  # the other runs are executed even if one fails
             log.exception(f"{run.directory.path} failed")
             fail(" ".join(f"{type(error).__name__}: {error}".split()))
         else:
             attributes = {"directory": str(run.directory.path), "wandb_run_id": result["wandb_run_id"]}
-            self._optuna_study.attribute(known, f"run/{run.seed}", attributes)
-            end(result={**result, "began": began, "ended": now()})
+            self._optuna_study.set_attribute(known, f"run/{run.seed}", attributes)
+            end(result={**result, "began": start_time, "ended": now()})
             log.info(f"{run.directory.path} is done")
 
-    def _look_at_interim(self, known: KnownTrial, run: Run, line: Mapping[str, Any]) -> None:
+    def _report_interim(self, known: KnownTrial, run: Run, line: Mapping[str, Any]) -> None:
+        """Report validation scores to the pruner; raise Pruned if the trial should not continue."""
         pruner = self._plan.space.pruner
         if pruner.name == "none":
             return
@@ -157,41 +162,41 @@ class _Worker:
         value = line.get(f"validation/{metric}")
         if value is None:
             return
-        self._optuna_study.note_interim(known, run.seed, line["step"], value)
-        if reason := self._optuna_study.why_give_up(known):
+        self._optuna_study.report_interim(known, run.seed, line["step"], value)
+        if reason := self._optuna_study.prune_reason(known):
             self._optuna_study.prune(known, reason)
             raise Pruned(reason)
 
 
 class _Heartbeat:
-    """Beats from a thread of its own while the run keeps the main thread busy."""
+    """Sends heartbeats from a separate thread while the run keeps the main thread busy."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         self._beat = beat
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._lost: LostRun | None = None
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._go_on, daemon=True)
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._send_beats, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._over.set()
+            self._stop.set()
             thread.join(timeout=1.0)
 
     def check(self) -> None:
-        """Raise LostRun if the run is another worker's now."""
+        """Raise LostRun if another worker has taken the run."""
         if self._lost is not None:
             raise self._lost
 
-    def _go_on(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
+    def _send_beats(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
             try:
                 self._beat()
             except LostRun as error:
                 self._lost = error
                 return
-            except Exception as error:  # the database is away: the next beat may find it again
+            except Exception as error:  # the database may be available again at the next heartbeat
                 log.warning(f"no heartbeat: {error}")

@@ -1,4 +1,4 @@
-"""A run as a tracker or a run directory gives it back: the one shape that reports read."""
+"""A run as read from a tracker."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 STEPS_BELOW = 2**53
-"""What is not below it is no step: from here on floats, which trackers may make of steps, are not exact."""
+"""Upper limit of steps. Trackers may convert steps to floats, which are exact only below it."""
 
 SCORES = "scores/"
-"""Prefix of the summary keys under which trackers keep a whole ``scores.json`` as text."""
+"""Prefix of the summary keys whose values are the text of a ``scores.json``."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What was logged of one run."""
+    """Everything that was logged of one run."""
 
     id: str
     name: str
@@ -22,17 +22,17 @@ class TrackedRun:
     """The study that the run belongs to."""
     tags: tuple[str, ...]
     config: dict[str, Any]
-    """Nested: the resolved configuration, and under ``progrpo`` what identifies the run: kind, config_hash, seed,
-    version, commit, dirty (whether the checkout had other changes), directory (its name) and model."""
+    """Nested: the resolved configuration, and the run's :class:`progrpo_cli.records.identity.Identity` as
+    ``progrpo``."""
     summary: dict[str, Any]
-    """Last values; each evaluation's ``scores.json`` as text under ``scores/<evaluation>``."""
+    """Last values, and the text of each evaluation's ``scores.json`` as ``scores/<evaluation>``."""
     history: list[dict[str, Any]]
-    """One dict a logged training step, ascending in ``step``."""
+    """A dict for each logged training step, in ascending order of ``step``."""
     status: str
-    """``finished``, ``failed``, ``interrupted`` or ``running``; ``unknown`` where nobody wrote how the run ended."""
+    """``finished``, ``failed``, ``interrupted`` or ``running``; ``unknown`` if the end of the run was not recorded."""
     started: float
     """Seconds since 1970."""
     damaged_records: int
     """Records of the W&B files that could not be read."""
     path: str
-    """The directory, or on a server ``entity/project/id``, that it was read from."""
+    """Where it was read from: a directory, or ``entity/project/id`` on a server."""

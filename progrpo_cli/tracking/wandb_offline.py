@@ -1,9 +1,9 @@
-"""Reading W&B's transaction logs, ``run-<id>.wandb``, where an offline run has its configuration, history and summary.
+"""Read W&B's transaction logs, ``run-<id>.wandb``, which hold an offline run's configuration, history and summary.
 
-A log is a 7-byte file header, then blocks of 32 KiB (the first one counts the header) in LevelDB's log format: each
-piece has the CRC-32 of type and data (u32), length (u16), type (u8; 1 whole record, 2 first, 3 middle, 4 last piece),
-little-endian; fewer than 7 bytes at the end of a block are padding. A record is a protobuf ``Record`` of
-``wandb_internal_pb2``. Python's own reader of it left wandb with 0.30.
+A log is a 7-byte file header and blocks of 32 KiB (the first one includes the header) in LevelDB's log format. Each
+piece has the CRC-32 of type and data (u32), the length (u16) and the type (u8; 1 whole record, 2 first, 3 middle, 4
+last piece), little-endian. Fewer than 7 bytes at the end of a block are padding. A record is a protobuf ``Record`` of
+``wandb_internal_pb2``. Since version 0.30, wandb has no Python reader of this format.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def read_wandb_dir(directory: Path) -> list[TrackedRun]:
-    """The runs of a ``wandb`` directory, which holds ``run-*`` and ``offline-run-*`` directories; oldest first.
+    """Read the runs of a ``wandb`` directory, which contains ``run-*`` and ``offline-run-*``; oldest first.
 
-    A run that was resumed has several of them: they are merged in the order of their starts; where two say something
-    about the same configuration key, summary key or training step, the later one wins. A damaged or cut file costs the
-    records that are hit, and ``damaged_records`` counts them. What is no W&B log at all is left out, with a warning.
+    A resumed run has several logs. They are merged in order of their start times; for the same configuration key,
+    summary key or training step the later one wins. Damaged records are skipped, and ``damaged_records`` counts them.
+    Files that are not W&B logs are left out with a warning.
     """
     return merge(sorted([*directory.glob("run-*/run-*.wandb"), *directory.glob("offline-run-*/run-*.wandb")]))
 
 
 def merge(logs: Iterable[Path], warn: Callable[[str], None] = log.warning) -> list[TrackedRun]:
-    """The runs in these ``.wandb`` files, those with the same run id merged (see :func:`read_wandb_dir`).
+    """Read ``.wandb`` files, and merge those with the same run id; see :func:`read_wandb_dir`.
 
     Args:
         logs: the files, in any order.
-        warn: gets one line for each file that is left out.
+        warn: called with a line for each file that is left out.
     """
     by_id: dict[str, list[_Fragment]] = {}
     for path in logs:
@@ -54,12 +54,12 @@ def merge(logs: Iterable[Path], warn: Callable[[str], None] = log.warning) -> li
             warn(f"{path} skipped: {error}")
             continue
         by_id.setdefault(fragment.id, []).append(fragment)
-    return sorted((_merged(fragments) for fragments in by_id.values()), key=lambda run: (run.started, run.id))
+    return sorted((_merge(fragments) for fragments in by_id.values()), key=lambda run: (run.started, run.id))
 
 
 @dataclass
 class _Fragment:
-    """One ``.wandb`` file."""
+    """The content of one ``.wandb`` file."""
 
     path: Path
     id: str
@@ -74,7 +74,7 @@ class _Fragment:
     damaged: int = 0
 
 
-def _merged(fragments: list[_Fragment]) -> TrackedRun:
+def _merge(fragments: list[_Fragment]) -> TrackedRun:
     fragments.sort(key=lambda fragment: (fragment.started, fragment.path.parent.name))
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def _merged(fragments: list[_Fragment]) -> TrackedRun:
         for row in fragment.history:
             step = row.get("step")  # W&B's own _step restarts with each fragment
             if isinstance(step, bool) or not isinstance(step, int | float):
-                continue  # the row of an evaluation
+                continue  # this row belongs to an evaluation
             if abs(step) < STEPS_BELOW:
                 steps.setdefault(int(step), {}).update(row)
             else:
@@ -108,7 +108,7 @@ def _merged(fragments: list[_Fragment]) -> TrackedRun:
 
 
 def _read_fragment(path: Path) -> _Fragment:
-    """Raises ValueError where the file does not begin as a W&B log."""
+    """Read a log; raise ValueError if the file does not start with a W&B header."""
     data = read_bytes(path, METRICS)
     if not data.startswith(FILE_HEADER[:4]):
         raise ValueError("not a W&B transaction log")
@@ -119,10 +119,10 @@ def _read_fragment(path: Path) -> _Fragment:
     lost = 0  # damage since the previous readable record
     for payload in _payloads(data):
         record = None if payload is None else _parse(payload)
-        if record is None or not _take(record, fragment):
+        if record is None or not _add_record(record, fragment):
             lost += 1
             continue
-        # Records are numbered without gaps: the gap says exactly how many a damaged stretch held.
+        # Records are numbered consecutively, so a gap tells how many records a damaged range held.
         missing = record.num - previous - 1
         fragment.damaged += max(lost, missing) if lost else 0
         previous, lost = record.num, 0
@@ -131,7 +131,10 @@ def _read_fragment(path: Path) -> _Fragment:
 
 
 def _time_in_name(path: Path) -> float:
-    """``offline-run-20261124_153903-<id>``, local time: only for a log whose run record was lost."""
+    """Return the start time in a name such as ``offline-run-20261124_153903-<id>``, which is local time.
+
+    It is used only for a log whose run record was lost.
+    """
     stamp = path.parent.name.removeprefix("offline-").removeprefix("run-").split("-")[0]
     try:
         return datetime.strptime(stamp, "%Y%m%d_%H%M%S").timestamp()
@@ -140,9 +143,9 @@ def _time_in_name(path: Path) -> float:
 
 
 def _payloads(data: bytes) -> Iterator[bytes | None]:
-    """The records' bytes in order; None for each damaged stretch."""
+    """Yield the bytes of each record in order; None for each damaged range."""
     assembled: list[bytes] | None = None
-    damaged = False  # what is left of a record whose piece was lost has been counted with that piece
+    damaged = False  # the remaining pieces of a damaged record are not counted again
     for kind, piece in _pieces(data):
         if kind is None:
             assembled, damaged = None, True
@@ -167,12 +170,12 @@ def _payloads(data: bytes) -> Iterator[bytes | None]:
 
 
 def _pieces(data: bytes) -> Iterator[tuple[int | None, bytes]]:
-    """(type, data) of each piece; (None, b"") for each stretch that is damaged or cut off."""
+    """Yield (type, data) of each piece; (None, b"") for each range that is damaged or cut off."""
     position = len(FILE_HEADER)
     while position < len(data):
         block_end = min(len(data), (position // BLOCK + 1) * BLOCK)
         if block_end - position < _PIECE.size:
-            if block_end == len(data) and block_end % BLOCK:  # not a block's padding: the file ends in a piece's header
+            if block_end == len(data) and block_end % BLOCK:  # not padding: the file ends within the header of a piece
                 yield None, b""
             position = block_end
             continue
@@ -186,7 +189,7 @@ def _pieces(data: bytes) -> Iterator[tuple[int | None, bytes]]:
 
 
 def _valid_piece(data: bytes, position: int, block_end: int) -> int | None:
-    """Where the piece at ``position`` ends, or None if there is no intact one."""
+    """Return the end of the piece at ``position``; None if there is no intact piece."""
     if block_end - position < _PIECE.size:
         return None
     checksum, length, kind = _PIECE.unpack_from(data, position)
@@ -197,8 +200,8 @@ def _valid_piece(data: bytes, position: int, block_end: int) -> int | None:
 
 
 def _next_valid(data: bytes, position: int, block_end: int) -> int:
-    """Where reading goes on after a damaged piece: at the next intact one of the block, else at the next block."""
-    # Usually only the data are damaged, and the length still leads to the next piece.
+    """Return where to continue after a damaged piece: at the next intact piece of the block, or at the next block."""
+    # Usually only the data are damaged, and the length is still valid.
     claimed: int = position + _PIECE.size + _PIECE.unpack_from(data, position)[1]
     if claimed == block_end or (claimed < block_end and _valid_piece(data, claimed, block_end) is not None):
         return claimed
@@ -220,8 +223,8 @@ def _parse(payload: bytes) -> Any:
     return record
 
 
-def _take(record: Any, fragment: _Fragment) -> bool:
-    """Put what a record says into the fragment; False if it holds what is not JSON."""
+def _add_record(record: Any, fragment: _Fragment) -> bool:
+    """Add the content of a record to the fragment; return False if a value is not JSON."""
     kind = record.WhichOneof("record_type")
     try:
         if kind == "history":
@@ -229,11 +232,11 @@ def _take(record: Any, fragment: _Fragment) -> bool:
             _assign(row, record.history.item)
             fragment.history.append(row)
         elif kind == "summary":
-            _change(fragment.summary, record.summary)
+            _apply(fragment.summary, record.summary)
         elif kind == "config":
-            _change(fragment.config, record.config)
+            _apply(fragment.config, record.config)
         elif kind == "run":
-            _take_run(record.run, fragment)
+            _add_run(record.run, fragment)
         elif kind == "exit":
             fragment.exit_code = record.exit.exit_code
     except (ValueError, RecursionError):
@@ -241,8 +244,8 @@ def _take(record: Any, fragment: _Fragment) -> bool:
     return True
 
 
-def _take_run(run: Any, fragment: _Fragment) -> None:
-    _change(fragment.config, run.config)
+def _add_run(run: Any, fragment: _Fragment) -> None:
+    _apply(fragment.config, run.config)
     fragment.config.pop("_wandb", None)
     fragment.id = run.run_id or fragment.id
     fragment.name, fragment.group, fragment.tags = run.display_name, run.run_group, tuple(run.tags)
@@ -250,7 +253,7 @@ def _take_run(run: Any, fragment: _Fragment) -> None:
         fragment.started = run.start_time.seconds + run.start_time.nanos / 1e9
 
 
-def _change(target: dict[str, Any], change: Any) -> None:
+def _apply(target: dict[str, Any], change: Any) -> None:
     _assign(target, change.update)
     for item in change.remove:
         *parents, last = _keys(item)
@@ -262,7 +265,7 @@ def _change(target: dict[str, Any], change: Any) -> None:
 
 
 def _assign(target: dict[str, Any], items: Sequence[Any]) -> None:
-    for item, value in zip(items, _values([item.value_json for item in items]), strict=True):
+    for item, value in zip(items, _parse_values([item.value_json for item in items]), strict=True):
         keys = item.nested_key
         if len(keys) == 1:
             target[keys[0]] = value
@@ -276,9 +279,9 @@ def _assign(target: dict[str, Any], items: Sequence[Any]) -> None:
         section[last] = value
 
 
-def _values(texts: list[str]) -> list[Any]:
-    """Each text's value; json takes the bare NaN and Infinity that W&B writes."""
-    try:  # one call for all: a log is read in half the time
+def _parse_values(texts: list[str]) -> list[Any]:
+    """Parse each text as JSON; Python's parser accepts the bare NaN and Infinity that W&B writes."""
+    try:  # parsing all texts in one call halves the time to read a log
         values: list[Any] = json.loads(f"[{','.join(texts)}]")
     except ValueError:
         values = []

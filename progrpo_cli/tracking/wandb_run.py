@@ -1,4 +1,4 @@
-"""Sending a run to W&B: offline by default, and never the only place where a number is."""
+"""Log a run to W&B, offline by default. Everything is in the run directory too."""
 
 from __future__ import annotations
 
@@ -26,44 +26,50 @@ MODES = ("offline", "online", "disabled")
 
 
 class Tracker(Protocol):
-    """Where metrics and scores go besides the run directory."""
+    """Receives metrics and scores in addition to the run directory."""
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """One logged step; ``record`` holds our own ``step``."""
+        """Log the metrics of an update; ``record`` includes ``step``."""
 
     def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Log the steps of an earlier process of this run that did not get here before it was killed."""
+        """Log updates that an earlier process of this run did not log before it was killed."""
 
     def alert(self, title: str, text: str) -> None:
-        """Something goes wrong that whoever is not looking at the terminal wants to know."""
+        """Notify the user of a problem."""
 
-    def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
-        """An evaluation's ``scores.json`` under the name of its directory, with its samples if they may leave."""
+    def log_scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
+        """Log an evaluation.
+
+        Args:
+            evaluation: the name of its directory.
+            scores: the content of its ``scores.json``.
+            samples: its ``samples.jsonl``; None: samples are not logged.
+        """
 
 
-class _Off:
+class _NoTracker:
     def log(self, record: Mapping[str, Any]) -> None:
-        """Nothing is tracked."""
+        """Do nothing."""
 
     def catch_up(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Nothing is tracked."""
+        """Do nothing."""
 
     def alert(self, title: str, text: str) -> None:
-        """Nothing is tracked."""
+        """Do nothing."""
 
-    def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
-        """Nothing is tracked."""
+    def log_scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
+        """Do nothing."""
 
 
-class _Wandb:
-    """A W&B run that may die: the first failure is said once, and the run goes on without it."""
+class _WandbTracker:
+    """Logs to a W&B run. The first failure is reported, and nothing is logged after it."""
 
     def __init__(self, run: wandb.Run, logged: Set[int]) -> None:
         self._run = run
         self._logged = logged
         self._alive = True
         self._attempt(lambda: self._run.define_metric("step"))
-        # Without step_sync=False an evaluation would get a step that it does not have.
+        # With step_sync, W&B would add the last step to the metrics of an evaluation.
         self._attempt(lambda: self._run.define_metric("*", step_metric="step", step_sync=False))
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -77,12 +83,10 @@ class _Wandb:
     def alert(self, title: str, text: str) -> None:
         self._attempt(lambda: self._run.alert(title, text))
 
-    def scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
-        measured = {
-            key: value["value"] for key, value in scores.items() if isinstance(value, dict) and "value" in value
-        }
-        self._attempt(lambda: self._run.log({f"eval/{evaluation}/{key}": value for key, value in measured.items()}))
-        # The whole file, counts included, in one summary value: a report reads it back from W&B alone.
+    def log_scores(self, evaluation: str, scores: Mapping[str, Any], samples: Path | None) -> None:
+        metrics = {key: value["value"] for key, value in scores.items() if isinstance(value, dict) and "value" in value}
+        self._attempt(lambda: self._run.log({f"eval/{evaluation}/{key}": value for key, value in metrics.items()}))
+        # One summary value holds the whole file, so that a report can be made from W&B alone.
         text = json.dumps(scores, separators=(",", ":"))
         self._attempt(lambda: self._run.summary.update({f"{SCORES}{evaluation}": text}))
         if samples is not None:
@@ -97,18 +101,18 @@ class _Wandb:
         import wandb
 
         try:
-            with _no_tracebacks_of_logging():
+            with _no_logging_tracebacks():
                 action()
         except (wandb.Error, OSError) as error:
             self._alive = False
             log.warning(f"W&B has failed ({' '.join(str(error).split())}); the run directory still gets everything")
-            with suppress(OSError):  # it says goodbye to the dead service, too, after letting go of it
-                wandb.teardown()  # else the next run of this process would talk to the same service
+            with suppress(OSError):  # teardown also tries to write to the dead service
+                wandb.teardown()  # otherwise the next run of this process would use the same service
 
 
 @contextmanager
-def _no_tracebacks_of_logging() -> Iterator[None]:
-    """W&B keeps a log of its own in the run directory: on a full disk `logging` prints a traceback for each line."""
+def _no_logging_tracebacks() -> Iterator[None]:
+    """Suppress the tracebacks that `logging` prints for each line of W&B's own log if the disk is full."""
     before = logging.raiseExceptions
     logging.raiseExceptions = False
     try:
@@ -127,10 +131,10 @@ def _table(samples: Path) -> wandb.Table:
 
 
 def wandb_mode(configured: str | None) -> str:
-    """The W&B mode: the configuration's, else what WANDB_MODE says, else offline.
+    """Return the W&B mode: the configuration's, or else WANDB_MODE, or else offline.
 
     Raises:
-        RequestError: WANDB_MODE says something else.
+        RequestError: WANDB_MODE is not a valid mode.
     """
     mode = configured or os.environ.get("WANDB_MODE") or "offline"
     if mode not in MODES:
@@ -138,8 +142,8 @@ def wandb_mode(configured: str | None) -> str:
     return mode
 
 
-def _online_or_offline(init: Callable[[str], wandb.Run], run: RunDirectory, mode: str) -> wandb.Run:
-    """A server that cannot be reached is no reason to lose anything: offline, the run can be sent later."""
+def _init_or_fall_back(init: Callable[[str], wandb.Run], run: RunDirectory, mode: str) -> wandb.Run:
+    """Open the W&B run, offline if the server cannot be reached; it can be uploaded later."""
     import wandb
 
     try:
@@ -149,18 +153,15 @@ def _online_or_offline(init: Callable[[str], wandb.Run], run: RunDirectory, mode
             raise
         reason = " ".join(str(error).partition("Consider increasing")[0].split())
         log.warning(
-            f"W&B cannot be reached ({reason}); the run goes on offline, `wandb sync {run.wandb}/offline-run-*` "
-            "sends it later"
+            f"W&B cannot be reached ({reason}); the run continues offline, `wandb sync {run.wandb}/offline-run-*` "
+            "uploads it later"
         )
         wandb.teardown()  # its service still holds the run that could not be opened
         return init("offline")
 
 
-def _patience() -> dict[str, Any]:
-    """A server that does not answer costs so many seconds at the start and at the end, unless W&B's variables say more.
-
-    Online only: offline nobody is waited for.
-    """
+def _timeouts() -> dict[str, Any]:
+    """Return how long to wait for a server at the start and the end of a run, by default or from W&B's variables."""
     return {
         "init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", 30.0)),
         "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", 300.0)),
@@ -170,16 +171,22 @@ def _patience() -> dict[str, Any]:
 
 @contextmanager
 def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> Iterator[Tracker]:
-    """Open the run's W&B record (again), and close it whatever happens; without W&B the work goes on."""
+    """Context manager that opens or continues the W&B run of a run directory, and closes it at the end.
+
+    If W&B cannot be used, a tracker that does nothing is yielded, with a warning.
+
+    Raises:
+        RequestError: WANDB_MODE is not a valid mode.
+    """
     mode = wandb_mode(config.tracking.wandb.mode)
     if mode == "disabled":
-        yield _Off()
+        yield _NoTracker()
         return
     import wandb
 
-    if find_spec("weave") is None:  # then all that this takes away is W&B's advice, on stderr, to install it
+    if find_spec("weave") is None:  # suppresses W&B's advice to install it
         os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
-    # What earlier processes of this run wrote: its last second may have died with a process.
+    # The steps that earlier processes logged; a killed process may have lost the last second.
     logged = {row["step"] for earlier in read_wandb_dir(run.wandb) for row in earlier.history}
     manifest = run.manifest()
     tags = _method_tags(config) if manifest["kind"] == "run" else ["base"]
@@ -193,39 +200,39 @@ def tracker(run: RunDirectory, config: Config, *, study: str | None = None) -> I
             name=run.name,
             group=study,
             tags=[*tags, *config.tracking.wandb.tags],
-            mode=mode,  # type: ignore[arg-type]  # checked by the schema, or by wandb where it is WANDB_MODE's
+            mode=mode,  # type: ignore[arg-type]  # validated by wandb_mode
             resume="allow" if mode == "online" else None,
             config={**config.model_dump(mode="json"), "progrpo": run.identity()},
             settings=wandb.Settings(
-                console="off",  # our stdout is the result of the command
+                console="off",  # stdout is for the result of the command
                 silent=True,
-                disable_git=True,  # the manifest names our commit; W&B would name that of the working directory
+                disable_git=True,  # W&B would record the commit of the working directory; the manifest has progrpo's
                 x_disable_stats=True,
-                # The log is flushed every 15 s by default: a killed run would lose that much, its configuration too.
+                # By default the log is flushed every 15 s, and a killed run would lose that much.
                 x_transaction_log_flush_interval=1,
-                **(_patience() if mode == "online" else {}),
+                **(_timeouts() if mode == "online" else {}),
             ),
             reinit="finish_previous",
         )
 
     try:
-        opened = _online_or_offline(init, run, mode)
+        wandb_run = _init_or_fall_back(init, run, mode)
     except (wandb.Error, OSError, ValueError) as error:
         log.warning(f"W&B cannot be used ({' '.join(str(error).split())}); the run directory still gets everything")
-        yield _Off()
+        yield _NoTracker()
         return
-    record = _Wandb(opened, logged)
+    wandb_tracker = _WandbTracker(wandb_run, logged)
     try:
-        yield record
+        yield wandb_tracker
     except BaseException:
-        record.finish(exit_code=1)
+        wandb_tracker.finish(exit_code=1)
         raise
-    record.finish(exit_code=0)
+    wandb_tracker.finish(exit_code=0)
     if mode == "offline":
-        log.info(f"W&B has this offline; to send it: wandb sync {run.wandb}/offline-run-*")
+        log.info(f"W&B logged this run offline; to upload it: wandb sync {run.wandb}/offline-run-*")
 
 
 def _method_tags(config: Config) -> list[str]:
-    """The method's name, and its label where it is another."""
+    """Return the method's name, and its label if that differs."""
     name, arm = config.method.name, config.method.arm
     return list(dict.fromkeys([name, label(name, None if arm is None else arm.alpha)]))

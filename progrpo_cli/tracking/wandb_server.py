@@ -1,4 +1,4 @@
-"""Reading runs back from a W&B server through `wandb.Api`: a query a page of runs, and what was fetched is kept."""
+"""Read runs from a W&B server through `wandb.Api`, a page of runs per request, and cache them."""
 
 from __future__ import annotations
 
@@ -22,98 +22,98 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("progrpo")
 
-PAGE = 100  # runs a query
+PAGE = 100  # runs per request
 ATTEMPTS = 4
-FIRST_PAUSE = 1.0  # seconds; doubled from attempt to attempt
+FIRST_PAUSE = 1.0  # seconds; doubled after each attempt
 _STATES = {"finished": "finished", "running": "running", "failed": "failed", "crashed": "failed", "killed": "failed"}
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which runs of a project are wanted."""
+    """A query for runs of a project."""
 
     entity: str
     project: str
     filters: Mapping[str, Any]
-    """In the server's grammar (MongoDB's)."""
+    """The server's filters, in MongoDB's grammar."""
     keep: Callable[[TrackedRun], bool] = lambda _: True
-    """What the server cannot filter by: https://github.com/wandb/wandb/issues/3087 (keys of nested configurations)."""
-    kept_by: Sequence[tuple[str, str]] = ()
-    """What ``keep`` compares: it belongs to the question as much as the filters do."""
+    """A filter applied here, for keys of nested configurations: https://github.com/wandb/wandb/issues/3087."""
+    keep_settings: Sequence[tuple[str, str]] = ()
+    """The keys and values that ``keep`` compares. They identify the query in the cache, together with ``filters``."""
 
     @property
-    def _place(self) -> Path:
+    def _directory(self) -> Path:
         host = os.environ.get("WANDB_BASE_URL", "default")
         parts = (host, self.entity, self.project)
         return cache_directory() / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property
-    def listing(self) -> Path:
-        """Where the ids of the runs that were wanted of those that the server gave are kept."""
-        asked = json.dumps([self.filters, sorted(self.kept_by)], sort_keys=True)
-        digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
-        return self._place / f"runs-{digest}.json"
+    def listing_path(self) -> Path:
+        """The file in the cache with the ids of the query's runs."""
+        text = json.dumps([self.filters, sorted(self.keep_settings)], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._directory / f"runs-{digest}.json"
 
-    def kept(self, run_id: str) -> Path:
-        """Where a run is kept; an id from a server may be anything."""
-        return self._place / f"run-{hashlib.sha256(run_id.encode()).hexdigest()[:16]}.json"
+    def run_path(self, run_id: str) -> Path:
+        """Return the file of a run in the cache. The id is hashed, since it comes from a server."""
+        return self._directory / f"run-{hashlib.sha256(run_id.encode()).hexdigest()[:16]}.json"
 
 
 def cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/progrpo/wandb``, by default below ``~/.cache``."""
+    """Return ``$XDG_CACHE_HOME/progrpo/wandb``, by default below ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progrpo" / "wandb"
 
 
 def fetch(query: Query) -> list[TrackedRun]:
-    """The runs, oldest first; the history of a run that has not changed since the last time comes from the cache.
+    """Fetch the runs of a query, oldest first. The history of an unchanged run comes from the cache.
 
     Raises:
-        RequestError: no API key, no such project, or no right to read it.
-        WorkError: the server does not answer, after several attempts.
+        RequestError: there is no API key, no such project, or no permission to read it.
+        WorkError: the server does not answer after several attempts.
     """
     import wandb
 
     try:
-        api = _retried(wandb.Api)
+        api = _retry(wandb.Api)
     except wandb.errors.UsageError as error:
         raise RequestError(
             f"W&B: {_line(error)} (or set WANDB_API_KEY; --offline reads what was fetched before)"
         ) from None
     path = f"{query.entity}/{query.project}"
     pages = api.runs(path, filters=dict(query.filters), per_page=PAGE, lazy=False)
-    found = []
+    runs = []
     while (run := _next_run(pages)) is not None:
-        tracked, stamp = _described(run, path)
+        tracked, stamp = _without_history(run, path)
         if query.keep(tracked):
-            found.append(_with_history(query, run, tracked, stamp))
-    files.write_json(query.listing, [run.id for run in found])
-    return found
+            runs.append(_with_history(query, run, tracked, stamp))
+    files.write_json(query.listing_path, [run.id for run in runs])
+    return runs
 
 
-def from_cache(query: Query) -> list[TrackedRun]:
-    """What :func:`fetch` last gave for this query, without asking anybody.
+def read_cache(query: Query) -> list[TrackedRun]:
+    """Return the last result of :func:`fetch` for this query, without a server.
 
     Raises:
-        RequestError: it was never fetched, or some of its runs are no longer in the cache.
+        RequestError: the query was never fetched, or some of its runs are no longer in the cache.
     """
     source = f"wandb:{query.entity}/{query.project}"
     try:
-        ids = json.loads(query.listing.read_text(encoding="utf-8"))
+        ids = json.loads(query.listing_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise RequestError(f"{source} was never fetched with these filters: leave out --offline once") from None
-    kept = [held[0] for run_id in ids if (held := _read(query.kept(run_id))) is not None]
-    if len(kept) < len(ids):  # a part of what was asked for would pass as all of it
-        missing = len(ids) - len(kept)
+    runs = [cached[0] for run_id in ids if (cached := _read(query.run_path(run_id))) is not None]
+    if len(runs) < len(ids):  # an incomplete result must not be taken for the whole one
+        missing = len(ids) - len(runs)
         raise RequestError(f"{source}: {missing} of {len(ids)} runs are not in the cache: leave out --offline once")
-    return [run for run in kept if query.keep(run)]
+    return [run for run in runs if query.keep(run)]
 
 
 def _next_run(pages: Runs) -> Run | None:
-    """The next run, or None after the last.
+    """Return the next run, or None after the last.
 
-    The client counts a run before it has loaded the page that the run is on: asked again after a failure it would skip
-    that run.
+    The client advances its index before it has loaded the run's page. After a failure it would skip the run, so the
+    index is reset.
     """
     before = pages.index
 
@@ -121,11 +121,11 @@ def _next_run(pages: Runs) -> Run | None:
         pages.index = before
         return next(pages, None)
 
-    return _retried(attempt)
+    return _retry(attempt)
 
 
-def _described(run: Run, path: str) -> tuple[TrackedRun, list[Any]]:
-    """The run without its history, and what changes whenever the history does."""
+def _without_history(run: Run, path: str) -> tuple[TrackedRun, list[Any]]:
+    """Return the run without its history, and a stamp that changes whenever the history does."""
     summary = {key: value for key, value in dict(run.summary_metrics).items() if not key.startswith("_")}
     tracked = TrackedRun(
         id=run.id,
@@ -144,24 +144,24 @@ def _described(run: Run, path: str) -> tuple[TrackedRun, list[Any]]:
 
 
 def _with_history(query: Query, run: Run, tracked: TrackedRun, stamp: list[Any]) -> TrackedRun:
-    kept = query.kept(run.id)
-    earlier, of_earlier = _read(kept) or (None, None)
-    if earlier is not None and of_earlier == stamp:
-        complete = TrackedRun(**{**_fields(tracked), "history": earlier.history})
-        if complete == earlier:
+    path = query.run_path(run.id)
+    cached, cached_stamp = _read(path) or (None, None)
+    if cached is not None and cached_stamp == stamp:
+        complete = TrackedRun(**{**_fields(tracked), "history": cached.history})
+        if complete == cached:
             return complete
     else:
-        complete = TrackedRun(**{**_fields(tracked), "history": _retried(lambda: list(run.scan_history()))})
-    # json's own NaN, which files.write_json refuses: a diverged run logs it, and this file is nobody's but ours
-    files.write_text(kept, json.dumps({"stamp": stamp, "run": asdict(complete)}))
+        complete = TrackedRun(**{**_fields(tracked), "history": _retry(lambda: list(run.scan_history()))})
+    # Not files.write_json, which refuses NaN: a diverged run logs it, and only this module reads the file.
+    files.write_text(path, json.dumps({"stamp": stamp, "run": asdict(complete)}))
     return complete
 
 
 def _read(path: Path) -> tuple[TrackedRun, list[Any]] | None:
-    """A kept run and its stamp; None where there is none that this version can read."""
+    """Return a cached run and its stamp; None if there is none that this version can read."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return TrackedRun(**{**held["run"], "tags": tuple(held["run"]["tags"])}), held["stamp"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return TrackedRun(**{**content["run"], "tags": tuple(content["run"]["tags"])}), content["stamp"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -170,8 +170,8 @@ def _fields(run: TrackedRun) -> dict[str, Any]:
     return {name: getattr(run, name) for name in TrackedRun.__dataclass_fields__}
 
 
-def _retried(action: Callable[[], Answer]) -> Answer:
-    """W&B's client retries single requests; this is for outages that are longer than its patience."""
+def _retry(action: Callable[[], Answer]) -> Answer:
+    """Repeat an action during outages that are longer than the retries of W&B's client."""
     import requests
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
@@ -182,12 +182,12 @@ def _retried(action: Callable[[], Answer]) -> Answer:
             return action()
         except wandb.errors.UsageError:
             raise
-        except ValueError as error:  # what it raises where there is no such project
+        except ValueError as error:  # the client raises it if there is no such project
             raise RequestError(f"W&B: {_line(error)}") from None
         except (wandb.Error, WandbApiFailedError, requests.RequestException, OSError) as error:
-            refused = _refused(error)
-            if refused or attempt == ATTEMPTS:
-                kind = RequestError if refused else WorkError
+            is_refused = _is_refused(error)
+            if is_refused or attempt == ATTEMPTS:
+                kind = RequestError if is_refused else WorkError
                 raise kind(f"W&B: {_line(error)}; --offline reads what was fetched before") from None
             log.warning(f"W&B does not answer ({_line(error)}); attempt {attempt + 1} of {ATTEMPTS} in {pause:g} s")
             time.sleep(pause)
@@ -195,8 +195,8 @@ def _retried(action: Callable[[], Answer]) -> Answer:
     raise AssertionError("unreachable")
 
 
-def _refused(error: Exception) -> bool:
-    """Whether asking again would be answered alike: 4xx other than 408 and 429."""
+def _is_refused(error: Exception) -> bool:
+    """Whether a repeated request would fail again: status 4xx other than 408 and 429."""
     import wandb
 
     response = getattr(getattr(error, "exc", error), "response", None)

@@ -76,12 +76,12 @@ def train(
 
 def _warn_about_earlier_versions(config: Config) -> None:
     """Name unfinished runs that the same command started under earlier versions of the code; their names differ."""
-    for earlier in versions.earlier(config):
+    for earlier in versions.with_earlier_versions(config):
         run = RunDirectory(RUNS / default_run_name(earlier))
         if run.exists and not run.finished:
             changes = ", ".join(
                 f"version {old} of {part} (now {new})"
-                for part, old, new in versions.described(earlier).values()
+                for part, old, new in versions.version_table(earlier).values()
                 if old != new
             )
             log.warning(f"{run.path} is not continued because it was started with {changes}: this is a new run")
@@ -135,7 +135,7 @@ def train_locked(
         processes.broadcast(None)  # the other processes wait for the update to start from
         return
     versions.refuse_other(config, str(run.path))
-    with run.nothing_left_of_a_wrong_request():
+    with run.deleted_on_request_error():
         sources = {
             "method": source_digests(method_modules(config.method)),
             "judge": source_digests(judge_modules(config.task)),

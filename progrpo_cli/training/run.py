@@ -125,7 +125,7 @@ def train(config: Config, run: RunDirectory, *, study: str | None = None, watch:
 def _record_training_problems(config: Config, run: RunDirectory, task: Task, problems: Sequence[Problem]) -> None:
     """Record which problems the run trains on, and warn about held-out problems that are among them."""
     trained_on = fingerprints(problems, config.task)
-    run.keep_trained_on(config.task.label, trained_on)
+    run.write_trained_on(config.task.label, trained_on)
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
         try:

@@ -1,4 +1,4 @@
-"""Bad input: one line on stderr, exit code 2, soon, and nothing written."""
+"""Bad input: one line on stderr, exit code 2, without slow imports, and nothing is written."""
 
 import json
 import os
@@ -31,7 +31,7 @@ CASES = [
     (["eval", "./nope"], "there is no directory ./nope"),
     (["train", "task=own", "task.template=hello"], "{question} is missing"),
     (["train", "train.rewards={formt: 0.1}"], "did you mean 'train.rewards.format'"),
-    (["train", "model.path=modèle"], "quote what is not ASCII"),
+    (["train", "model.path=modèle"], "quote values that are not ASCII"),
     (["eval"], "no finished run"),
     (["eval", "progrpo/lab-base", "--tasks", "countdwn"], "countdown"),
     (["eval", "progrpo/lab-base", "--backend", "tf"], "hf"),
@@ -62,7 +62,7 @@ CASES = [
     (["sweep", "--status"], "which study"),
     (["sweep", "--space", "arm_alpha", "--trust-config"], "--worker"),
     (["report", "--power", "--difference", "0"], "--difference 0"),
-    (["report", "--difference", "0.1"], "give --power too"),
+    (["report", "--difference", "0.1"], "needs --power"),
     (["report"], "runs"),
     (["report", "--format", "docx"], "docx"),
     (["list", "spces"], "spaces"),
@@ -71,26 +71,29 @@ CASES = [
 
 
 SLOW = ("torch", "transformers", "trl", "vllm")
-"""What takes seconds to import."""
+"""Packages that take seconds to import."""
 WITNESS = f"""
 import atexit, os, sys
 
-def say():
+def report():
     with open(os.environ["WITNESS"], "a") as file:
         file.write("".join(name + "\\n" for name in {SLOW!r} if name in sys.modules))
 
-atexit.register(say)
+atexit.register(report)
 """
 
 
 @pytest.fixture
 def slow_imports(tmp_path_factory: pytest.TempPathFactory, progrpo: CommandLine) -> Path:
-    """A file with the slow packages that the command has imported, one a line: seconds depend on the machine."""
+    """A file to which the command writes the slow packages that it has imported, one per line.
+
+    Seconds would depend on the machine.
+    """
     directory = tmp_path_factory.mktemp("witness")
     (directory / "sitecustomize.py").write_text(WITNESS)
-    progrpo.environment["WITNESS"] = str(directory / "said")
+    progrpo.environment["WITNESS"] = str(directory / "imported")
     progrpo.environment["PYTHONPATH"] = os.pathsep.join([str(directory), os.environ.get("PYTHONPATH", "")])
-    return directory / "said"
+    return directory / "imported"
 
 
 @pytest.mark.parametrize(("arguments", "message"), CASES, ids=[" ".join(case[0]) for case in CASES])
@@ -104,7 +107,7 @@ def test_one_line_exit_two_nothing_written(
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "pw" not in done.stderr
     assert progrpo.written() == []
-    assert slow_imports.read_text() == ""  # so it was said within a second or two
+    assert slow_imports.read_text() == ""
 
 
 @pytest.mark.parametrize("arguments", [["train", "method=grp"], ["eval", "--n", "x"], ["nonsense"]])
@@ -115,7 +118,9 @@ def test_json_errors_are_one_document(progrpo: CommandLine, arguments: list[str]
 
 
 @pytest.mark.parametrize("arguments", [["train", *TINY], ["eval", "progrpo/lab-base"], ["sweep", "--space", "demo"]])
-def test_a_wrong_wandb_mode_is_found_before_anything_is_written(progrpo: CommandLine, arguments: list[str]) -> None:
+def test_an_invalid_wandb_mode_is_refused_before_anything_is_written(
+    progrpo: CommandLine, arguments: list[str]
+) -> None:
     done = progrpo(*arguments, WANDB_MODE="offlin")
     assert done.returncode == 2
     assert "did you mean 'offline'" in done.stderr
@@ -140,7 +145,7 @@ def test_a_model_that_cannot_be_used_leaves_nothing_behind(
     assert not [path for path in progrpo.written() if path not in ("runs",)]
 
 
-def test_a_file_is_no_run_directory(progrpo: CommandLine) -> None:
+def test_a_file_is_refused_as_a_run_directory(progrpo: CommandLine) -> None:
     (progrpo.directory / "file").write_text("x")
     for path in ("file", "file/below"):
         done = progrpo("train", *TINY, "--run-dir", path)
@@ -190,7 +195,7 @@ def test_a_run_directory_in_use_is_refused(progrpo: CommandLine) -> None:
     assert progrpo.written() == ["run", "run/.lock"]
 
 
-def test_names_in_errors_do_not_reach_the_terminal_raw(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_in_errors_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main._fail("16 in \x1b[31mred\u202e;\n8 in other\x9b2J", 1)
     assert capsys.readouterr().err == "progrpo: 16 in [31mred; 8 in other2J\n"

@@ -1,4 +1,4 @@
-"""Directories and files that somebody was sent do not make us run code: only the command line can ask for that."""
+"""Directories and files from somebody else cannot make progrpo run code; only the command line can."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ OWN = {
     "task.shares.test": "30",
     "task.verdict": "evil:judge",
 }
-ASKED = ["task=own", *(f"{key}={value}" for key, value in OWN.items())]
+DEMANDS = ["task=own", *(f"{key}={value}" for key, value in OWN.items())]
 SMALL = [*TINY[:3], "train.steps=2", "tracking.wandb.mode=disabled"]
 SPACE = {
     "parameters": {"method.arm.alpha": [0.3]},
@@ -32,14 +32,14 @@ SPACE = {
 
 @pytest.fixture
 def evil(progrpo: CommandLine) -> CommandLine:
-    """A directory with a module that tells when it is imported, and problems."""
+    """A directory with problems and a module that leaves a file when it is imported."""
     (progrpo.directory / "evil.py").write_text("open('executed', 'w')\n\ndef judge(problem, text):\n    return True\n")
     lines = [{"prompt": f"{a} 1 1 1={a}:", "answer": f"{a}*1*1*1"} for a in range(1, 10)]
     (progrpo.directory / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return progrpo
 
 
-def refused(command: CommandLine, words: str, *arguments: str) -> None:
+def assert_refused(command: CommandLine, words: str, *arguments: str) -> None:
     before = command.written()
     done = command(*arguments)
     assert done.returncode == 2, done.stderr
@@ -50,7 +50,7 @@ def refused(command: CommandLine, words: str, *arguments: str) -> None:
 
 
 def sent_run(command: CommandLine, trained: tuple[CommandLine, dict[str, Path]], *overrides: str) -> Path:
-    """A finished run whose configuration was changed by whoever sent it."""
+    """Return a finished run with a configuration that somebody else has changed."""
     run = command.directory / "sent"
     shutil.copytree(trained[1]["grpo"], run)
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -62,9 +62,9 @@ def sent_run(command: CommandLine, trained: tuple[CommandLine, dict[str, Path]],
 def test_a_verdict_function_in_a_runs_configuration(
     evil: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
-    sent_run(evil, trained, *ASKED)
-    refused(evil, "task.verdict=evil:judge, which runs code", "eval", "sent", "--k", "1")
-    scores = evil.json("eval", "sent", "--k", "1", "--trust-config")  # the attack works where it is let
+    sent_run(evil, trained, *DEMANDS)
+    assert_refused(evil, "task.verdict=evil:judge, which runs code", "eval", "sent", "--k", "1")
+    scores = evil.json("eval", "sent", "--k", "1", "--trust-config")  # with this option the attack works
     assert scores["pass@1"]["value"] > 0.5
     (evil.directory / "executed").unlink()
     assert evil("report", "sent", "--format", "csv").returncode == 0
@@ -72,62 +72,62 @@ def test_a_verdict_function_in_a_runs_configuration(
     assert not (evil.directory / "executed").exists()
 
 
-def test_a_sandbox_switched_off_in_a_runs_configuration(
+def test_a_sandbox_turned_off_in_a_runs_configuration(
     evil: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
     sent_run(evil, trained, "task=humaneval", "task.sandbox=none")
-    refused(evil, "task.sandbox=none", "eval", "sent", "--k", "1")
+    assert_refused(evil, "task.sandbox=none", "eval", "sent", "--k", "1")
 
 
 @pytest.mark.parametrize("setting", ["task.verdict=evil:judge", "model.trust_remote_code=true"])
-def test_a_space_cannot_ask_and_the_command_line_can(evil: CommandLine, setting: str) -> None:
+def test_a_space_cannot_demand_code_and_the_command_line_can(evil: CommandLine, setting: str) -> None:
     harmless = ["task=own", *(f"{key}={value}" for key, value in OWN.items() if key != "task.verdict")]
     space = {**SPACE, "overrides": ["method=progrpo", *harmless, setting]}
     (evil.directory / "sent.yaml").write_text(yaml.safe_dump(space))
-    refused(evil, f"the space says {setting}", "sweep", "--space", "sent.yaml", *SMALL)
+    assert_refused(evil, f"the space sets {setting}", "sweep", "--space", "sent.yaml", *SMALL)
     assert evil("sweep", "--space", "sent.yaml", *SMALL, setting, "--dry-run").returncode == 0
 
 
-def test_a_space_cannot_vary_what_runs_code(evil: CommandLine) -> None:
+def test_a_space_cannot_vary_keys_that_run_code(evil: CommandLine) -> None:
     parameters = {"task.verdict": ["evil:judge"]}
-    space = {**SPACE, "overrides": ASKED[:-1], "parameters": parameters}
+    space = {**SPACE, "overrides": DEMANDS[:-1], "parameters": parameters}
     (evil.directory / "sent.yaml").write_text(yaml.safe_dump(space))
-    refused(evil, "the space says task.verdict", "sweep", "--space", "sent.yaml", *SMALL)
+    assert_refused(evil, "the space sets task.verdict", "sweep", "--space", "sent.yaml", *SMALL)
 
 
-def test_a_worker_of_a_study_that_was_sent(evil: CommandLine) -> None:
-    """The study itself, started here, asks for its verdict function and has it; its files unsigned do not."""
+def test_a_worker_of_a_study_from_somebody_else(evil: CommandLine) -> None:
+    """A study that was started here may use its verdict function; without this user's signature it may not."""
     (evil.directory / "mine.yaml").write_text(yaml.safe_dump(SPACE))
-    result = evil.json("sweep", "--space", "mine.yaml", *SMALL, *ASKED)
+    result = evil.json("sweep", "--space", "mine.yaml", *SMALL, *DEMANDS)
     assert [run["status"] for run in result["runs"]] == ["complete"]
     (evil.directory / "executed").unlink()
     study = evil.directory / "runs" / "mine"
-    held = yaml.safe_load((study / "study.yaml").read_text())
+    content = yaml.safe_load((study / "study.yaml").read_text())
     worker = ["sweep", "--worker", "--study", "runs/mine"]
-    assert evil(*worker).returncode == 0  # this user signed it
+    assert evil(*worker).returncode == 0  # this user has signed it
     (study / ".study.signature").rename(evil.directory / "signature")
-    refused(evil, "task.verdict=evil:judge", *worker)
-    (evil.directory / "signature").rename(study / ".study.signature")  # of another content from here on
-    held["bases"][0]["config"]["task"]["verdict"] = None
-    held["bases"][0]["config"]["model"]["trust_remote_code"] = True
-    (study / "study.yaml").write_text(yaml.safe_dump(held))
-    refused(evil, "model.trust_remote_code=true", *worker)
-    held["bases"][0]["config"]["model"]["trust_remote_code"] = False
-    held["space"]["parameters"] = {"task.verdict": ["evil:judge"]}
-    (study / "study.yaml").write_text(yaml.safe_dump(held))
-    refused(evil, "says task.verdict=", *worker)
+    assert_refused(evil, "task.verdict=evil:judge", *worker)
+    (evil.directory / "signature").rename(study / ".study.signature")  # it does not match the contents below
+    content["bases"][0]["config"]["task"]["verdict"] = None
+    content["bases"][0]["config"]["model"]["trust_remote_code"] = True
+    (study / "study.yaml").write_text(yaml.safe_dump(content))
+    assert_refused(evil, "model.trust_remote_code=true", *worker)
+    content["bases"][0]["config"]["model"]["trust_remote_code"] = False
+    content["space"]["parameters"] = {"task.verdict": ["evil:judge"]}
+    (study / "study.yaml").write_text(yaml.safe_dump(content))
+    assert_refused(evil, "sets task.verdict=", *worker)
 
 
-def test_what_was_made_here_needs_no_second_asking(evil: CommandLine) -> None:
-    run = evil.json("train", "--run-dir", "ours", *SMALL, *ASKED)
+def test_a_run_of_this_user_needs_no_approval(evil: CommandLine) -> None:
+    run = evil.json("train", "--run-dir", "ours", *SMALL, *DEMANDS)
     assert run["status"] == "finished"
     key = evil.directory / ".state" / "progrpo" / "key"
     assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
     assert evil.json("eval", "ours", "--k", "1")["pass@1"]["value"] > 0.5
     (evil.directory / "executed").unlink()
     config = evil.directory / "ours" / "config.yaml"
-    config.write_text(config.read_text().replace("evil:judge", "evil:other"))  # changed since
-    refused(evil, "task.verdict=evil:other", "eval", "ours", "--k", "1")
+    config.write_text(config.read_text().replace("evil:judge", "evil:other"))  # the signature does not match now
+    assert_refused(evil, "task.verdict=evil:other", "eval", "ours", "--k", "1")
     config.write_text(config.read_text().replace("evil:other", "evil:judge"))
-    key.write_bytes(bytes(32))  # somebody else's key: theirs, not ours
-    refused(evil, "task.verdict=evil:judge", "eval", "ours", "--k", "1")
+    key.write_bytes(bytes(32))  # another user's key
+    assert_refused(evil, "task.verdict=evil:judge", "eval", "ours", "--k", "1")

@@ -19,21 +19,21 @@ except SystemExit as end:
 TYPER = "import typer, typer.rich_utils; typer.main.get_command(typer.Typer(callback=lambda: None))"
 
 
-def imported(code: str) -> set[str]:
-    """The modules that a program has imported when it ends."""
+def imported_modules(code: str) -> set[str]:
+    """Run a program and return the modules that it has imported."""
     program = f"{code}\nimport sys; print('\\n' + ' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return set(done.stdout.splitlines()[-1].split())
 
 
 def test_help_imports_hardly_more_than_typer() -> None:
-    """Seconds depend on the machine; modules do not. Of other packages there is nothing that Typer does not import."""
-    ours, typers = imported(HELP), imported(TYPER)
-    added = {name for name in ours - typers if not name.startswith("progrpo_cli")}
-    packages = {name.partition(".")[0] for name in added} - {name.partition(".")[0] for name in typers}
+    """Modules are counted, since seconds would depend on the machine. Other packages come only from Typer."""
+    modules, typer_modules = imported_modules(HELP), imported_modules(TYPER)
+    added = {name for name in modules - typer_modules if not name.startswith("progrpo_cli")}
+    packages = {name.partition(".")[0] for name in added} - {name.partition(".")[0] for name in typer_modules}
     assert packages <= set(sys.stdlib_module_names)
     assert len(added) < 30, sorted(added)
-    assert len([name for name in ours if name.startswith("progrpo_cli")]) < 25
+    assert len([name for name in modules if name.startswith("progrpo_cli")]) < 25
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "sweep", "report", "list"])
@@ -49,11 +49,12 @@ def test_version(progrpo: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "name"), [("methods", "progrpo"), ("tasks", "countdown"), ("spaces", "arm_alpha"), ("experiments", "lab")]
+    ("category", "name"),
+    [("methods", "progrpo"), ("tasks", "countdown"), ("spaces", "arm_alpha"), ("experiments", "lab")],
 )
-def test_list(progrpo: CommandLine, what: str, name: str) -> None:
-    assert name in [row["name"] for row in progrpo.json("list", what)[what]]
-    assert name in progrpo("list", what).stdout
+def test_list(progrpo: CommandLine, category: str, name: str) -> None:
+    assert name in [row["name"] for row in progrpo.json("list", category)[category]]
+    assert name in progrpo("list", category).stdout
 
 
 def test_dry_run_prints_the_configuration_and_trains_nothing(progrpo: CommandLine) -> None:
@@ -74,5 +75,5 @@ def test_sweep_dry_run_prints_every_run(progrpo: CommandLine) -> None:
     assert progrpo.written() == []
 
 
-def test_list_runs_says_nothing_yet(progrpo: CommandLine) -> None:
+def test_list_runs_without_runs(progrpo: CommandLine) -> None:
     assert json.loads(progrpo("list", "runs", "--json").stdout) == {"runs": []}

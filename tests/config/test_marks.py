@@ -1,4 +1,4 @@
-"""What a field says of itself besides its type: no list of keys elsewhere has to be kept in step."""
+"""Marks on the fields of sections."""
 
 from typing import Annotated
 
@@ -15,10 +15,10 @@ UNHASHED = {
     *("train.gradient_checkpointing", "train.generation.server_url", "train.generation.server_sync_port"),
     "train.generation.gpu_memory_utilization",
 }
-"""Earlier versions left out these: a hash that has one more or less is another hash for old runs."""
+"""The keys that earlier versions left out of the hash. Another set would change the hashes of old runs."""
 
 
-def test_the_keys_that_no_hash_covers() -> None:
+def test_unhashed_keys() -> None:
     assert unhashed_keys() >= UNHASHED
     for key in ("train.steps", "method.arm.alpha", "task.name", "model.path", "train.rewards.format", "trackingx"):
         assert is_hashed(key), key
@@ -26,7 +26,7 @@ def test_the_keys_that_no_hash_covers() -> None:
         assert not is_hashed(key), key
 
 
-def test_a_mark_is_what_leaves_a_key_out_of_the_hash() -> None:
+def test_a_marked_field_is_not_hashed() -> None:
     config = compose(["task=humaneval"])
     unprotected = config.task.model_copy(update={"sandbox": "none"})
     assert config_hash(config.model_copy(update={"task": unprotected})) == config_hash(config)
@@ -35,21 +35,21 @@ def test_a_mark_is_what_leaves_a_key_out_of_the_hash() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_what_leaves_validation_scores_what_they_are(kind: str) -> None:
+def test_fields_that_do_not_change_validation_scores(kind: str) -> None:
     """A subclass that redefines a field has to repeat its marks."""
     unmeasured = {"rl_problems", "test_problems", *(["sandbox"] if kind == "code" else [])}
     assert set(KINDS[kind].marked(Mark.UNMEASURED)) == unmeasured
 
 
-def test_what_decides_verdicts() -> None:
-    decides = {kind: section.marked(Mark.DECIDES_VERDICTS) for kind, section in KINDS.items()}
-    assert decides.pop("code") == ["tests", "seconds", "seconds_in_all", "memory_mb"]
-    assert decides.pop("maths") == ["relative_tolerance"]
-    assert decides.pop("own") == ["verdict"]
-    assert not any(decides.values())
+def test_fields_that_decide_verdicts() -> None:
+    fields = {kind: section.marked(Mark.DECIDES_VERDICTS) for kind, section in KINDS.items()}
+    assert fields.pop("code") == ["tests", "seconds", "seconds_in_all", "memory_mb"]
+    assert fields.pop("maths") == ["relative_tolerance"]
+    assert fields.pop("own") == ["verdict"]
+    assert not any(fields.values())
 
 
-def test_a_mark_that_does_not_exist_is_an_error_where_it_is_written() -> None:
+def test_a_misspelt_mark_is_an_error_when_the_class_is_defined() -> None:
     with pytest.raises(AttributeError):
 
         class _Typo(Section):

@@ -1,4 +1,4 @@
-"""Methods and kinds of tasks of other installed packages, and a folder of configurations of the user's own."""
+"""Methods and kinds of tasks of other installed packages, and the user's own folder of configurations."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Shift(Method):
 
 
 class Digits:
-    """Every completion with a certain digit is right."""
+    """Every completion with a certain digit is correct."""
 
     chat = canonical_forms = False
 
@@ -82,7 +82,7 @@ MINE = ["--config-dir", "mine"]
 
 @pytest.fixture
 def others(progrpo: CommandLine) -> CommandLine:
-    """A command line with another package installed, which tells when it is imported, and a folder of one's own."""
+    """A command line with another package installed, which leaves a file when it is imported, and a --config-dir."""
     site = progrpo.directory / "site"
     (site / "others-1.dist-info").mkdir(parents=True)
     (site / "others-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1\n")
@@ -98,19 +98,19 @@ def others(progrpo: CommandLine) -> CommandLine:
 
 def was_imported(command: CommandLine) -> bool:
     path = command.directory / "imported"
-    known = path.exists()
+    imported = path.exists()
     path.unlink(missing_ok=True)
-    return known
+    return imported
 
 
-def refused(command: CommandLine, words: str, *arguments: str) -> None:
+def assert_refused(command: CommandLine, words: str, *arguments: str) -> None:
     done = command(*arguments)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_what_others_bring_is_imported_when_it_is_asked_for_and_not_before(others: CommandLine) -> None:
+def test_another_package_is_imported_only_when_it_is_needed(others: CommandLine) -> None:
     for arguments in (["--help"], ["list", "methods"], ["train", *MINE, "--dry-run", "method=grpo"]):
         assert others(*arguments).returncode == 0
         assert not was_imported(others), arguments
@@ -121,7 +121,7 @@ def test_what_others_bring_is_imported_when_it_is_asked_for_and_not_before(other
     assert len(hashes) == 2  # its options are part of the hash
     planned = others.json("sweep", *MINE, "--space", "both", "--dry-run")["runs"]
     assert [run["method"] for run in planned] == ["grpo", "shift"]
-    assert others("train", "--dry-run", "method=grpo").returncode == 0  # another's `grpo` does not take ours' place
+    assert others("train", "--dry-run", "method=grpo").returncode == 0  # another package's `grpo` is ignored
 
 
 @pytest.mark.parametrize(
@@ -132,45 +132,45 @@ def test_what_others_bring_is_imported_when_it_is_asked_for_and_not_before(other
         (["method=shfit"], "unknown method 'shfit'; did you mean 'shift'?"),
         (["method=broken"], "cannot be imported: ModuleNotFoundError: No module named 'others_broken'"),
         (["method=misnamed"], "the type of its field 'name' has to be Literal[\"misnamed\"]"),
-        (["method=odd"], "is no subclass of progrpo_cli.methods.base.Method"),
+        (["method=odd"], "is not a subclass of progrpo_cli.methods.base.Method"),
         (["method=nowhere"], "no method 'nowhere' is installed"),
-        (["task=evil"], "says task.verdict=others:judge, which runs code without protection: a file cannot ask"),
+        (["task=evil"], "sets task.verdict=others:judge, which runs code without protection: a file cannot ask"),
     ],
 )
-def test_what_is_wrong_with_another_package_or_folder_is_one_line(
+def test_errors_of_another_package_or_folder_are_one_line(
     others: CommandLine, overrides: list[str], words: str
 ) -> None:
-    refused(others, words, "train", *MINE, "--dry-run", *overrides)
+    assert_refused(others, words, "train", *MINE, "--dry-run", *overrides)
 
 
-def test_a_folder_of_ones_own_holds_data_under_new_names(others: CommandLine) -> None:
+def test_a_config_dir_holds_only_data_and_new_names(others: CommandLine) -> None:
     mine = others.directory / "mine"
-    asked = others("train", *MINE, "--dry-run", "task=evil", "task.verdict=others:judge")
-    assert asked.returncode == 0, asked.stderr
+    approved = others("train", *MINE, "--dry-run", "task=evil", "task.verdict=others:judge")
+    assert approved.returncode == 0, approved.stderr
     for name, text, words in (
         ("method/grpo.yaml", "name: grpo", "progrpo ships method/grpo.yaml"),
         ("sweeps/arm_alpha.yaml", "seeds: [0]", "progrpo ships sweeps/arm_alpha.yaml"),
         ("model/mine.yaml", "path: ${oc.env:HOME}", "interpolations"),
-        ("model/mine.yaml", "_target_: os.system", "cannot make objects"),
+        ("model/mine.yaml", "_target_: os.system", "cannot create objects"),
         ("model/mine.yaml", "!!python/name:os.system x", "not plain YAML"),
     ):
         (mine / name).parent.mkdir(exist_ok=True)
         (mine / name).write_text(text)
-        refused(others, words, "train", *MINE, "--dry-run")
+        assert_refused(others, words, "train", *MINE, "--dry-run")
         (mine / name).unlink()
-    refused(others, "--config-dir nowhere: no such folder", "train", "--config-dir", "nowhere")
-    refused(others, "has none of the folders experiment, method", "eval", "--config-dir", "site")
-    refused(others, "unknown space 'bth'; did you mean 'both'?", "sweep", *MINE, "--space", "bth")
+    assert_refused(others, "--config-dir nowhere: no such folder", "train", "--config-dir", "nowhere")
+    assert_refused(others, "it has none of the folders experiment, method", "eval", "--config-dir", "site")
+    assert_refused(others, "unknown space 'bth'; did you mean 'both'?", "sweep", *MINE, "--space", "bth")
 
 
-def test_an_odd_name_of_a_folder_is_no_grammar(others: CommandLine) -> None:
+def test_a_config_dir_may_have_characters_of_hydras_grammar_in_its_name(others: CommandLine) -> None:
     odd = others.directory / "my 'own', [folder]"
     (others.directory / "mine").rename(odd)
     document = others.json("train", "--config-dir", odd.name, "--dry-run", "method=shift")
     assert document["config"]["method"]["by"] == 0.5
 
 
-def test_a_task_of_anothers_kind_is_evaluated(others: CommandLine) -> None:
+def test_a_task_of_another_packages_kind_is_evaluated(others: CommandLine) -> None:
     scores = others.json("eval", "progrpo/lab-base", *MINE, "--tasks", "digits", "--k", "1", "--n", "8")
     assert scores["task"] == "digits"
     assert scores["problems"] == 4
@@ -181,7 +181,7 @@ def test_a_task_of_anothers_kind_is_evaluated(others: CommandLine) -> None:
     assert other["pass@1"]["value"] == 0
 
 
-def test_a_directory_that_was_sent_has_nothing_imported(
+def test_a_run_from_somebody_else_imports_nothing(
     others: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
     run = others.directory / "runs" / "sent"
@@ -189,9 +189,9 @@ def test_a_directory_that_was_sent_has_nothing_imported(
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["method"] = {**config["method"], "name": "shift", "by": 0.5}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    said = "method.name=shift, which runs code"
-    refused(others, said, "eval", "runs/sent", "--k", "1", "--n", "2")
-    refused(others, said, "eval", "runs/sent", "--k", "1", "--n", "2", "--tasks", "countdown")
+    words = "method.name=shift, which runs another package's code"
+    assert_refused(others, words, "eval", "runs/sent", "--k", "1", "--n", "2")
+    assert_refused(others, words, "eval", "runs/sent", "--k", "1", "--n", "2", "--tasks", "countdown")
     assert not was_imported(others)
     assert others("eval", "runs/sent", "--k", "1", "--n", "2", "--limit", "4", "--trust-config").returncode == 0
     assert was_imported(others)
@@ -204,14 +204,15 @@ def test_a_directory_that_was_sent_has_nothing_imported(
         assert not was_imported(others), arguments
 
 
-def test_a_study_that_was_sent_has_nothing_imported(others: CommandLine) -> None:
+def test_a_study_from_somebody_else_imports_nothing(others: CommandLine) -> None:
     small = [*TINY[:3], "train.steps=2", *TINY[4:], "tracking.wandb.mode=disabled"]
     started = others("sweep", *MINE, "--space", "both", "--workers", "1", *small)
-    assert started.returncode == 0, started.stderr  # who starts it has asked
+    assert started.returncode == 0, started.stderr  # the command that starts a study has approved its demands
     shutil.move(others.directory / "runs" / "both", others.directory / "sent")
-    (others.directory / "sent" / ".study.signature").unlink()  # this user signed it, who asked for all that is in it
+    (others.directory / "sent" / ".study.signature").unlink()  # without it, the study could be somebody else's
     assert was_imported(others)
-    refused(others, "method.name=shift, which runs code", "sweep", "--worker", "--study", "sent")
+    words = "method.name=shift, which runs another package's code"
+    assert_refused(others, words, "sweep", "--worker", "--study", "sent")
     assert not was_imported(others)
-    held = json.loads((next((others.directory / "sent" / "trials").iterdir()) / "manifest.json").read_text())
-    assert held["curves"] == []
+    manifest = json.loads((next((others.directory / "sent" / "trials").iterdir()) / "manifest.json").read_text())
+    assert manifest["curves"] == []

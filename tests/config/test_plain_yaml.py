@@ -1,4 +1,4 @@
-"""YAML and overrides from users: data only. Nothing is instantiated, nothing is read from the environment."""
+"""YAML files and overrides are data: nothing is instantiated or read from the environment."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_a_file_that_asks_for_more_than_data_is_refused(content: dict, message: str, tmp_path: Path) -> None:
+def test_a_file_with_more_than_data_is_refused(content: dict, message: str, tmp_path: Path) -> None:
     path = tmp_path / "user.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(RequestError, match=message) as caught:
@@ -36,7 +36,7 @@ def test_a_file_that_asks_for_more_than_data_is_refused(content: dict, message: 
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['touch executed']", "a: [", "a: !env HOME"])
-def test_tags_and_broken_yaml_are_one_line(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tags_and_broken_yaml_are_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("user.yaml").write_text(text)
     with pytest.raises(RequestError, match="is not plain YAML") as caught:
@@ -48,7 +48,7 @@ def test_tags_and_broken_yaml_are_one_line(text: str, tmp_path: Path, monkeypatc
 def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40))]
     (tmp_path / "user.yaml").write_text("\n".join(lines))
-    with pytest.raises(RequestError, match="its aliases stand for more than the file holds"):
+    with pytest.raises(RequestError, match="its aliases expand to more than the file holds"):
         plain_yaml.read(tmp_path / "user.yaml")
 
 
@@ -68,14 +68,14 @@ def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
         "hydra.job.env_set.X=1",
     ],
 )
-def test_an_override_cannot_read_the_environment_or_make_an_object(override: str) -> None:
+def test_an_override_cannot_read_the_environment_or_create_an_object(override: str) -> None:
     with pytest.raises(RequestError) as caught:
         compose([override])
     assert "\n" not in str(caught.value)
     assert os.environ["HOME"] not in str(caught.value)
 
 
-def test_what_only_looks_like_an_interpolation_stays_the_text_that_it_is() -> None:
+def test_text_that_looks_like_an_interpolation_is_not_changed() -> None:
     assert compose([r"model.path='$\{oc.env:HOME}'"]).model.path == r"$\{oc.env:HOME}"
 
 
@@ -106,7 +106,7 @@ def test_a_space_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         load_space("arm_alpha")
 
 
-def test_a_run_directory_somebody_was_sent_is_refused_in_one_line(progrpo: CommandLine) -> None:
+def test_a_run_directory_with_more_than_data_is_refused_in_one_line(progrpo: CommandLine) -> None:
     run = RunDirectory(progrpo.directory / "sent")
     run.start(compose(), model="progrpo/lab-base", study=None)
     run.config_path.write_text(run.config_path.read_text() + "extra: {_target_: os.system, command: touch executed}\n")

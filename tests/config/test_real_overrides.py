@@ -1,4 +1,4 @@
-"""What people type and paste: escapes in a template, names that are not ASCII, sections as a whole, small numbers."""
+"""Overrides as people type them: escapes in a template, names that are not ASCII, whole sections, small numbers."""
 
 import json
 from pathlib import Path
@@ -22,11 +22,11 @@ from progrpo_cli.tasks.registry import make_task
         ('task.template="{question}\\\\n"', "{question}\\n"),
     ],
 )
-def test_escapes_in_a_template_are_what_the_docs_show(typed: str, template: str) -> None:
+def test_escapes_in_a_template(typed: str, template: str) -> None:
     assert compose(["task=own", typed]).task.template == template
 
 
-def test_a_shipped_template_is_left_as_it_is() -> None:
+def test_a_shipped_template_is_not_unescaped() -> None:
     assert "\\boxed{}" in compose(["task=math500", "task.max_new_tokens=9"]).task.template
 
 
@@ -38,11 +38,11 @@ def test_a_template_without_the_question_is_refused(task: str) -> None:
 
 def test_names_that_are_not_ascii() -> None:
     assert compose([f"model.path={json.dumps('./modèle', ensure_ascii=False)}"]).model.path == "./modèle"
-    with pytest.raises(RequestError, match=r"quote what is not ASCII: 'model.path=\"modèle\"'"):
+    with pytest.raises(RequestError, match=r"quote values that are not ASCII: 'model.path=\"modèle\"'"):
         compose(["model.path=modèle"])
 
 
-def test_a_section_as_a_whole() -> None:
+def test_a_whole_section() -> None:
     config = compose(["train.rewards={format: 0.1}"])
     assert config.train.rewards.format == 0.1
     assert config_hash(config) == config_hash(compose(["train.rewards.format=0.1"]))
@@ -55,11 +55,11 @@ def test_a_section_as_a_whole() -> None:
 def test_small_numbers_of_a_space_are_numbers(values: list) -> None:
     content = {"parameters": {"train.learning_rate": values}, "seeds": [0], "objectives": [{"metric": "pass@1"}]}
     space = parse_space(content, "mine")
-    as_numbers = {**content, "parameters": {"train.learning_rate": [float(value) for value in values]}}
-    assert space == parse_space(as_numbers, "mine")
+    numbers = {**content, "parameters": {"train.learning_rate": [float(value) for value in values]}}
+    assert space == parse_space(numbers, "mine")
 
 
-def test_half_a_character_in_a_prompt_is_named(tmp_path: Path) -> None:
+def test_a_lone_surrogate_in_a_prompt_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "1+1", "answer": "2"}\n{"prompt": "a \\ud800 b", "answer": "2"}\n')
     with pytest.raises(RequestError, match=r"line 2: half a character \(U\+D800\)"):
@@ -67,7 +67,7 @@ def test_half_a_character_in_a_prompt_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["runs/nope", "./nope", "there/nope"])
-def test_a_path_that_does_not_exist_is_no_hub_name(target: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_name(target: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there" / "note").mkdir(parents=True)
     with pytest.raises(RequestError, match=f"there is no directory {target}"):

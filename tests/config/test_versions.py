@@ -1,4 +1,4 @@
-"""Versions that the code owns: hashed above 1, never set by anybody, and never gone on with or pooled across."""
+"""Versions of methods and judges: only the code sets them, and runs of different versions are never mixed."""
 
 from pathlib import Path
 from typing import Any
@@ -44,51 +44,52 @@ BEFORE = {
     "model=qwen2.5-0.5b-instruct": "402a0dfcf34d",
     "model=smollm2-135m": "2c28dfe6b8db",
 }
-"""Hashes of commit 759c9c1, which had no versions."""
+"""Hashes at commit 759c9c1, before there were versions."""
 
 GRPO = method_classes()["grpo"]
 
 
 @pytest.fixture(autouse=True)
 def first_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every judge as it was: the tests raise Countdown's themselves."""
+    """Set the version of every judge to 1; the tests increase Countdown's themselves."""
     for section in KINDS.values():
         monkeypatch.setattr(section, "judge_version_of_code", 1)
 
 
 @pytest.fixture
 def second_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GRPO's gradient has changed since."""
+    """GRPO has a second version."""
     monkeypatch.setattr(GRPO, "version_of_code", 2)
 
 
 @pytest.fixture
 def second_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Countdown's judge has changed since."""
+    """Countdown's judge has a second version."""
     monkeypatch.setattr(CountdownConfig, "judge_version_of_code", 2)
 
 
 @pytest.mark.parametrize("override", BEFORE)
 def test_no_hash_has_changed(override: str) -> None:
-    then = [] if override == "experiment=smollm" else ["train.steps=300", "train.prompts_per_rollout=16"]
-    config = compose([override, *then])
+    old_defaults = [] if override == "experiment=smollm" else ["train.steps=300", "train.prompts_per_rollout=16"]
+    config = compose([override, *old_defaults])
     if config.task.name == "countdown" and config.task.prompt == "plain":
-        config = compose([override, *then, "task.max_new_tokens=24"])  # as the lab had it then
+        config = compose([override, *old_defaults, "task.max_new_tokens=24"])
     assert (config.method.version, config.task.judge_version) == (1, 1)
     assert config_hash(config) == BEFORE[override]
 
 
-def test_a_raised_version_is_in_the_configuration_and_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_increased_version_is_in_the_configuration_and_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     before = compose(["method=grpo"])
     monkeypatch.setattr(GRPO, "version_of_code", 2)
-    raised = compose(["method=grpo"])
-    assert raised.method.version == 2
-    assert compose(["method=progrpo"]).method.version == 1  # each has its own
+    increased = compose(["method=grpo"])
+    assert increased.method.version == 2
+    assert compose(["method=progrpo"]).method.version == 1  # the version of another method
     monkeypatch.setattr(CountdownConfig, "judge_version_of_code", 3)
     both = compose(["method=grpo"])
     assert both.task.judge_version == 3
-    assert len({config_hash(before), config_hash(raised), config_hash(both)}) == 3
-    assert {config_hash(each) for each in versions.earlier(both)} >= {config_hash(before), config_hash(raised)}
+    assert len({config_hash(before), config_hash(increased), config_hash(both)}) == 3
+    earlier_hashes = {config_hash(config) for config in versions.with_earlier_versions(both)}
+    assert earlier_hashes >= {config_hash(before), config_hash(increased)}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_raised_version_is_in_the_configuration_and_its_hash(monkeypatch: pyte
         ("method.version=x", "integer"),
     ],
 )
-def test_nobody_sets_a_version(override: str, message: str) -> None:
+def test_an_override_cannot_set_a_version(override: str, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         compose([override])
     assert message in str(caught.value)
@@ -109,21 +110,21 @@ def test_nobody_sets_a_version(override: str, message: str) -> None:
     assert compose(["method.version=1", "task.judge_version=1"]) == compose()
 
 
-def test_no_space_varies_a_version(tmp_path: Path) -> None:
+def test_a_space_cannot_vary_a_version(tmp_path: Path) -> None:
     space = {"parameters": {"method.version": [1, 2]}, "seeds": [0], "objectives": [{"metric": "pass@1"}]}
-    with pytest.raises(RequestError, match=r"parameters.method.version: the code says what it is"):
+    with pytest.raises(RequestError, match=r"parameters.method.version: only the code sets it"):
         make_plan(parse_space(space, "mine"), [], tmp_path)
 
 
-def begun(path: Path, *overrides: str) -> RunDirectory:
+def start_run(path: Path, *overrides: str) -> RunDirectory:
     run = RunDirectory(path)
     run.start(compose(["method=grpo", *overrides]), model="progrpo/lab-base", study=None)
     return run
 
 
 @pytest.mark.usefixtures("second_version")
-def test_what_an_old_run_froze_is_still_read(tmp_path: Path) -> None:
-    run = begun(tmp_path / "run")
+def test_configurations_of_other_versions_are_read(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run")
     assert run.manifest()["versions"] == {"method": 2, "judge": 1}
     frozen = yaml.safe_load(run.config_path.read_text())
     assert frozen["method"]["version"] == 2
@@ -135,23 +136,23 @@ def test_what_an_old_run_froze_is_still_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "what"),
+    ("attribute", "name"),
     [
         ((GRPO, "version_of_code"), "method grpo"),
         ((CountdownConfig, "judge_version_of_code"), "the judge of countdown"),
     ],
 )
-def test_a_run_of_another_version_is_not_gone_on_with(
-    code: tuple[Any, str], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_of_another_version_is_not_continued(
+    attribute: tuple[Any, str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = begun(tmp_path / "run")
-    monkeypatch.setattr(*code, 2)
+    run = start_run(tmp_path / "run")
+    monkeypatch.setattr(*attribute, 2)
     with pytest.raises(
-        RequestError, match=f"run was begun under version 1 of {what}.*, and this is version 2"
+        RequestError, match=f"run was started under version 1 of {name}.*, and this is version 2"
     ) as error:
         launch.train(["method=grpo"], experiment=None, run_dir=run.path, fresh=False)
     assert "\n" not in str(error.value)
-    with run.lock(), pytest.raises(RequestError, match="begun under version 1"):  # as a sweep's worker would
+    with run.lock(), pytest.raises(RequestError, match="started under version 1"):  # as in a sweep's worker
         launch.train_locked(run, run.config())
     assert not run.checkpoints.exists()
 
@@ -160,7 +161,7 @@ def test_the_default_directory_of_an_earlier_version_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    old = begun(Path("runs") / launch.default_run_name(compose(["method=grpo"])))
+    old = start_run(Path("runs") / launch.default_run_name(compose(["method=grpo"])))
     monkeypatch.setattr(GRPO, "version_of_code", 2)
     monkeypatch.setattr(launch, "train_in", lambda *_, **__: None)
     monkeypatch.setattr(launch, "summary", lambda run: {"run_dir": str(run.path)})
@@ -171,7 +172,7 @@ def test_the_default_directory_of_an_earlier_version_is_named(
     assert said.startswith(f"{old.path} is not continued because it was started with version 1 of method grpo (now 2)")
 
 
-def test_a_study_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_of_another_version_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     space = {
         "overrides": ["method=grpo"],
@@ -185,14 +186,16 @@ def test_a_study_of_another_version_is_not_gone_on_with(tmp_path: Path, monkeypa
     plan.freeze()
     monkeypatch.setattr(GRPO, "version_of_code", 2)
     assert load_plan(plan.directory).grid[0].config.method.version == 1
-    for go_on in (
+    for continue_study in (
         lambda: start.sweep("mine.yaml", [], open_study.Settings(), study=None, dry_run=False),
         lambda: start.work("mine", None),
     ):
-        with pytest.raises(RequestError, match="study runs/mine was begun under version 1 of method grpo, and this is"):
-            go_on()
+        with pytest.raises(
+            RequestError, match="study runs/mine was started under version 1 of method grpo, and this is"
+        ):
+            continue_study()
 
 
-def test_every_frozen_configuration_says_its_versions(progrpo: CommandLine) -> None:
-    shown = progrpo.json("train", "--dry-run")
-    assert (shown["config"]["method"]["version"], shown["config"]["task"]["judge_version"]) == (1, 2)
+def test_every_frozen_configuration_has_its_versions(progrpo: CommandLine) -> None:
+    config = progrpo.json("train", "--dry-run")["config"]
+    assert (config["method"]["version"], config["task"]["judge_version"]) == (1, 2)

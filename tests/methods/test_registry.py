@@ -33,7 +33,7 @@ def test_a_class_imported_by_a_methods_file_is_not_that_method(monkeypatch: pyte
 
 
 def test_list_methods_describes_each_in_a_sentence_with_its_source() -> None:
-    rows = listing.rows("methods")
+    rows = listing.list_rows("methods")
     assert [row["name"] for row in rows] == NAMES
     for row in rows:
         assert row["about"].endswith(".")

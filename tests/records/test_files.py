@@ -1,4 +1,4 @@
-"""Files are replaced whole, whoever else writes them, and what dead processes left does not stay."""
+"""Atomic writing, JSON lines and locks of files."""
 
 import json
 import math
@@ -15,8 +15,8 @@ import pytest
 from progrpo_cli.records import files
 
 
-def test_writers_with_the_same_process_id_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in containers that share a directory: each one's process is number 1."""
+def test_writers_with_the_same_process_id_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that share a directory may all have process id 1."""
     monkeypatch.setattr(os, "getpid", lambda: 1)
     path = tmp_path / "trials.csv"
     texts = {letter * 100_000 for letter in "abc"}
@@ -39,18 +39,18 @@ def test_writers_with_the_same_process_id_do_not_meet(tmp_path: Path, monkeypatc
     assert [entry.name for entry in tmp_path.iterdir()] == ["trials.csv"]
 
 
-def test_what_a_dead_process_left_is_taken_away_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_only_old_partial_files_are_deleted(tmp_path: Path) -> None:
     path = tmp_path / "trials.csv"
     dead, earlier, living, other = (
         tmp_path / f".{name}.partial"
         for name in ("trials.csv.1-0123abcd", "trials.csv.4711", "trials.csv.2-0123abcd", "other.csv.1-0123abcd")
     )
-    for left in (dead, earlier, living, other):
-        left.write_text("half of")
-    for left in (dead, earlier, other):
-        os.utime(left, (time.time() - 7200, time.time() - 7200))
+    for partial in (dead, earlier, living, other):
+        partial.write_text("half of")
+    for partial in (dead, earlier, other):
+        os.utime(partial, (time.time() - 7200, time.time() - 7200))
     files.write_text(path, "whole")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(each.name for each in (path, living, other))
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, living.name, other.name}
     assert path.read_text() == "whole"
 
 
@@ -60,7 +60,7 @@ def test_what_a_dead_process_left_is_taken_away_and_what_a_living_one_writes_is_
      -1e-7, 5e-324, 1e22, math.inf, -math.inf, [None], [math.nan]],
     ids=repr,
 )  # fmt: skip
-def test_a_line_of_json_says_what_json_says_in_one_line_of_ascii(value: object, tmp_path: Path) -> None:
+def test_a_json_line_is_ascii_and_is_read_back_unchanged(value: object, tmp_path: Path) -> None:
     text = files.json_lines([{"value": value, "after": 1}, {"value": value}])
     assert text.isascii()
     assert len(text.splitlines()) == text.count("\n") == 2
@@ -69,15 +69,15 @@ def test_a_line_of_json_says_what_json_says_in_one_line_of_ascii(value: object, 
     assert repr(read) == repr([{"value": value, "after": 1}, {"value": value}])
 
 
-def test_a_nan_stays_one() -> None:
+def test_a_nan_is_written_as_nan() -> None:
     (line,) = files.json_lines([{"entropy": math.nan}]).splitlines()
     assert json.loads(line)["entropy"] != json.loads(line)["entropy"]
 
 
-def test_a_lock_is_held_by_one_and_gone_with_its_holder(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_and_released_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert not files.is_locked(path)
-    assert not path.exists()  # to ask makes no file
+    assert not path.exists()
     code = (
         f"import time, pathlib; from progrpo_cli.records import files; held = files.locked(pathlib.Path({str(path)!r}))"
     )
@@ -89,16 +89,16 @@ def test_a_lock_is_held_by_one_and_gone_with_its_holder(tmp_path: Path) -> None:
         with pytest.raises(BlockingIOError), files.locked(path, seconds=0.05):
             pass
         holder.kill()
-        with files.locked(path) as file:  # the kernel has let go
+        with files.locked(path) as file:  # the kernel has released the lock
             file.write("ours")
             file.flush()
             assert path.read_text() == "ours"
     assert not files.is_locked(path)
-    with files.locked(path, seconds=0.0):  # what it holds stays
+    with files.locked(path, seconds=0.0):  # taking the lock keeps the file's content
         assert path.read_text() == "ours"
 
 
-def test_the_kernels_locks_are_taken_in_one_place() -> None:
+def test_only_one_module_uses_flock() -> None:
     package = Path(files.__file__).parents[1]
     users = [path for path in package.rglob("*.py") if re.search(r"^\s*import fcntl", path.read_text(), re.MULTILINE)]
     assert users == [Path(files.__file__)]

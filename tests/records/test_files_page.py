@@ -1,4 +1,4 @@
-"""docs/files.md lists the fields of every file that one place writes and another reads; what is written is in it."""
+"""docs/files.md lists the fields of the models of all files, and the models have every field that is written."""
 
 import re
 from pathlib import Path
@@ -16,8 +16,8 @@ from progrpo_cli.studies.entry import Entry, RunResult
 PAGE = Path(__file__).resolve().parents[2] / "docs/files.md"
 
 
-def listed(title: str) -> list[str]:
-    """The first column of the table of fields in a section of the page."""
+def listed_fields(title: str) -> list[str]:
+    """Return the first column of the table in a section of the page."""
     (section,) = re.findall(rf"^### {re.escape(title)}\n(.*?)(?=^##|\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
 
@@ -35,12 +35,12 @@ def listed(title: str) -> list[str]:
     ],
 )
 def test_the_page_lists_the_fields_of_the_model(title: str, fields: dict) -> None:
-    names = listed(title)
+    names = listed_fields(title)
     assert sorted(names) == sorted(fields)
     assert len(set(names)) == len(names)
 
 
-def test_a_manifest_has_the_fields_of_its_model_and_no_other(tmp_path: Path) -> None:
+def test_a_manifest_has_only_fields_of_its_model(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.start(compose(), model="progrpo/lab-base", study=None, sources={})
     assert set(run.manifest()) <= set(Manifest.__annotations__)
@@ -55,7 +55,7 @@ def test_a_manifest_has_the_fields_of_its_model_and_no_other(tmp_path: Path) -> 
     assert set(run.identity()) <= set(Identity.model_fields)
 
 
-def test_what_is_written_after_an_update_is_in_the_model_of_a_line() -> None:
+def test_metrics_have_only_fields_of_their_model() -> None:
     from progrpo_cli.training.callbacks import ROLLOUT_METRICS, UPDATE_METRICS
     from progrpo_cli.training.sample_totals import SampleTotals
 

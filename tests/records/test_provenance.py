@@ -1,4 +1,4 @@
-"""What a run was made of: whether the code is what the commit says, and digests of the method's and the judge's."""
+"""Provenance: whether the checkout is dirty, and digests of the modules of methods and judges."""
 
 import ast
 import hashlib
@@ -21,14 +21,14 @@ from progrpo_cli.training.launch import _record_changed_sources
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clean checkout with a method, a configuration and a space; the package believes that it is in it."""
+    """A clean checkout with a method, a configuration and a space, in which the package seems to be."""
     root = tmp_path / "checkout"
     for name in ("progrpo_cli/records/provenance.py", "experiments/method/grpo.yaml", "sweeps/demo.yaml", "README.md"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x")
     (root / ".gitignore").write_text("__pycache__/\n/experiments/method/mine.yaml\n")
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "all"]):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "all"]):
         subprocess.run(["git", "-C", root, *command], check=True)
     monkeypatch.setattr(provenance, "__file__", str(root / "progrpo_cli/records/provenance.py"))
     return root
@@ -40,9 +40,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (None, False),
         ("progrpo_cli/methods/mine.py", True),
         ("experiments/method/other.yaml", True),
-        ("experiments/method/mine.yaml", True),  # ignored by git, and read all the same
+        ("experiments/method/mine.yaml", True),  # ignored by git, but the package reads it
         ("sweeps/mine.yaml", True),
-        ("README.md", True),  # tracked, and changed
+        ("README.md", True),  # tracked and changed
         ("runs/grpo/config.yaml", False),
         ("report/main.csv", False),
         ("scratch.py", False),
@@ -50,7 +50,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("progrpo_cli/methods/.mine.py.swp", False),
     ],
 )
-def test_code_that_git_does_not_track_makes_a_run_dirty_and_other_files_do_not(
+def test_untracked_code_makes_a_checkout_dirty_and_other_untracked_files_do_not(
     checkout: Path, name: str | None, dirty: bool
 ) -> None:
     if name is not None:
@@ -61,7 +61,7 @@ def test_code_that_git_does_not_track_makes_a_run_dirty_and_other_files_do_not(
     assert len(state["commit"]) == 40
 
 
-def test_the_digest_of_a_method_is_of_its_own_file_and_what_it_inherits_from() -> None:
+def test_the_digest_of_a_method_covers_its_module_and_its_base_classes() -> None:
     plain = provenance.source_digests(method_modules(compose(["method=dapo"]).method))
     assert set(plain["modules"]) == {"progrpo_cli.methods.base", "progrpo_cli.methods.dapo"}
     file = sys.modules["progrpo_cli.methods.dapo"].__file__
@@ -72,7 +72,7 @@ def test_the_digest_of_a_method_is_of_its_own_file_and_what_it_inherits_from() -
     assert all(cls.__module__ in method_modules(cls.model_construct(arm=None)) for cls in method_classes().values())
 
 
-def test_every_kind_of_task_says_what_judges() -> None:
+def test_every_kind_of_task_names_the_modules_of_its_judge() -> None:
     assert set(JUDGES) == set(KINDS)
     for kind in KINDS:
         config = KINDS[kind].model_construct(kind=kind, verdict=None)
@@ -82,8 +82,8 @@ def test_every_kind_of_task_says_what_judges() -> None:
     assert type(task).__module__ in judge_modules(compose().task)
 
 
-def test_what_a_judge_imports_is_part_of_it() -> None:
-    """Of tasks/ all but what only brings problems."""
+def test_the_modules_that_a_judge_imports_are_in_its_digest() -> None:
+    """Those of tasks/, except modules that only provide problems."""
     problems = {"base", "config", "data", "extras", "splits", "countdown.problems"}
     package = Path(tasks.__file__).parent
     for kind, modules in JUDGES.items():
@@ -92,12 +92,12 @@ def test_what_a_judge_imports_is_part_of_it() -> None:
             for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{tasks.__name__}."):
                     name = f"{node.module}.".removeprefix(f"{tasks.__name__}.")
-                    is_package = (package / name.replace(".", "/")).is_dir()  # then the names are modules of it
+                    is_package = (package / name.replace(".", "/")).is_dir()  # then the imported names are its modules
                     imported = {f"{name}{alias.name}" for alias in node.names} if is_package else {name.rstrip(".")}
                     assert imported - problems <= set(modules), (kind, module)
 
 
-def test_a_users_verdict_function_is_part_of_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_verdict_function_is_in_the_judges_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "helpers_of_mine.py").write_text("def judge(problem, text):\n    return True\n")
@@ -117,7 +117,7 @@ def test_a_users_verdict_function_is_part_of_the_judge(tmp_path: Path, monkeypat
         judge_modules(compose([*own, "task.verdict=judge_of_mine:jugde"]).task)
 
 
-def test_a_run_that_goes_on_with_other_code_says_so(
+def test_a_run_that_continues_with_other_code_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import logging

@@ -90,7 +90,7 @@ def write_run(
         for number, of_task in enumerate(scores or []):
             name = f"{of_task['task']}-{of_task['split']}{number}"
             files.write_json(run.path / "eval" / name / "scores.json", of_task)
-            tracked.scores(name, of_task, None)
+            tracked.log_scores(name, of_task, None)
     if wandb != "disabled":
         finished_run(run.path / "wandb")
     run.update(status=status)

@@ -1,4 +1,4 @@
-"""Storages and studies that tests of this folder share."""
+"""Fixtures for the tests of studies: storages and simulated studies."""
 
 import itertools
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["journal", "postgresql", "sqlite"])
 def study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """A place for a study on each kind of storage."""
+    """A simulated study on each kind of storage."""
     url = f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")

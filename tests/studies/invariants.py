@@ -1,4 +1,4 @@
-"""What must hold of a study whatever was killed while it ran, and how tests kill."""
+"""Checks that a study has to pass whatever was killed while it ran, and functions that kill workers."""
 
 import csv
 import json
@@ -19,19 +19,19 @@ def csv_rows(study: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def finished(study: Path) -> Finished:
-    """The files of runs that are complete: a run that is trained or sampled again has other ones."""
-    found = {}
+def finished_runs(study: Path) -> Finished:
+    """Return the modification times of complete runs' files, which change if a run is trained or sampled again."""
+    runs = {}
     for entry in study.glob("ledger/*.json"):
         if json.loads(entry.read_text())["result"]:
             run = study / "trials" / entry.stem
             files = [run / "policy" / "model.safetensors", run / "metrics.jsonl", *run.glob("eval/*/samples.jsonl")]
-            found[entry.stem] = tuple(file.stat().st_mtime_ns for file in files)
-    return found
+            runs[entry.stem] = tuple(file.stat().st_mtime_ns for file in files)
+    return runs
 
 
-def check(study: Path, *, earlier: list[Finished] | None = None) -> None:
-    """After the command has ended: everything planned is complete exactly once, and nothing finished was repeated."""
+def check_study(study: Path, *, earlier: list[Finished] | None = None) -> None:
+    """Check after the end of the command: every run is complete exactly once, and no finished run was repeated."""
     plan = load_plan(study)
     optuna_study = OptunaStudy(plan, open_store(study, plan.storage))
     trials = optuna_study.trials()
@@ -42,7 +42,7 @@ def check(study: Path, *, earlier: list[Finished] | None = None) -> None:
         assert sorted(hashes) == sorted(trial.config_hash for trial in plan.grid)
     rows = csv_rows(study)
     assert sorted((row["config_hash"], int(row["seed"])) for row in rows) == sorted(
-        (each, seed) for each in hashes for seed in plan.seeds
+        (config_hash, seed) for config_hash in hashes for seed in plan.seeds
     )
     assert {row["status"] for row in rows} == {"complete"}
     for known in trials:
@@ -52,26 +52,26 @@ def check(study: Path, *, earlier: list[Finished] | None = None) -> None:
     for row in rows:
         run = study.parents[1] / row["run_dir"]
         steps = [line["step"] for line in read_lines(run / "metrics.jsonl")]
-        assert steps == list(range(1, len(steps) + 1)), "an update stands there twice, or is missing"
+        assert steps == list(range(1, len(steps) + 1)), "an update is repeated or missing"
         (scores,) = run.glob("eval/*/scores.json")
         assert json.loads(scores.read_text())["split"] == "validation"
-    now = finished(study)
+    now = finished_runs(study)
     for before in earlier or []:
-        assert {name: now[name] for name in before} == before, "a finished run was done again"
+        assert {name: now[name] for name in before} == before, "a finished run was repeated"
 
 
 def workers_of(study: Path) -> list[int]:
-    """Process ids of the study's workers on this machine."""
-    found = []
+    """Return the process ids of the study's workers on this machine."""
+    workers = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-                if "--worker" in words and os.readlink(entry / "cwd") == str(study.parents[1]):
-                    found.append(int(entry.name))
+                arguments = (entry / "cmdline").read_bytes().decode().split("\0")
+                if "--worker" in arguments and os.readlink(entry / "cwd") == str(study.parents[1]):
+                    workers.append(int(entry.name))
             except OSError:
                 continue
-    return found
+    return workers
 
 
 def kill_nine(processes: list[int]) -> None:

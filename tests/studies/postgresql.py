@@ -1,4 +1,4 @@
-"""A real PostgreSQL server on loopback, with a password, for the tests that need one."""
+"""A real PostgreSQL server on loopback, with a password."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ PASSWORD = "pw-3f9c1e-never-written"
 
 
 def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
+    return installed[-1].parent if installed else Path(on_path).parent if on_path else None
 
 
 class PostgreSQL:
-    """A cluster of its own in a new directory; ``environment`` has what a client needs besides the URL."""
+    """A new cluster in a temporary directory; clients need its URL and ``environment``."""
 
     def __init__(self) -> None:
         programs = _programs()
@@ -54,18 +54,18 @@ class PostgreSQL:
         self._run("pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
 
     def url(self, database: str) -> str:
-        """A fresh database's URL, without the password."""
+        """Create a database and return its URL, without the password."""
         environment = {**os.environ, **self.environment}
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "sweeper"]
-        subprocess.run([self._programs / "createdb", *where, database], env=environment, check=True)
+        connection = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "sweeper"]
+        subprocess.run([self._programs / "createdb", *connection, database], env=environment, check=True)
         return f"postgresql+psycopg://sweeper@127.0.0.1:{self.port}/{database}"
 
     def dump(self) -> str:
-        """Everything in every database, as SQL."""
+        """Return the content of all databases as SQL."""
         environment = {**os.environ, **self.environment}
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "sweeper", "--no-role-passwords"]
+        options = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "sweeper", "--no-role-passwords"]
         return subprocess.run(
-            [self._programs / "pg_dumpall", *where], env=environment, check=True, capture_output=True, text=True
+            [self._programs / "pg_dumpall", *options], env=environment, check=True, capture_output=True, text=True
         ).stdout
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Studies whose runs take no time: everything is real but training and evaluation.
+"""Studies whose runs take no time: everything except training and evaluation is real.
 
-As a program it is one worker: ``python simulated.py DIRECTORY URL [SECONDS A RUN]``, URL ``-`` for the journal.
+As a program it runs one worker: ``python simulated.py DIRECTORY URL SECONDS_PER_RUN``, with URL ``-`` for the journal.
 """
 
 import os
@@ -36,7 +36,7 @@ class Study:
     directory: Path
     url: str | None
     workers: int
-    """How many may work at the same time."""
+    """How many workers may run at the same time."""
 
     def plan(self, **changes: Any) -> Plan:
         plan = make_plan(parse_space({**SPACE, **changes}, "simulated"), [], self.directory, storage=self.url)
@@ -51,20 +51,20 @@ class Study:
         work(plan, open_store(self.directory, self.url), execute or simulate)
 
     def start(self, seconds: float = 0.0) -> subprocess.Popen:
-        """A worker in a process of its own."""
+        """Start a worker in a separate process."""
         command = [sys.executable, __file__, str(self.directory), self.url or "-", str(seconds)]
-        # Not in pytest's capture: a killed worker's pipe would be nobody's.
+        # The output goes to a file, since a pipe would break when the worker is killed.
         log = (self.directory / "workers.log").open("a")
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     def executions(self) -> list[str]:
-        """The names of the runs that were begun, and those that came to their end, as ``end NAME``."""
+        """Return the names of runs in the order in which they started, and ``end NAME`` when they ended."""
         path = self.directory / "executions.log"
         return path.read_text().splitlines() if path.exists() else []
 
 
 def objective(run: Run) -> float:
-    """Best at alpha = 0.5; seeds differ a little."""
+    """Return a score that is largest at alpha = 0.5 and differs slightly between seeds."""
     alpha = float(run.trial.parameters.get("method.arm.alpha", 0.0))
     return max(0.0, 0.9 - (alpha - 0.5) ** 2 / 10) + run.seed / 1000
 
@@ -80,16 +80,16 @@ def result(values: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def note(plan: Plan, line: str) -> None:
+def log_line(plan: Plan, line: str) -> None:
     descriptor = os.open(plan.directory / "executions.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(descriptor, f"{line}\n".encode())
     os.close(descriptor)
 
 
 def simulate(plan: Plan, run: Run, watch: Watch, seconds: float = 0.0) -> dict[str, Any]:
-    note(plan, run.name)
+    log_line(plan, run.name)
     time.sleep(seconds)
-    note(plan, f"end {run.name}")
+    log_line(plan, f"end {run.name}")
     return result({"pass@32": objective(run)})
 
 
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
 
     def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
         if run.name == os.environ.get("KILLS_ITS_WORKER"):
-            note(plan, run.name)
+            log_line(plan, run.name)
             os.kill(os.getpid(), signal.SIGKILL)
         return simulate(plan, run, watch, seconds)
 

@@ -1,4 +1,4 @@
-"""A real SLURM cluster of one node, without systemd, for the long tests (Debian: slurmctld slurmd slurm-client)."""
+"""A real SLURM cluster of one node without systemd (Debian: slurmctld slurmd slurm-client munge)."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scancel", "sin
 
 
 class SlurmCluster:
-    """``environment`` makes clients talk to it."""
+    """A running cluster; clients need its ``environment``."""
 
     def __init__(self) -> None:
         missing = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -58,7 +58,7 @@ class SlurmCluster:
         )
         self.environment = {"SLURM_CONF": str(configuration)}
         self._daemons: list[subprocess.Popen] = []
-        if subprocess.run(["munge", "-n"], capture_output=True).returncode:  # nobody serves it yet
+        if subprocess.run(["munge", "-n"], capture_output=True).returncode:  # munged is not running yet
             Path("/run/munge").mkdir(exist_ok=True)
             shutil.chown("/run/munge", "munge", "munge")
             self._start("runuser", "-u", "munge", "--", "/usr/sbin/munged", "--foreground", "--force")
@@ -91,9 +91,9 @@ class SlurmCluster:
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    for free in sockets:
+        free.bind(("127.0.0.1", 0))
+    ports = [free.getsockname()[1] for free in sockets]
+    for free in sockets:
+        free.close()
     return ports

@@ -1,4 +1,4 @@
-"""Runs that kill their workers, and workers that are told to stop, under a parent that starts new ones."""
+"""Runs that kill their workers, and workers that are told to stop, with a parent that starts new workers."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from studies.simulated import Study, simulate
 
 from progrpo_cli.studies.plan import Plan, Run
 from progrpo_cli.studies.supervise import supervise
-from progrpo_cli.studies.trial_tables import rows
+from progrpo_cli.studies.trial_tables import run_rows
 from progrpo_cli.studies.worker import Watch
 
 UPDATES = 7
@@ -40,7 +40,7 @@ class Processes:
 
 
 class ShortJobs:
-    """A launcher whose workers, in this process, are told to stop after one update of the seven that a run has."""
+    """A launcher whose workers run in this process and are told to stop after each of a run's seven updates."""
 
     def __init__(self, study: Study, plan: Plan) -> None:
         self._study, self._plan = study, plan
@@ -53,10 +53,10 @@ class ShortJobs:
         return 0
 
     def wait(self, seconds: float) -> None:
-        """There is nobody to wait for."""
+        """Return at once, since no worker is running."""
 
     def stop(self) -> None:
-        """There is nothing left to stop."""
+        """Do nothing, since no worker is running."""
 
 
 def _one_update(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
@@ -74,36 +74,36 @@ def study(tmp_path: Path) -> Study:
     return Study(tmp_path / "runs" / "simulated", None, 1)
 
 
-def test_a_run_that_kills_its_worker_holds_up_nothing_and_fails_in_the_end(
+def test_a_run_that_kills_its_workers_fails_and_does_not_delay_other_runs(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = study.plan(retries=0, workers=1, seeds=[0])
     deadly = plan.runs_of(plan.grid[0])[0].name
     monkeypatch.setenv("KILLS_ITS_WORKER", deadly)
-    store, record = study.open(plan)
+    store, optuna_study = study.open(plan)
     launcher = Processes(study)
-    supervise(plan, store, record, launcher)
-    assert [known.state.name for known in record.trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
-    (failed, *others) = rows(plan, store, record)
+    supervise(plan, store, optuna_study, launcher)
+    assert [known.state.name for known in optuna_study.trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
+    (failed, *others) = run_rows(plan, store, optuna_study)
     assert (failed["status"], failed["attempts"]) == ("failed", 3)
     assert "its worker died 3 times in a row at the same point" in failed["error"]
     assert [row["attempts"] for row in others] == [1, 1]
     assert [worker.returncode for worker in launcher.started] == [-9, -9, -9, 0]
-    # The others were not kept waiting by it: they were done by the second worker, before it was tried again.
-    ends = [name for name in study.executions() if not name.startswith("end ")]
-    assert [name == deadly for name in ends] == [True, False, False, True, True]
+    # The second worker completed the other runs before it tried this one again.
+    starts = [name for name in study.executions() if not name.startswith("end ")]
+    assert [name == deadly for name in starts] == [True, False, False, True, True]
 
 
-def test_workers_that_are_told_to_stop_are_no_deaths_and_not_fruitless(study: Study) -> None:
-    """As with jobs whose time is up long before a run is done, however many it takes."""
+def test_workers_that_are_told_to_stop_do_not_count_as_deaths_or_fruitless_starts(study: Study) -> None:
+    """As with jobs whose time limit is much shorter than a run."""
     plan = study.plan(retries=0, workers=1, seeds=[0], parameters={"method.arm.alpha": [0.5]})
-    store, record = study.open(plan)
-    supervise(plan, store, record, ShortJobs(study, plan))
-    (row,) = rows(plan, store, record)
+    store, optuna_study = study.open(plan)
+    supervise(plan, store, optuna_study, ShortJobs(study, plan))
+    (row,) = run_rows(plan, store, optuna_study)
     assert (row["status"], row["attempts"], row["error"]) == ("complete", UPDATES, None)
 
 
-def test_a_worker_told_to_stop_without_having_got_anywhere_is_no_death(study: Study) -> None:
+def test_a_worker_that_is_told_to_stop_before_any_progress_is_not_a_death(study: Study) -> None:
     plan = study.plan(retries=0, seeds=[0])
 
     def stop(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def test_a_worker_told_to_stop_without_having_got_anywhere_is_no_death(study: St
         with pytest.raises(KeyboardInterrupt):
             study.work(plan, stop)
     study.work(plan)
-    store, record = study.open(plan)
-    assert [(row["status"], row["attempts"]) for row in rows(plan, store, record)] == [
+    store, optuna_study = study.open(plan)
+    assert [(row["status"], row["attempts"]) for row in run_rows(plan, store, optuna_study)] == [
         ("complete", 6),
         ("complete", 1),
         ("complete", 1),

@@ -1,4 +1,4 @@
-"""Each way to hit a sweep, on short lab runs through the real command line; then the same command again."""
+"""Faults during a sweep of short lab runs through the real command line, and the same command afterwards."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine, kill
-from studies.invariants import Finished, check, csv_rows, finished, kill_nine, workers_of
+from studies.invariants import Finished, check_study, csv_rows, finished_runs, kill_nine, workers_of
 from studies.postgresql import PASSWORD, PostgreSQL
 
 SPACE = """
@@ -47,7 +47,7 @@ def samples(study: Path) -> int:
     return len(list(study.glob("trials/*/eval/*/samples.jsonl")))
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str]:
+def wait_for_exit(process: subprocess.Popen) -> tuple[int, str]:
     _, err = process.communicate(timeout=600)
     return process.returncode, err
 
@@ -58,10 +58,10 @@ def test_kill_nine_of_a_worker_in_training_and_of_one_in_evaluation(sweep: tuple
     wait(lambda: metrics(study) == 1)
     kill_nine(workers_of(study))  # in training
     wait(lambda: samples(study) == 2)
-    kill_nine(workers_of(study))  # in the second run's evaluation, or just after it
-    code, err = ended(process)  # the parent replaced both
+    kill_nine(workers_of(study))  # during the second run's evaluation, or just after it
+    code, err = wait_for_exit(process)  # the parent replaced both
     assert code == 0, err
-    check(study)
+    check_study(study)
     attempts = [int(row["attempts"]) for row in csv_rows(study)]
     assert attempts[0] == 2
     assert sum(attempts) in (5, 6)
@@ -69,62 +69,62 @@ def test_kill_nine_of_a_worker_in_training_and_of_one_in_evaluation(sweep: tuple
 
 def test_interrupt_then_the_parent_then_everything_killed(sweep: tuple[CommandLine, Path]) -> None:
     progrpo, study = sweep
-    more = SPACE.replace("steps=4", "steps=12").replace("[0, 1]", "[0, 1, 2]")  # it is not over before its kills
-    (progrpo.directory / "small.yaml").write_text(more)
+    longer = SPACE.replace("steps=4", "steps=12").replace("[0, 1]", "[0, 1, 2]")  # so that it is not over too early
+    (progrpo.directory / "small.yaml").write_text(longer)
     before: list[Finished] = []
     process = progrpo.start(*SWEEP)
     wait(lambda: metrics(study) >= 2)
     process.send_signal(signal.SIGINT)
-    code, err = ended(process)
+    code, err = wait_for_exit(process)
     assert code == 130, err
     assert not workers_of(study)
     assert "running" not in {row["status"] for row in csv_rows(study)}
-    before.append(finished(study))
+    before.append(finished_runs(study))
 
     done = len(before[-1])
     process = progrpo.start(*SWEEP)
     wait(lambda: len(workers_of(study)) == 2)
-    kill(process)  # the parent alone, with SIGKILL: its workers save and end
+    kill(process)  # SIGKILL only for the parent: its workers save and end
     wait(lambda: not workers_of(study))
-    before.append(finished(study))
+    before.append(finished_runs(study))
 
     process = progrpo.start(*SWEEP, "--workers", "1")
-    wait(lambda: len(finished(study)) > done)
+    wait(lambda: len(finished_runs(study)) > done)
     kill_nine([*workers_of(study), process.pid])
     process.communicate()
-    (study / ".journal.lock").touch()  # neither our lock file nor Optuna's own, left by the dead, blocks the next start
+    (study / ".journal.lock").touch()  # lock files that dead processes left behind do not block the next start
     (study / "optuna.journal.lock").symlink_to("optuna.journal")
-    before.append(finished(study))
+    before.append(finished_runs(study))
 
     again = progrpo(*SWEEP)
     assert again.returncode == 0, again.stderr
-    check(study, earlier=before)
+    check_study(study, earlier=before)
     assert "within noise" in again.stdout or "ahead of the next" in again.stdout
     assert f"next: progrpo report {study.relative_to(progrpo.directory)}" in again.stdout
 
 
-def test_two_people_start_the_same_study_at_once(sweep: tuple[CommandLine, Path]) -> None:
+def test_two_commands_start_the_same_study_at_once(sweep: tuple[CommandLine, Path]) -> None:
     progrpo, study = sweep
     both = [progrpo.start(*SWEEP, "--workers", "1") for _ in range(2)]
     for process in both:
-        code, err = ended(process)
+        code, err = wait_for_exit(process)
         assert code == 0, err
-    check(study)
+    check_study(study)
     assert {row["attempts"] for row in csv_rows(study)} == {"1"}
 
 
-def test_runs_that_break_leave_their_reasons_and_the_others(progrpo: CommandLine) -> None:
-    """One gets numbers that are none, one raises; and a third is too slow, in a study of its own."""
+def test_failed_runs_have_their_reasons_and_the_others_are_complete(progrpo: CommandLine) -> None:
+    """The runs of one trial get NaN, and one run of the other raises an error."""
     space = SPACE.replace("{method.arm.alpha: [0.5, 1.0]}", "{train.learning_rate: [1.0e-3, 1.0e+30]}")
-    many = space.replace("rollout=2", "rollout=8").replace("group_size=4", "group_size=8")  # a group is surely mixed
-    (progrpo.directory / "small.yaml").write_text(f"{many}retries: 1\n")
+    larger = space.replace("rollout=2", "rollout=8").replace("group_size=4", "group_size=8")  # some group will be mixed
+    (progrpo.directory / "small.yaml").write_text(f"{larger}retries: 1\n")
     study = progrpo.directory / "runs" / "small"
     planned = progrpo.json(*SWEEP, "--dry-run")["runs"]
     blocked = progrpo.directory / planned[1]["run_dir"] / "checkpoints"
     process = progrpo.start(*SWEEP)
     wait(lambda: blocked.parent.is_dir())
-    blocked.write_text("in the way")  # where checkpoints should go: training raises
-    code, err = ended(process)
+    blocked.write_text("in the way")  # training raises an error, since this is the directory for checkpoints
+    code, err = wait_for_exit(process)
     assert code == 1, err
     rows = csv_rows(study)
     assert [row["status"] for row in rows] == ["complete", "failed", "failed", "failed"]
@@ -132,10 +132,10 @@ def test_runs_that_break_leave_their_reasons_and_the_others(progrpo: CommandLine
     assert "checkpoints" in rows[1]["error"]
     assert "nan" in rows[2]["error"].lower()
     assert planned[1]["run_dir"] in err.splitlines()[-1]
-    began = time.monotonic()
-    again = progrpo(*SWEEP)  # they have used up their tries
+    start = time.monotonic()
+    again = progrpo(*SWEEP)  # the failed runs have used up their tries
     assert again.returncode == 1
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - start < 20
     assert csv_rows(study) == rows
 
 
@@ -150,7 +150,7 @@ def test_a_run_that_takes_too_long_fails(progrpo: CommandLine) -> None:
     assert 0 < int(row["updates"]) < 4000
 
 
-def test_postgresql_restarted_under_a_sweep_that_leaves_no_secret(
+def test_postgresql_is_restarted_during_a_sweep_and_no_secret_is_written(
     sweep: tuple[CommandLine, Path], postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     progrpo, study = sweep
@@ -160,21 +160,21 @@ def test_postgresql_restarted_under_a_sweep_that_leaves_no_secret(
     command = [*SWEEP, "--workers", "1", "--storage", url, "tracking.wandb.mode=offline"]
     process = progrpo.start(*command, **secrets)
     wait(lambda: metrics(study) >= 1)
-    seen = [(entry / "cmdline").read_bytes() for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    command_lines = [(entry / "cmdline").read_bytes() for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     postgresql.stop()
     time.sleep(2)
     postgresql.start()
-    code, err = ended(process)
+    code, err = wait_for_exit(process)
     assert code == 0, err
     for name, value in postgresql.environment.items():
         monkeypatch.setenv(name, value)
-    check(study)
+    check_study(study)
     assert {row["attempts"] for row in csv_rows(study)} == {"1"}
     assert progrpo(*command, **secrets).returncode == 0
 
-    left = b"".join(path.read_bytes() for path in progrpo.directory.rglob("*") if path.is_file())
-    everything = left + postgresql.dump().encode() + b"".join(seen) + err.encode()
-    assert b"progrpo_runs" in everything  # it did look
-    assert any(url.encode() in line for line in seen)
+    written = b"".join(path.read_bytes() for path in progrpo.directory.rglob("*") if path.is_file())
+    everything = written + postgresql.dump().encode() + b"".join(command_lines) + err.encode()
+    assert b"progrpo_runs" in everything  # the dump is not empty
+    assert any(url.encode() in line for line in command_lines)
     for secret in (PASSWORD, key):
         assert secret.encode() not in everything

@@ -1,4 +1,4 @@
-"""The contract of a launcher, on short lab runs: local processes, and jobs of a real SLURM in the long tests."""
+"""The contract of launchers, on short lab runs: local processes, and jobs of a real SLURM in the long tests."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
-from studies.invariants import check, csv_rows
+from studies.invariants import check_study, csv_rows
 from studies.slurm_cluster import SlurmCluster
 
-from progrpo_cli.studies.launchers.make import launched, make_launcher
+from progrpo_cli.studies.launchers.make import make_launcher, open_launcher
 from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import parse_space
 from progrpo_cli.studies.storage import open_store
-from progrpo_cli.studies.trial_tables import rows, write_trials_csv
+from progrpo_cli.studies.trial_tables import run_rows, write_trials_csv
 
 SHORT = [
     "train.prompts_per_rollout=2",
@@ -42,7 +42,7 @@ def wait(condition: Callable[[], object], seconds: float = 300.0) -> None:
 
 
 def one_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A study of one run, frozen in the working directory."""
+    """Freeze a study with one run in the working directory."""
     monkeypatch.chdir(directory)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     space = {
@@ -76,29 +76,31 @@ def test_a_launcher_starts_counts_and_stops(
     launcher.stop()
     assert launcher.alive() == 0
     assert not run.directory.in_use()
-    assert run.directory.status() == "interrupted"  # it was asked, and saved
+    assert run.directory.status() == "interrupted"  # the worker was told to stop, and saved
     launcher.start()
 
-    def ended() -> bool:
-        launcher.wait(20 if name == "local" else 1)  # local: it sees the end
+    def has_ended() -> bool:
+        launcher.wait(20 if name == "local" else 1)  # the local launcher returns as soon as the worker ends
         return launcher.alive() == 0
 
-    wait(ended)
-    write_trials_csv(plan, rows(plan, store, optuna_study))
-    check(tmp_path / plan.directory)
+    wait(has_ended)
+    write_trials_csv(plan, run_rows(plan, store, optuna_study))
+    check_study(tmp_path / plan.directory)
     assert csv_rows(tmp_path / plan.directory)[0]["attempts"] == "2"
 
 
-def test_workers_begin_before_the_block_and_none_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with suppress(RuntimeError), launched("local", one_run(tmp_path, monkeypatch), at_once=2) as launcher:
+def test_initial_workers_start_at_once_and_are_stopped_on_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(RuntimeError), open_launcher("local", one_run(tmp_path, monkeypatch), initial_workers=2) as launcher:
         assert launcher.alive() == 2
         raise RuntimeError("the journal cannot be opened")
     assert launcher.alive() == 0
 
 
 @pytest.mark.long
-def test_a_sweep_on_slurm_ends_like_the_local_one(progrpo: CommandLine, cluster: SlurmCluster) -> None:
-    """One job is cancelled, another ends by its time limit; trials.csv has the same numbers as without all that."""
+def test_a_sweep_on_slurm_has_the_same_numbers_as_a_local_one(progrpo: CommandLine, cluster: SlurmCluster) -> None:
+    """One job is cancelled, and others end by their time limit; trials.csv is the same as without these events."""
     space = f"""
 overrides: [{", ".join(SHORT)}, train.steps=200]
 parameters: {{method.arm.alpha: [0.5, 1.0]}}
@@ -116,37 +118,45 @@ slurm: {{time: 1, signal_delay_s: 5}}
     cluster.run("scancel", job)
     seen = set()
 
-    def over() -> bool:
+    def is_over() -> bool:
         seen.update(cluster.run("squeue", "-h", "-t", "all", "-o", "%A=%T").split())
         return process.poll() is not None
 
-    wait(over, 1500)
+    wait(is_over, 1500)
     _, err = process.communicate()
     assert process.returncode == 0, err
     assert f"{job}=CANCELLED" in seen
-    # One worker at a time, which ends by itself only when nothing is left: all between the first and the last were
-    # ended by their time limit, having saved when SLURM announced it.
+    # There is one worker at a time, which ends by itself only when no run is left. So all workers between the first and
+    # the last were ended by their time limit, after they had saved on SLURM's signal.
     assert len({state.partition("=")[0] for state in seen if int(state.partition("=")[0]) >= int(job)}) >= 3, seen
-    check(study)
+    check_study(study)
     local = progrpo(*command, "--study", "l")
     assert local.returncode == 0, local.stderr
-    kept = ("config_hash", "seed", "method.arm.alpha", "validation/pass@1", "validation/pass@32", "status", "updates")
-    numbers = [[[row[key] for key in kept] for row in csv_rows(study.parent / name)] for name in ("s", "l")]
+    columns = (
+        "config_hash",
+        "seed",
+        "method.arm.alpha",
+        "validation/pass@1",
+        "validation/pass@32",
+        "status",
+        "updates",
+    )
+    numbers = [[[row[key] for key in columns] for row in csv_rows(study.parent / name)] for name in ("s", "l")]
     assert numbers[0] == numbers[1]
     assert max(int(row["attempts"]) for row in csv_rows(study)) >= 2
 
 
-def test_an_option_that_slurm_does_not_have_is_one_line(progrpo: CommandLine) -> None:
+def test_an_unknown_slurm_option_is_refused(progrpo: CommandLine) -> None:
     space = "parameters: {method.arm.alpha: [0.5]}\nseeds: [0]\nobjectives: [{metric: pass@32}]\n"
     (progrpo.directory / "s.yaml").write_text(f"{space}slurm: {{partitio: gpu}}\n")
     done = progrpo("sweep", "--space", "s.yaml", "--launcher", "slurm")
     assert done.returncode == 2
-    assert "slurm.partitio: submitit has no such option for a space; did you mean 'partition'?" in done.stderr
+    assert "slurm.partitio: unknown option; did you mean 'partition'?" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert progrpo.written() == ["s.yaml"]
 
 
-def test_slurm_that_is_not_there_is_one_line(progrpo: CommandLine) -> None:
+def test_the_slurm_launcher_needs_sbatch(progrpo: CommandLine) -> None:
     done = progrpo("sweep", "--space", "arm_alpha", "--launcher", "slurm", PATH="/nowhere")
     assert done.returncode == 2
     assert "no sbatch on this machine" in done.stderr

@@ -1,4 +1,4 @@
-"""What people see while a study runs."""
+"""The progress display of a study, time estimates and the remaining time."""
 
 import io
 import logging
@@ -15,7 +15,7 @@ from progrpo_cli.studies.estimate import estimate
 from progrpo_cli.studies.plan import Plan
 from progrpo_cli.studies.planning import make_plan
 from progrpo_cli.studies.space import load_space, parse_space
-from progrpo_cli.studies.trial_tables import rows as planned
+from progrpo_cli.studies.trial_tables import run_rows as planned
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,12 @@ def plan() -> Plan:
 
 
 def rows(plan: Plan, updates: int) -> list[dict[str, Any]]:
-    """Alpha 0 and 0.3 are complete, one seed of alpha 1 is running, the others wait."""
-    found = []
+    """Return rows in which alpha 0 and 0.3 are complete, one seed of alpha 1 is running, and the others are planned."""
+    result = []
     for index, trial in enumerate(plan.grid):
         for run in plan.runs_of(trial):
             running = index == 2 and run.seed == 0
-            found.append(
+            result.append(
                 {
                     "config_hash": trial.config_hash,
                     "seed": run.seed,
@@ -41,10 +41,10 @@ def rows(plan: Plan, updates: int) -> list[dict[str, Any]]:
                     "worker": "host:4711:abc" if running else None,
                 }
             )
-    return found
+    return result
 
 
-def test_the_live_view(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_table(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(pace.time, "monotonic", lambda: next(clock))
     live = views._Live(plan)
@@ -63,23 +63,23 @@ def test_plain_lines(plan: Plan, caplog: pytest.LogCaptureFixture, monkeypatch: 
     monkeypatch.setattr(views.log, "propagate", True)
     clock = iter([0.0, 0.0, 0.0, 1.0, 1.0, 20.0, 20.0])
     monkeypatch.setattr(views.time, "monotonic", lambda: next(clock))
-    with caplog.at_level(logging.INFO, logger="progrpo"), views.study_display(plan) as shown:
+    with caplog.at_level(logging.INFO, logger="progrpo"), views.study_display(plan) as display:
         for updates in (1, 2, 6):
-            shown.update(rows(plan, updates), 2)
+            display.update(rows(plan, updates), 2)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("study arm_alpha: 6 complete, 1 running, 8 planned; 66 updates, 2 workers; about ")
     assert line.endswith("best pass@32 0.750 with method.arm.alpha=0.3")
 
 
 def test_durations() -> None:
-    assert [views.duration(s) for s in (None, 40, 600, 7500)] == ["?", "40 s", "10 min", "2 h 5 min"]
+    assert [views.format_duration(s) for s in (None, 40, 600, 7500)] == ["?", "40 s", "10 min", "2 h 5 min"]
 
 
 def test_no_estimate_without_a_finished_run(plan: Plan, tmp_path: Path) -> None:
     assert "time unknown" in estimate(plan, planned(plan, None, None), tmp_path / "runs")
 
 
-def test_a_finished_run_that_cannot_be_read_is_not_counted(
+def test_a_damaged_run_is_not_part_of_the_estimate(
     plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(views.log, "propagate", True)
@@ -110,7 +110,7 @@ def unequal() -> Plan:
     return make_plan(parse_space(space, "unequal"), [], Path("runs/unequal"))
 
 
-def finished(root: Path, plan: Plan, name: str, seconds: float, **train: Any) -> None:
+def write_finished_run(root: Path, plan: Plan, name: str, seconds: float, **train: Any) -> None:
     config = plan.grid[0].config
     config = config.model_copy(update={"train": config.train.model_copy(update=train)})
     run = RunDirectory(root / name)
@@ -121,44 +121,44 @@ def finished(root: Path, plan: Plan, name: str, seconds: float, **train: Any) ->
 
 
 def test_the_estimate_sums_over_trials_with_their_own_updates_and_rollouts(unequal: Plan, tmp_path: Path) -> None:
-    found = planned(unequal, None, None)
-    assert [(row["train.steps"], row["train.prompts_per_rollout"]) for row in found] == [
+    rows = planned(unequal, None, None)
+    assert [(row["train.steps"], row["train.prompts_per_rollout"]) for row in rows] == [
         *((10, 4), (10, 16)),
         *((100, 4), (100, 16)),
     ]
-    finished(tmp_path, unequal, "small", 3.0)
-    said = estimate(unequal, found, tmp_path)
-    # (10 + 100) updates of 3 s by two workers: 165 s; of the rollouts of 16 prompts nothing is known.
-    assert said.startswith("about 3 min of training with 2 workers")
-    assert "110 updates, median 3.00 s in 3 updates of finished runs; 2 runs of a shape" in said
-    finished(tmp_path, unequal, "large", 12.0, prompts_per_rollout=16)
-    said = estimate(unequal, found, tmp_path)
-    assert said.startswith("about 14 min of training")  # and 110 of 12 s: 1650 s by two workers
-    assert said.endswith("220 updates, median 3.00 to 12.00 s in 6 updates of finished runs")
-    found[3].update(status="interrupted", updates=55)
-    found[0].update(status="complete", updates=10)
-    assert estimate(unequal, found, tmp_path).startswith("about 8 min")  # (100 x 3 + 55 x 12) / 2 = 480 s
-    for row in found:
+    write_finished_run(tmp_path, unequal, "small", 3.0)
+    text = estimate(unequal, rows, tmp_path)
+    # (10 + 100) updates of 3 s by two workers: 165 s. There is no finished run with rollouts of 16 prompts.
+    assert text.startswith("about 3 min of training with 2 workers")
+    assert "110 updates, median 3.00 s in 3 updates of finished runs; 2 runs are not included" in text
+    write_finished_run(tmp_path, unequal, "large", 12.0, prompts_per_rollout=16)
+    text = estimate(unequal, rows, tmp_path)
+    assert text.startswith("about 14 min of training")  # with another 110 updates of 12 s: 1650 s by two workers
+    assert text.endswith("220 updates, median 3.00 to 12.00 s in 6 updates of finished runs")
+    rows[3].update(status="interrupted", updates=55)
+    rows[0].update(status="complete", updates=10)
+    assert estimate(unequal, rows, tmp_path).startswith("about 8 min")  # (100 x 3 + 55 x 12) / 2 = 480 s
+    for row in rows:
         row["status"] = "complete"
-    assert estimate(unequal, found, tmp_path) == "nothing is left to do"
+    assert estimate(unequal, rows, tmp_path) == "nothing is left to do"
 
 
-def test_the_time_left_sums_over_trials_with_their_own_updates_and_rollouts(
+def test_the_remaining_time_sums_over_trials_with_their_own_updates_and_rollouts(
     unequal: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 10.0, 20.0])
     monkeypatch.setattr(pace.time, "monotonic", lambda: next(clock))
-    found = planned(unequal, None, None)
-    left = pace.Pace(unequal)
-    assert left.left(found) is None
-    found[0].update(status="complete", updates=10, seconds=20.0)  # two workers: 20 s of updates in 10 s
+    rows = planned(unequal, None, None)
+    study_pace = pace.Pace(unequal)
+    assert study_pace.remaining_seconds(rows) is None
+    rows[0].update(status="complete", updates=10, seconds=20.0)  # two workers: 20 s of updates in 10 s
     # An update on four times as many completions takes four times as long: 2 x 100 + 8 x (10 + 100) = 1080 s.
-    assert left.left(found) == pytest.approx(540.0)
-    found[1].update(status="running", updates=5, seconds=20.0)  # by now it is measured: 4 s an update
-    assert left.left(found) == pytest.approx((2 * 100 + 4 * (5 + 100)) / 2)
+    assert study_pace.remaining_seconds(rows) == pytest.approx(540.0)
+    rows[1].update(status="running", updates=5, seconds=20.0)  # now it is measured: 4 s per update
+    assert study_pace.remaining_seconds(rows) == pytest.approx((2 * 100 + 4 * (5 + 100)) / 2)
 
 
-def test_trials_that_are_yet_to_be_drawn_count_like_those_that_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_that_are_not_drawn_yet_count_as_the_mean_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0])
     monkeypatch.setattr(pace.time, "monotonic", lambda: next(clock))
     space = {
@@ -170,12 +170,12 @@ def test_trials_that_are_yet_to_be_drawn_count_like_those_that_were(monkeypatch:
     }
     plan = make_plan(parse_space(space, "drawn"), [], Path("runs/drawn"))
     trials = [plan.trial({"train.steps": steps}) for steps in (10, 30)]
-    found = [
+    rows = [
         {"config_hash": t.config_hash, **t.parameters, "status": "running", "updates": 0, "seconds": 0.0}
         for t in trials
     ]
-    left = pace.Pace(plan)
-    assert left.left(found) is None
-    found[0].update(status="complete", updates=10, seconds=10.0)
-    # 30 updates of the second, and three trials of 20 on average, at one update a second
-    assert left.left(found) == pytest.approx(30 + 3 * 20)
+    study_pace = pace.Pace(plan)
+    assert study_pace.remaining_seconds(rows) is None
+    rows[0].update(status="complete", updates=10, seconds=10.0)
+    # 30 updates of the second trial, and three trials of 20 on average, at one update per second
+    assert study_pace.remaining_seconds(rows) == pytest.approx(30 + 3 * 20)

@@ -1,4 +1,4 @@
-"""A study in the real optuna-dashboard, started as docs/sweeps.md says, on every storage."""
+"""A study on every storage in the real optuna-dashboard, started as in docs/sweeps.md."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ from studies.simulated import Study
 
 @contextmanager
 def dashboard(storage: str) -> Iterator[str]:
-    """The URL of a running one."""
+    """Start a dashboard and yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -39,7 +39,7 @@ def dashboard(storage: str) -> Iterator[str]:
         process.wait()
 
 
-def asked(url: str) -> dict:
+def get_json(url: str) -> dict:
     with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)
 
@@ -48,15 +48,15 @@ def test_the_study_opens(study: Study) -> None:
     plan = study.plan()
     study.work(plan)
     with dashboard(plan.storage or str(study.directory / "optuna.journal")) as url:
-        (summary,) = [s for s in asked(f"{url}/api/studies")["study_summaries"] if s["study_name"] == plan.name]
-        shown = asked(f"{url}/api/studies/{summary['study_id']}?after=0")
+        (summary,) = [s for s in get_json(f"{url}/api/studies")["study_summaries"] if s["study_name"] == plan.name]
+        details = get_json(f"{url}/api/studies/{summary['study_id']}?after=0")
         with urllib.request.urlopen(f"{url}/dashboard", timeout=60) as page:
             assert b"<title>Optuna Dashboard" in page.read()
     assert summary["directions"] == ["maximize"]
-    by_alpha = {trial["params"][0]["param_external_value"]: trial for trial in shown["trials"]}
+    by_alpha = {trial["params"][0]["param_external_value"]: trial for trial in details["trials"]}
     assert sorted(by_alpha) == ["0.0", "0.5", "1.0"]
     for trial in by_alpha.values():
         assert trial["state"] == "Complete"
-        attributes = {each["key"]: each["value"] for each in trial["user_attrs"]}
+        attributes = {attribute["key"]: attribute["value"] for attribute in trial["user_attrs"]}
         assert {"config_hash", "run/0", "run/1", "interval/pass@32"} <= attributes.keys()
     assert float(by_alpha["0.5"]["values"][0]) == pytest.approx(0.9005)

@@ -1,4 +1,4 @@
-"""A database that goes away at the worst moments: what was asked is asked again, and nothing is done twice."""
+"""A database that becomes unavailable at critical moments: statements are repeated, and nothing is done twice."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ DRAWN: dict[str, Any] = {
 
 
 def engine_of(optuna_study: OptunaStudy) -> sqlalchemy.Engine:
-    found: sqlalchemy.Engine = optuna_study._study._storage._backend.engine  # type: ignore[attr-defined]
-    return found
+    engine: sqlalchemy.Engine = optuna_study._study._storage._backend.engine  # type: ignore[attr-defined]
+    return engine
 
 
 def alphas(optuna_study: OptunaStudy) -> set[object]:
@@ -32,43 +32,43 @@ def alphas(optuna_study: OptunaStudy) -> set[object]:
 def test_a_connection_that_breaks_while_trials_are_read(
     study: Study, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Optuna reads them table by table, and has a second way of its own where the first one fails."""
+    """Optuna reads them table by table, and tries again by itself if that fails."""
     _, optuna_study = study.open(study.plan())
     before = optuna_study.trials()
     assert before
     assert study.url is not None
-    ours = engine_of(optuna_study)
-    other = sqlalchemy.create_engine(study.url)
+    engine = engine_of(optuna_study)
+    other_engine = sqlalchemy.create_engine(study.url)
     broken: list[str] = []
 
-    def breaks(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def break_connection(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if broken or f"FROM {table} " not in " ".join(statement.split()):
             return
         broken.append(statement)
-        with other.connect() as ends:
-            ends.execute(
+        with other_engine.connect() as other_connection:
+            other_connection.execute(
                 sqlalchemy.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": cursor.connection.info.backend_pid}
             )
 
-    sqlalchemy.event.listen(ours, "before_cursor_execute", breaks)
+    sqlalchemy.event.listen(engine, "before_cursor_execute", break_connection)
     after = optuna_study.trials()
     assert broken
     assert after == before
-    (told,) = [each.message for each in caplog.records if "waiting for the storage" in each.message]
-    assert "rollback" not in told
-    other.dispose()
+    (warning,) = [record.message for record in caplog.records if "waiting for the storage" in record.message]
+    assert "rollback" not in warning
+    other_engine.dispose()
 
 
 @pytest.mark.parametrize("study", ["postgresql"], indirect=True)
-def test_a_trial_is_drawn_once_though_nobody_hears_that_it_was_written(
+def test_a_trial_is_drawn_once_even_if_the_answer_to_the_commit_is_lost(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lost answer is made here: what the server did before is real."""
+    """The lost answer is simulated; the commit before it is real."""
     _, optuna_study = study.open(study.plan(**DRAWN))
-    ours = engine_of(optuna_study)
-    commit, lost = ours.dialect.do_commit, []
+    engine = engine_of(optuna_study)
+    commit, lost = engine.dialect.do_commit, []
 
-    def unheard(connection: Any) -> None:
+    def commit_without_answer(connection: Any) -> None:
         commit(connection)
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM trial_user_attributes WHERE key = 'config_hash'")
@@ -78,7 +78,7 @@ def test_a_trial_is_drawn_once_though_nobody_hears_that_it_was_written(
             lost.append(connection)
             raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(ours.dialect, "do_commit", unheard)
+    monkeypatch.setattr(engine.dialect, "do_commit", commit_without_answer)
     while optuna_study.propose():
         pass
     assert lost
@@ -87,7 +87,7 @@ def test_a_trial_is_drawn_once_though_nobody_hears_that_it_was_written(
 
 
 @pytest.mark.parametrize("study", ["postgresql"], indirect=True)
-def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
+def test_two_workers_that_draw_at_once_after_a_restart_draw_two_trials(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, optuna_study = study.open(study.plan(**DRAWN))
@@ -98,11 +98,11 @@ def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
     restarts: list[int] = []
     drawn: list[bool] = []
 
-    def restarted(space: Space, number: int) -> Any:
+    def restart_first(space: Space, number: int) -> Any:
         if not restarts:
             restarts.append(number)
-            with server.connect() as ends:
-                ends.execute(
+            with server.connect() as connection:
+                connection.execute(
                     sqlalchemy.text(
                         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
                         "WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -111,7 +111,7 @@ def test_two_that_draw_at_once_because_a_restart_let_both_in_draw_two_trials(
             drawn.append(other.propose())
         return make_sampler(space, number)
 
-    monkeypatch.setattr(optuna_trials, "make_sampler", restarted)
+    monkeypatch.setattr(optuna_trials, "make_sampler", restart_first)
     assert optuna_study.propose()
     assert drawn == [True]
     assert len(optuna_study.trials()) == 2

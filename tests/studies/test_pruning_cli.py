@@ -1,4 +1,4 @@
-"""Pruning on a real lab study: what Optuna is told is what training measured on the validation split."""
+"""Pruning in a real lab study, by the Pass@k that training measures on the validation split."""
 
 import optuna
 import pytest
@@ -22,22 +22,22 @@ workers: 1
 """
 
 
-def test_what_unlearns_everything_is_given_up(progrpo: CommandLine) -> None:
+def test_a_trial_that_diverges_is_pruned(progrpo: CommandLine) -> None:
     (progrpo.directory / "prune.yaml").write_text(SPACE)
     result = progrpo.json("sweep", "--space", "prune.yaml")
     study = progrpo.directory / result["study_dir"]
     storage = JournalStorage(JournalFileBackend(str(study / "optuna.journal")))
-    kept, given_up = optuna.load_study(study_name=study.name, storage=storage).trials
-    for trial in (kept, given_up):
+    complete, pruned = optuna.load_study(study_name=study.name, storage=storage).trials
+    for trial in (complete, pruned):
         measured = {
             line["step"]: line["validation/pass@4"]
             for line in read_metrics(study / "trials" / f"{trial.user_attrs['config_hash']}-s0")
             if "validation/pass@4" in line
         }
         assert trial.intermediate_values == pytest.approx(measured)
-    assert (kept.state.name, given_up.state.name) == ("COMPLETE", "PRUNED")
-    assert sorted(kept.intermediate_values) == [2, 4, 6]
-    assert max(given_up.intermediate_values) < 6
+    assert (complete.state.name, pruned.state.name) == ("COMPLETE", "PRUNED")
+    assert sorted(complete.intermediate_values) == [2, 4, 6]
+    assert max(pruned.intermediate_values) < 6
     rows = {row["train.learning_rate"]: row for row in result["runs"]}
     assert rows[0.5]["status"] == "pruned"
     assert rows[0.5]["validation/pass@32"] is None

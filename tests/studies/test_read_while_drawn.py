@@ -1,4 +1,4 @@
-"""A worker that reads a trial from a database, table by table, while another one draws it."""
+"""A worker reads a trial from a database, table by table, while another worker draws it."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("parameters", [PARAMETERS, {"method.clip_high": PARAMETERS["method.clip_high"]}])
-def test_a_trial_whose_parameters_were_read_too_early_has_its_own_all_the_same(
+def test_a_trial_that_was_read_without_its_parameters_is_read_again(
     study: Study, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any]
 ) -> None:
-    """Optuna's order of reading differs between processes, so what it hands over is made here; the rest is real.
+    """The order in which Optuna reads tables differs between processes, so its result is simulated.
 
-    Without parameters a trial would be that of the defaults, or none at all where the method is one of them.
+    Without parameters, the trial would have the default configuration, or be invalid if the method is a parameter.
     """
     plan = study.plan(overrides=[], parameters=parameters, sampler="random", budget={"trials": 3})
     _, drawing = study.open(plan)
@@ -26,15 +26,15 @@ def test_a_trial_whose_parameters_were_read_too_early_has_its_own_all_the_same(
     assert drawing.propose()
     (drawn,) = drawing.trials()
     assert drawn.trial.parameters.keys() == parameters.keys()
-    read = reading._study.get_trials
+    get_trials = reading._study.get_trials
 
-    def too_early(deepcopy: bool = True) -> list[FrozenTrial]:
-        found = read(deepcopy=True)
-        for trial in found:
+    def get_trials_without_parameters(deepcopy: bool = True) -> list[FrozenTrial]:
+        trials = get_trials(deepcopy=True)
+        for trial in trials:
             trial.params, trial.distributions = {}, {}
-        return found
+        return trials
 
-    monkeypatch.setattr(reading._study, "get_trials", too_early)
+    monkeypatch.setattr(reading._study, "get_trials", get_trials_without_parameters)
     (known,) = reading.trials()
     assert known.trial == drawn.trial
     assert known.trial.config_hash == known.attributes["config_hash"]

@@ -1,6 +1,6 @@
-"""How often the controller of a cluster is asked, and what is thought of jobs when it does not answer.
+"""How often ``squeue`` is called, and what happens when the controller does not answer.
 
-No cluster: programs called sbatch, squeue and scancel stand in for SLURM's, in a directory whose name says so.
+There is no cluster: shell scripts named sbatch, squeue and scancel stand in for SLURM's programs.
 """
 
 import logging
@@ -18,7 +18,7 @@ SQUEUE = 'echo "$@" >> {here}/questions.txt; cat {here}/answer.txt; cat {here}/c
 
 
 class StandInForSlurm:
-    """SLURM's commands on PATH, each a line of shell; and the time, which passes only where the launcher waits."""
+    """Replaces SLURM's programs by shell scripts, and the clock by one that advances only while the launcher waits."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.here = directory / "stand-in-for-slurm"
@@ -53,15 +53,15 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInForSlurm:
 
 @pytest.fixture
 def launcher(cluster: StandInForSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm.SlurmLauncher:
-    """With three jobs: 100, which runs, and 101 and 102, which wait."""
-    made = slurm.SlurmLauncher(one_run(tmp_path, monkeypatch))
+    """A launcher with three jobs: 100 is running, 101 and 102 are pending."""
+    launcher = slurm.SlurmLauncher(one_run(tmp_path, monkeypatch))
     for _ in range(3):
-        made.start()
+        launcher.start()
     cluster.answers({100: "RUNNING", 101: "PENDING", 102: "PENDING"})
-    return made
+    return launcher
 
 
-def test_all_jobs_are_one_question_and_a_cycle_asks_at_most_once(
+def test_one_call_covers_all_jobs_and_is_not_repeated_at_once(
     cluster: StandInForSlurm, launcher: slurm.SlurmLauncher
 ) -> None:
     assert launcher.alive() == launcher.alive() == 3
@@ -69,8 +69,8 @@ def test_all_jobs_are_one_question_and_a_cycle_asks_at_most_once(
     assert question.endswith("-j 100,101,102")
 
 
-def test_it_is_asked_less_often_while_nothing_changes(cluster: StandInForSlurm, launcher: slurm.SlurmLauncher) -> None:
-    for _ in range(120):  # cycles of a second
+def test_calls_become_rare_while_nothing_changes(cluster: StandInForSlurm, launcher: slurm.SlurmLauncher) -> None:
+    for _ in range(120):  # seconds
         assert launcher.alive() == 3
         launcher.wait(1.0)
     assert 8 <= len(cluster.questions) <= 14  # after 1, 2, 4, 8 s and then every 15 s
@@ -80,12 +80,12 @@ def test_it_is_asked_less_often_while_nothing_changes(cluster: StandInForSlurm, 
         launcher.wait(1.0)
     assert launcher.alive() == 2
     asked = len(cluster.questions)
-    launcher.start()  # something changes by our own doing: looked at in the next cycle
-    assert launcher.alive() == 2  # the answer does not have job 103
+    launcher.start()  # after this the launcher asks at once
+    assert launcher.alive() == 2  # job 103 is not in the answer
     assert len(cluster.questions) == asked + 1
 
 
-def test_a_controller_that_is_away_has_ended_no_job_and_is_left_in_peace(
+def test_jobs_count_as_alive_while_the_controller_does_not_answer(
     cluster: StandInForSlurm,
     launcher: slurm.SlurmLauncher,
     caplog: pytest.LogCaptureFixture,
@@ -98,13 +98,13 @@ def test_a_controller_that_is_away_has_ended_no_job_and_is_left_in_peace(
             assert launcher.alive() == 3
             launcher.wait(1.0)
         assert 8 <= len(cluster.questions) <= 12  # after 1, 2, 4, ... s and then every minute
-        (cluster.here / "squeue").unlink()  # nor is it an answer that the program cannot be started
+        (cluster.here / "squeue").unlink()  # the same if the program cannot be started
         monkeypatch.setenv("PATH", str(cluster.here))
         for _ in range(60):
             assert launcher.alive() == 3
             launcher.wait(1.0)
-    (said,) = caplog.messages
-    assert said == (
+    (warning,) = caplog.messages
+    assert warning == (
         "squeue does not answer, the workers count as alive: slurm_load_jobs error: Unable to contact slurm controller"
     )
 
@@ -120,15 +120,13 @@ def test_jobs_that_the_controller_has_forgotten_have_ended(
     launcher.wait(60.0)
     asked = len(cluster.questions)
     assert launcher.alive() == 0
-    assert len(cluster.questions) == asked  # there is nothing to ask for
+    assert len(cluster.questions) == asked  # squeue is not called without jobs
 
 
-def test_stopping_waits_for_the_jobs_and_asks_for_all_at_once(
-    cluster: StandInForSlurm, launcher: slurm.SlurmLauncher
-) -> None:
-    began = cluster.now
-    launcher.stop()  # they do not end
-    assert 120 <= cluster.now - began <= 150
+def test_stopping_waits_for_all_jobs_together(cluster: StandInForSlurm, launcher: slurm.SlurmLauncher) -> None:
+    start = cluster.now
+    launcher.stop()  # the jobs do not end
+    assert 120 <= cluster.now - start <= 150
     assert len(cluster.questions) <= 25
     cluster.answers({100: "CANCELLED", 101: "CANCELLED", 102: "CANCELLED"})
     launcher.stop()

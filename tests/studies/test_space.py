@@ -1,4 +1,4 @@
-"""Spaces: what ships composes, and what is wrong is one line."""
+"""Spaces: the shipped ones compose, and invalid ones are refused with one line."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def test_the_list_is_whole() -> None:
+def test_every_shipped_space_is_tested() -> None:
     assert paths.names(paths.SWEEPS) == sorted(SHIPPED)
 
 
@@ -47,11 +47,11 @@ def test_a_shipped_space_composes(name: str, tmp_path) -> None:
     assert (paths.SWEEPS / f"{name}.yaml").read_text().startswith("# ")  # what `progrpo list spaces` shows
 
 
-def test_methods_are_all_there_are() -> None:
+def test_the_space_methods_has_all_methods() -> None:
     assert len(load_space("methods").grid()) == len(paths.names(paths.EXPERIMENTS / "method"))
 
 
-def test_a_trial_is_the_configuration_that_train_makes(tmp_path) -> None:
+def test_a_trial_has_the_same_configuration_as_train(tmp_path) -> None:
     plan = make_plan(load_space("clip_high"), ["train.steps=7"], tmp_path)
     for trial in plan.grid:
         overrides = [f"{key}={value}" for key, value in trial.parameters.items()]
@@ -92,7 +92,7 @@ def test_conditional_parameters_and_every_type() -> None:
         },
     ],
 )
-def test_what_leaves_scores_comparable_may_be_varied(changes: dict[str, Any], tmp_path) -> None:
+def test_parameters_that_keep_scores_comparable_may_vary(changes: dict[str, Any], tmp_path) -> None:
     plan = make_plan(parse_space({**SMALL, **changes}, "mine"), [], tmp_path)
     assert len({trial.config_hash for trial in plan.grid}) == 2
 
@@ -107,13 +107,13 @@ def test_every_run_may_sample_the_same_number_of_completions(tmp_path) -> None:
     plan = make_plan(parse_space(space, "x"), ["train.micro_batch_size=16"], tmp_path)
     assert [trial.config.train.steps for trial in plan.grid] == [32, 128, 9, 36]
     assert [plan.runs_of(trial)[0].completions for trial in plan.grid] == [4096, 4096, 4320, 4320]
-    assert plan.most_updates == 128
+    assert plan.max_updates == 128
     plan.freeze()
     assert load_plan(tmp_path).grid == plan.grid
-    with pytest.raises(RequestError, match=r"'train.steps=9': samples_per_run says how many updates a run makes"):
+    with pytest.raises(RequestError, match=r"'train.steps=9': samples_per_run decides the number of updates"):
         make_plan(parse_space(space, "x"), ["train.steps=9"], tmp_path)
     both = {**space, "parameters": {"train.steps": [1, 2]}}
-    with pytest.raises(RequestError, match=r"parameters.train.steps: samples_per_run says how many"):
+    with pytest.raises(RequestError, match=r"parameters.train.steps: samples_per_run decides the steps"):
         make_plan(parse_space(both, "x"), [], tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
         ({"train.steps": steps}, 80),
         ({ALPHA: [0.0, 1.0], "train.steps": {**steps, "when": {ALPHA: 1.0}}}, 100),
     ):
-        assert make_plan(parse_space({**SMALL, "parameters": parameters}, "x"), [], tmp_path).most_updates == most
+        assert make_plan(parse_space({**SMALL, "parameters": parameters}, "x"), [], tmp_path).max_updates == most
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,10 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
         ({"parameters": {"method.arm.alpha": {"type": "float", "low": 1, "high": 0}}}, "below high"),
         ({"parameters": {"method.arm.alpha": {"type": "log-float", "low": 0, "high": 1, "points": 2}}}, "above 0"),
         ({"parameters": {"method.arm.alpha": {"type": "float", "low": 0, "high": 1}}}, "points"),
-        ({"parameters": {"method.arm.alpha": {"values": [1.0], "when": {"method": "progrpo"}}}}, "before it"),
+        (
+            {"parameters": {"method.arm.alpha": {"values": [1.0], "when": {"method": "progrpo"}}}},
+            "not an earlier parameter",
+        ),
         ({"objectives": [{"metric": "pass@8"}]}, "not measured"),
         ({"objectives": [{"metric": "pass@1"}, {"metric": "pass@1"}]}, "twice"),
         ({"objectives": [{"metric": "pass@1"}, {"metric": "pass@32"}], "pruner": "median"}, "several objectives"),
@@ -152,11 +155,11 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
         ({"k": []}, "at least 1"),
         (
             {"parameters": {"task.validation_problems": [4, 6]}},
-            "task.validation_problems is 4 or 6: .* measured alike",
+            "task.validation_problems is 4 or 6: .* measured differently",
         ),
         (
             {"parameters": {"task": ["countdown", "math500"]}},
-            'task.kind is "countdown" or "maths": .* measured alike',
+            'task.kind is "countdown" or "maths": .* measured differently',
         ),
         (
             {
@@ -166,12 +169,12 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
             },
             "task.validation_problems is 4 or 6",
         ),
-        ({"parameters": {"task.max_new_tokens": [16, 24]}}, "task.max_new_tokens is 16 or 24: .* measured alike"),
+        ({"parameters": {"task.max_new_tokens": [16, 24]}}, "task.max_new_tokens is 16 or 24: .* measured differently"),
         (
             {"parameters": {"task": ["countdown", "countdown_chat"]}},
-            "task.max_new_tokens is 30 or 256: .* measured alike",
+            "task.max_new_tokens is 30 or 256: .* measured differently",
         ),
-        ({"parameters": {"model.dtype": ["float32", "bfloat16"]}}, "model.dtype is .*: .* measured alike"),
+        ({"parameters": {"model.dtype": ["float32", "bfloat16"]}}, "model.dtype is .*: .* measured differently"),
         ({"parameters": {"train.temperature": [0.7, 1.0]}}, "train.temperature is 0.7 or 1.0: .*temperature: 1.0"),
         (
             {
@@ -209,7 +212,7 @@ def test_the_most_updates_that_a_run_makes(tmp_path) -> None:
         ),
     ],
 )
-def test_a_wrong_space_is_one_line(changes: dict[str, Any], message: str, tmp_path) -> None:
+def test_an_invalid_space_is_refused_with_one_line(changes: dict[str, Any], message: str, tmp_path) -> None:
     with pytest.raises(RequestError, match=message) as refused:
         make_plan(parse_space({**SMALL, **changes}, "mine"), [], tmp_path)
     assert "\n" not in str(refused.value)

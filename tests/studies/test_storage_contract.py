@@ -1,4 +1,4 @@
-"""What every storage must do, on a journal file and on a real PostgreSQL; training is simulated."""
+"""The contract of storages: a journal file, a real PostgreSQL and SQLite. Training is simulated."""
 
 import os
 import signal
@@ -6,15 +6,15 @@ import time
 from typing import Any
 
 import pytest
-from studies.simulated import SPACE, Study, note, objective, result, simulate
+from studies.simulated import SPACE, Study, log_line, objective, result, simulate
 
 from progrpo_cli.errors import RequestError
-from progrpo_cli.studies.open import plan_kept_in
+from progrpo_cli.studies.open import read_stored_plan
 from progrpo_cli.studies.optuna_trials import OptunaStudy
 from progrpo_cli.studies.plan import Plan, Run, load_plan
 from progrpo_cli.studies.reconcile import reconcile
 from progrpo_cli.studies.storage import open_store
-from progrpo_cli.studies.trial_tables import rows, trial_table, verdict
+from progrpo_cli.studies.trial_tables import run_rows, trial_table, verdict
 from progrpo_cli.studies.worker import Watch
 
 
@@ -24,15 +24,15 @@ def states(optuna_study: OptunaStudy) -> list[str]:
 
 def test_workers_do_every_run_once(study: Study) -> None:
     plan = study.plan()
-    workers = [study.start(0.05) for _ in range(study.workers)]  # they meet on an empty storage
+    workers = [study.start(0.05) for _ in range(study.workers)]  # all of them start on an empty storage
     assert {worker.wait(timeout=120) for worker in workers} == {0}, (study.directory / "workers.log").read_text()
     names = [run.name for trial in plan.grid for run in plan.runs_of(trial)]
     assert sorted(study.executions()) == sorted([*names, *(f"end {name}" for name in names)])
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["COMPLETE"] * 3
-    found = rows(plan, store, optuna_study)
-    assert [row["status"] for row in found] == ["complete"] * 6
-    assert {row["attempts"] for row in found} == {1}
+    rows = run_rows(plan, store, optuna_study)
+    assert [row["status"] for row in rows] == ["complete"] * 6
+    assert {row["attempts"] for row in rows} == {1}
     for known in optuna_study.trials():
         runs = plan.runs_of(known.trial)
         assert known.values == (pytest.approx(sum(objective(run) for run in runs) / 2),)
@@ -47,7 +47,7 @@ def test_workers_do_every_run_once(study: Study) -> None:
     assert (study.directory / "trials.csv").read_text().count("complete") == 6
 
 
-def test_values_reach_optuna_typed(study: Study) -> None:
+def test_parameters_keep_their_types_in_optuna(study: Study) -> None:
     plan = study.plan(
         parameters={
             "train.group_size": {"type": "int", "low": 4, "high": 8, "step": 4},
@@ -69,7 +69,7 @@ def test_values_reach_optuna_typed(study: Study) -> None:
     assert {p["method.arm.gate"] for p in params} == {"any_correct", "mixed"}
 
 
-def test_a_killed_workers_run_waits_again_and_is_done_by_the_next(study: Study) -> None:
+def test_the_run_of_a_killed_worker_is_completed_by_the_next_worker(study: Study) -> None:
     plan = study.plan(seeds=[0])
     worker = study.start(60)
     deadline = time.monotonic() + 60
@@ -80,40 +80,40 @@ def test_a_killed_workers_run_waits_again_and_is_done_by_the_next(study: Study) 
     worker.wait()
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["RUNNING", "WAITING", "WAITING"]
-    assert [row["status"] for row in rows(plan, store, optuna_study)] == ["interrupted", "planned", "planned"]
+    assert [row["status"] for row in run_rows(plan, store, optuna_study)] == ["interrupted", "planned", "planned"]
     reconcile(plan, store, optuna_study)
     assert states(optuna_study) == ["WAITING"] * 3
-    study.work(plan)  # at once: nobody waits for a lease of a dead process on the same machine
+    study.work(plan)  # this worker does not wait for the lease of a dead worker on the same machine
     assert states(optuna_study) == ["COMPLETE"] * 3
-    assert [row["attempts"] for row in rows(plan, store, optuna_study)] == [2, 1, 1]
+    assert [row["attempts"] for row in run_rows(plan, store, optuna_study)] == [2, 1, 1]
 
 
-def test_a_run_that_fails_is_tried_again_so_often_and_keeps_its_reason(study: Study) -> None:
+def test_a_failed_run_is_retried_and_keeps_its_reason(study: Study) -> None:
     plan = study.plan()  # retries: 2
     bad = plan.runs_of(plan.grid[1])[0].name
 
     def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
         if run.name == bad:
-            note(plan, run.name)
+            log_line(plan, run.name)
             watch({"step": 3, "loss": float("nan")})
         return simulate(plan, run, watch)
 
-    for tries in (2, 3, 3):  # twice by one start of the command, then what is left of 1 + 2
+    for tries in (2, 3, 3):  # two tries by each start of the command, three in total
         study.work(plan, execute)
         assert study.executions().count(bad) == tries
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["COMPLETE", "FAIL", "COMPLETE"]
-    row = next(row for row in rows(plan, store, optuna_study) if row["status"] == "failed")
+    row = next(row for row in run_rows(plan, store, optuna_study) if row["status"] == "failed")
     assert row["error"] == "NotANumber: loss is nan at update 3"
     assert row["attempts"] == 3
     assert optuna_study.trials()[1].attributes["failed"] == row["error"]
     others = [name for name in study.executions() if not name.startswith("end ") and name != bad]
-    assert len(others) == len(set(others)) == 5  # the other seed of its trial was run, too
+    assert len(others) == len(set(others)) == 5  # including the other seed of the failed trial
     store.ledger.reset_failures([bad])
-    optuna_study.reopen(optuna_study.trials()[1])
+    optuna_study.retry(optuna_study.trials()[1])
     study.work(plan)
     assert states(optuna_study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    assert {row["status"] for row in rows(plan, store, optuna_study)} == {"complete"}
+    assert {row["status"] for row in run_rows(plan, store, optuna_study)} == {"complete"}
     assert study.executions().count(bad) == 4
 
 
@@ -133,7 +133,7 @@ def test_a_sampler_draws_its_budget_and_no_more(study: Study, sampler: str) -> N
     }
     plan = study.plan(**changes, budget={"trials": 8})
     store, optuna_study = study.open(plan)
-    store.trials.create_new_trial(store.trials.get_study_id_from_name(plan.name))  # half drawn: its process died
+    store.trials.create_new_trial(store.trials.get_study_id_from_name(plan.name))  # as if a process died while drawing
     study.work(plan)
     assert states(optuna_study) == ["COMPLETE"] * 8
     assert len(study.executions()) == 16
@@ -164,7 +164,7 @@ def test_nsga2_keeps_both_objectives_and_marks_the_front(study: Study) -> None:
     store, optuna_study = study.open(plan)
     table = trial_table(plan, store, optuna_study)
     assert len(table) == 8
-    assert all(row["front"] for row in table)  # what one gains the other loses
+    assert all(row["front"] for row in table)  # no trial is better in both objectives
     assert table[0]["objectives"]["pass@1"] == max(row["objectives"]["pass@1"] for row in table)
 
 
@@ -174,12 +174,12 @@ def test_pruning_compares_the_same_seeds_at_the_same_update(study: Study) -> Non
         pruner={"name": "median", "startup_trials": 3},
         retries=0,
     )
-    begun = []
+    reached = []
 
     def execute(plan: Plan, run: Run, watch: Watch) -> dict[str, Any]:
         for step in (2, 4):
-            begun.append((run.trial.parameters["method.arm.alpha"], run.seed, step))
-            # Seed 0 of the last is lucky: judged by it alone, the trial would go on.
+            reached.append((run.trial.parameters["method.arm.alpha"], run.seed, step))
+            # Seed 0 is lucky: by this seed alone, the last trial would not be pruned.
             lucky = 5.0 if run.seed == 0 else 0.0
             watch({"step": step, "loss": 0.1, "validation/pass@16": objective(run) + lucky})
         return simulate(plan, run, watch)
@@ -187,15 +187,15 @@ def test_pruning_compares_the_same_seeds_at_the_same_update(study: Study) -> Non
     study.work(plan, execute)
     store, optuna_study = study.open(plan)
     assert states(optuna_study) == ["COMPLETE"] * 3 + ["PRUNED"] * 2
-    assert (4.0, 0, 4) in begun  # its first seed ran to the end
-    assert (4.0, 1, 2) in begun  # its second was given up
-    assert (4.0, 1, 4) not in begun
+    assert (4.0, 0, 4) in reached  # its first seed ran to the end
+    assert (4.0, 1, 2) in reached  # its second seed was pruned
+    assert (4.0, 1, 4) not in reached
     assert "over its first 2 seeds" in optuna_study.trials()[-1].attributes["pruned"]
-    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in rows(plan, store, optuna_study)}
+    statuses = {(row["method.arm.alpha"], row["seed"]): row["status"] for row in run_rows(plan, store, optuna_study)}
     assert statuses[4.0, 1] == "pruned"
     assert statuses[4.0, 0] == "complete"
     study.work(plan, execute)
-    assert begun.count((4.0, 1, 2)) == 1  # a trial that was given up stays so
+    assert reached.count((4.0, 1, 2)) == 1  # a pruned trial is not tried again
 
 
 def test_trials_of_different_length_are_compared_at_the_same_seeds_and_update(study: Study) -> None:
@@ -224,10 +224,10 @@ def test_another_plan_under_the_same_name_is_refused(study: Study, caplog: pytes
         study.plan(**{key: other[key] for key in SPACE})
 
 
-def test_a_machine_that_never_saw_the_study_gets_it_from_the_storage(study: Study) -> None:
+def test_another_machine_reads_the_plan_from_the_storage(study: Study) -> None:
     plan = study.plan()
     store, _ = study.open(plan)
-    kept = plan_kept_in(store, study.directory)
-    assert kept is not None
-    assert kept.frozen() == plan.frozen()
-    assert plan_kept_in(open_store(study.directory, study.url), study.directory.parent / "other") is None
+    stored = read_stored_plan(store, study.directory)
+    assert stored is not None
+    assert stored.frozen() == plan.frozen()
+    assert read_stored_plan(open_store(study.directory, study.url), study.directory.parent / "other") is None

@@ -23,7 +23,7 @@ def trials(study: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def optuna_study(study: Path) -> optuna.Study:
+def load_optuna_study(study: Path) -> optuna.Study:
     storage = JournalStorage(JournalFileBackend(str(study / "optuna.journal")))
     return optuna.load_study(study_name=study.name, storage=storage)
 
@@ -32,23 +32,23 @@ def assert_complete(study: Path) -> None:
     rows = trials(study)
     assert [(row["method.arm.alpha"], row["seed"]) for row in rows] == [(a, s) for a in ALPHAS for s in ("0", "1")]
     assert {row["status"] for row in rows} == {"complete"}
-    record = optuna_study(study)
-    assert [trial.state.name for trial in record.trials] == ["COMPLETE"] * 3
-    for trial in record.trials:
-        of_trial = [row for row in rows if float(row["method.arm.alpha"]) == trial.params["method.arm.alpha"]]
-        mean = sum(float(row["validation/pass@32"]) for row in of_trial) / 2
+    optuna_study = load_optuna_study(study)
+    assert [trial.state.name for trial in optuna_study.trials] == ["COMPLETE"] * 3
+    for trial in optuna_study.trials:
+        trial_rows = [row for row in rows if float(row["method.arm.alpha"]) == trial.params["method.arm.alpha"]]
+        mean = sum(float(row["validation/pass@32"]) for row in trial_rows) / 2
         assert trial.value == pytest.approx(mean)
-        assert trial.user_attrs["config_hash"] == of_trial[0]["config_hash"]
+        assert trial.user_attrs["config_hash"] == trial_rows[0]["config_hash"]
     for row in rows:
         run = study.parents[1] / row["run_dir"]
         assert run.name == f"{row['config_hash']}-s{row['seed']}"
         assert (run / "policy" / "model.safetensors").is_file()
         scores = [json.loads(path.read_text()) for path in run.glob("eval/*/scores.json")]
-        assert [score["split"] for score in scores] == ["validation"]  # test problems are never looked at
+        assert [score["split"] for score in scores] == ["validation"]  # a sweep never uses test problems
         assert scores[0]["pass@32"]["value"] == pytest.approx(float(row["validation/pass@32"]))
 
 
-def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(progrpo: CommandLine) -> None:
+def test_two_workers_do_every_run_once_and_the_same_command_repeats_nothing(progrpo: CommandLine) -> None:
     result = progrpo.json(*SWEEP)
     study = progrpo.directory / result["study_dir"]
     assert_complete(study)
@@ -57,17 +57,17 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     manifests = [json.loads((study.parents[1] / row["run_dir"] / "manifest.json").read_text()) for row in trials(study)]
     assert len({manifest["wandb_run_id"] for manifest in manifests}) == 6
     best = result["trials"][0]
-    assert best["objective"] == max(trial.value for trial in optuna_study(study).trials)
+    assert best["objective"] == max(trial.value for trial in load_optuna_study(study).trials)
     assert best["pass@32"]["low"] <= best["pass@32"]["value"] <= best["pass@32"]["high"]
 
     before = {path: path.stat().st_mtime_ns for path in study.rglob("metrics.jsonl")}
-    began = time.monotonic()
+    start = time.monotonic()
     again = progrpo.json(*SWEEP)
     assert again["trials"] == result["trials"]
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - start < 20
     assert {path: path.stat().st_mtime_ns for path in study.rglob("metrics.jsonl")} == before
 
-    # A worker trains run after run in one process: its last one is the run that `train` alone makes.
+    # A worker trains several runs in one process; the last of them equals the run of a separate `train`.
     alone = progrpo.json("train", "method.arm.alpha=1.0", "seed=1", *TINY, "train.steps=2", "--run-dir", "alone")
     last = trials(study)[-1]
     assert (last["method.arm.alpha"], last["seed"], last["config_hash"]) == ("1.0", "1", alone["config_hash"])
@@ -76,7 +76,7 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
 
     other = progrpo(*SWEEP, "train.learning_rate=1e-3")
     assert other.returncode == 2
-    assert "another one" in other.stderr
+    assert "has another plan" in other.stderr
     assert "-base: train.learning_rate=0.0002\n+base: train.learning_rate=0.001\n" in other.stderr  # a diff of the two
     assert load_plan(study).seeds == (0, 1)
 
@@ -89,7 +89,7 @@ def test_two_workers_do_every_run_once_and_the_same_command_does_nothing_more(pr
     assert not (progrpo.directory / "runs" / "more").exists()
 
 
-def test_a_storage_that_cannot_be_reached_does_not_keep_the_right_one_out(
+def test_after_a_storage_that_cannot_be_reached_another_one_can_be_used(
     progrpo: CommandLine, postgresql: PostgreSQL
 ) -> None:
     url = postgresql.url("spelled")
@@ -101,7 +101,7 @@ def test_a_storage_that_cannot_be_reached_does_not_keep_the_right_one_out(
     assert right.returncode == 0, right.stderr
 
 
-def test_a_directory_with_other_files_is_no_study(progrpo: CommandLine) -> None:
+def test_a_directory_with_other_files_is_refused(progrpo: CommandLine) -> None:
     study = progrpo.directory / "runs" / "small"
     study.mkdir(parents=True)
     (study / "thesis.tex").write_text("x")

@@ -319,7 +319,7 @@ TWO = {"WORLD_SIZE": "2", "RANK": "0"}
         (["train", "train.generation.backend=vllm"], TWO, "train.generation.backend=hf"),
         (["train"], {"ACCELERATE_USE_FSDP": "true"}, "FSDP is not supported"),
         (["train"], {"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported"),
-        (["eval", "progrpo/lab-base"], TWO, "progrpo eval is one process, not 2"),
+        (["eval", "progrpo/lab-base"], TWO, "progrpo eval runs as one process, not 2"),
     ],
 )
 def test_an_unsupported_use_of_several_processes_is_refused_in_one_line(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from progrpo_cli.config import versions
-from progrpo_cli.config.values import comparable, shown
+from progrpo_cli.config.values import comparison_text, format_value
 from progrpo_cli.evaluation.scores_file import ComparableKey
 from progrpo_cli.reporting.analysis import budgets
 from progrpo_cli.reporting.analysis.caption import caption
@@ -67,11 +67,11 @@ def _swept(rows: Sequence[Row], key: str, others: Sequence[str]) -> list[tuple[R
     """The rows of one method that differ in ``key`` from another with all else equal, and what else they hold fixed."""
     grouped: dict[tuple[str, ComparableKey], list[Row]] = {}
     for row in rows:
-        held = ", ".join(f"{other}={shown(row.run.settings.get(other))}" for other in others)
+        held = ", ".join(f"{other}={format_value(row.run.settings.get(other))}" for other in others)
         grouped.setdefault((held, row.key), []).append(row)
     return [
         (row, held)
         for (held, _), same in sorted(grouped.items(), key=lambda group: group[0][0])
-        if len({comparable(row.run.settings.get(key)) for row in same}) > 1
+        if len({comparison_text(row.run.settings.get(key)) for row in same}) > 1
         for row in same
     ]

@@ -47,7 +47,7 @@ def spawned(workers: int, what: str) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin_process() -> None:
-    gc.set_threshold(*heavy.SELDOM)
+    gc.set_threshold(*heavy.RARE_THRESHOLDS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all of them; one answer is enough
 
 

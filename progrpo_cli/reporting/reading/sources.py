@@ -37,7 +37,7 @@ def read(sources: list[str], *, offline: bool = False, helper: Helper | None = N
     for source in wanted:
         if source.startswith(_ONLINE):
             query = wandb_online.parse(source.removeprefix(_ONLINE))
-            runs = wandb_server.from_cache(query) if offline else wandb_server.fetch(query)
+            runs = wandb_server.read_cache(query) if offline else wandb_server.fetch(query)
             _add(loaded, map(from_tracked, runs), f"{source} (W&B{', from the cache' if offline else ''})")
             continue
         from_files = source.startswith(_OFFLINE)

@@ -1,4 +1,4 @@
-"""Where a study's worker processes come from: one small protocol, one contract suite."""
+"""The protocol of launchers, which start the worker processes of a study."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ GRACE_SECONDS = 60.0
 
 
 class Launcher(Protocol):
-    """Starts workers, knows how many are left, and ends them. A worker that dies is missed, nothing more."""
+    """Starts workers, counts those that are alive, and stops them."""
 
     def start(self) -> None:
-        """One more worker. Raises WorkError: it cannot be started."""
+        """Start another worker. Raises WorkError if it cannot be started."""
 
     def alive(self) -> int:
-        """How many are running, or waiting to be let run."""
+        """Return the number of workers that are running or queued."""
 
     def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or sooner if a worker ends and that can be seen for free."""
+        """Sleep for ``seconds``; a launcher may return earlier when a worker ends."""
 
     def stop(self) -> None:
-        """Ask those that have not ended to save and end, and wait for them; after a minute they are killed."""
+        """Tell all workers to save and end, and wait for them; those that are left after a minute are killed."""
 
 
 def worker_command(plan: Plan) -> list[str]:
-    """The command of the contract; the study's storage stands in ``study.yaml`` too, the URL is for people to see."""
+    """Return the command line of a worker. It shows the storage for people; the worker reads it in ``study.yaml``."""
     command = [sys.executable, "-m", "progrpo_cli", "sweep", "--worker", "--study", str(plan.directory)]
-    trust = (
-        ["--trust-config"] if plan.demands() or plan.code_imported else []
-    )  # the command line that started the study asked for it
+    # The command line that started the study has approved its demands.
+    trust = ["--trust-config"] if plan.demands() or plan.foreign_classes else []
     return [*command, *trust, *(["--storage", plan.storage] if plan.storage else [])]
 
 
-def log_of(plan: Plan, number: int) -> Path:
-    """Where a worker of this machine writes what it logs."""
+def log_path(plan: Plan, number: int) -> Path:
+    """Return the path of a local worker's log; its directory is created."""
     logs = plan.directory / "logs"
     logs.mkdir(exist_ok=True)
     return logs / f"worker-{number}.log"
 
 
-def use_share_of_cores(workers: int) -> int:
-    """How many threads a worker may use: its share of the cores that this process may run on, at least one."""
+def threads_per_worker(workers: int) -> int:
+    """Return a worker's share of the available cores, at least 1 and at most OMP_NUM_THREADS if that is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = max(1, cores // workers)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) > 0 else share
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(limit)) if limit.isdigit() and int(limit) > 0 else share

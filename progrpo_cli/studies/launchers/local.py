@@ -9,32 +9,32 @@ import subprocess
 import sys
 import time
 
-from progrpo_cli.studies.launchers.base import GRACE_SECONDS, log_of, use_share_of_cores, worker_command
+from progrpo_cli.studies.launchers.base import GRACE_SECONDS, log_path, threads_per_worker, worker_command
 from progrpo_cli.studies.plan import Plan
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 class LocalLauncher:
-    """Processes that end with us, however we end."""
+    """Starts worker processes on this machine. They stop when this process ends, even if it is killed."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
-        threads = use_share_of_cores(plan.space.workers)  # oversubscribed cores are 5 to 10 times slower
+        threads = threads_per_worker(plan.space.workers)  # with more threads than cores, runs are 5 to 10 times slower
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def start(self) -> None:
         number = next(n for n in range(len(self._workers) + 1) if not self._is_alive(n))
-        with log_of(self._plan, number).open("ab") as output:
+        with log_path(self._plan, number).open("ab") as output:
             self._workers[number] = subprocess.Popen(
                 worker_command(self._plan),
                 env=self._environment,
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches us alone; the workers hear of it once, from us
+                start_new_session=True,  # Ctrl-C reaches only this process, which then stops the workers
                 preexec_fn=_end_with_parent,
             )
 
@@ -43,8 +43,8 @@ class LocalLauncher:
 
     def wait(self, seconds: float) -> None:
         deadline, alive = time.monotonic() + seconds, self.alive()
-        while self.alive() == alive and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, LOOK_SECONDS))
+        while self.alive() == alive and (remaining := deadline - time.monotonic()) > 0:
+            time.sleep(min(remaining, POLL_SECONDS))
 
     def stop(self) -> None:
         for worker in self._workers.values():
@@ -63,6 +63,6 @@ class LocalLauncher:
 
 
 def _end_with_parent() -> None:
-    """In the child: be told to stop when the parent dies, however it dies (Linux; elsewhere workers just go on)."""
+    """Make this child process receive SIGTERM when its parent dies. On systems other than Linux it just continues."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

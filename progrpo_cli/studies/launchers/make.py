@@ -1,4 +1,4 @@
-"""The launcher that a study asks for."""
+"""Create the launcher of a study."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from progrpo_cli.studies.plan import Plan
 
 
 @contextmanager
-def launched(name: str, plan: Plan, *, at_once: int = 0) -> Iterator[Launcher]:
-    """A launcher with so many workers; however the block ends, none of them outlives it.
+def open_launcher(name: str, plan: Plan, *, initial_workers: int = 0) -> Iterator[Launcher]:
+    """Context manager that starts ``initial_workers`` workers, and stops all workers at its end.
 
     Raises:
         WorkError: a worker cannot be started.
     """
     launcher = make_launcher(name, plan)
     try:
-        for _ in range(at_once):
+        for _ in range(initial_workers):
             launcher.start()
         yield launcher
     finally:
@@ -26,7 +26,7 @@ def launched(name: str, plan: Plan, *, at_once: int = 0) -> Iterator[Launcher]:
 
 
 def make_launcher(name: str, plan: Plan) -> Launcher:
-    """``local`` or ``slurm``."""
+    """Create the launcher of that name, ``local`` or ``slurm``."""
     if name == "slurm":
         from progrpo_cli.studies.launchers.slurm import SlurmLauncher
 
