@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed, each_over_problems
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed_bootstrap, mean_intervals
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
-from progrpo_cli.metrics.resampling import carriers
+from progrpo_cli.metrics.resampling import effective_problems
 
 TRUTHS = (0.001, 0.005, 0.02, 0.05, 0.15, 0.5, 0.85, 0.95, 0.98, 0.995, 0.999)
 SHAPES = {0.05: "nearly all or none", 1.0: "1", 4.0: "4", 20.0: "20", 1000.0: "nearly constant"}
@@ -53,7 +53,7 @@ class Measured:
     above: float
     width: float
     """Mean width in units of Gaffke's interval."""
-    carriers: float
+    effective_problems: float
     """Median number of problems that the spread rests on."""
     deviation: float
     """Mean standard deviation of a problem's value."""
@@ -61,7 +61,7 @@ class Measured:
     @property
     def nearly_constant(self) -> bool:
         """Almost all problems have almost one value: the spread rests on fewer than five, or is small."""
-        return self.carriers < 5 or self.deviation < 0.1
+        return self.effective_problems < 5 or self.deviation < 0.1
 
 
 def grid(problems: Sequence[int] = PROBLEMS, samples: Sequence[int] = SAMPLES) -> Iterator[Cell]:
@@ -87,7 +87,7 @@ def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measu
         below=float(below),
         above=float(above),
         width=float((high - low).mean() / _gaffke_width(values, resamples)),
-        carriers=float(np.median(carriers(values, PROBABILITY)[0])),
+        effective_problems=float(np.median(effective_problems(values, PROBABILITY)[0])),
         deviation=float(values.std(axis=1).mean()),
     )
 
@@ -95,7 +95,7 @@ def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measu
 def _ends(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Low and high ends of the data sets of a batch, (2, batch)."""
     metrics = {str(number): of_one for number, of_one in enumerate(values)}
-    intervals = each_over_problems(metrics, bounds=dict.fromkeys(metrics, PROBABILITY), resamples=resamples, seed=seed)
+    intervals = mean_intervals(metrics, bounds=dict.fromkeys(metrics, PROBABILITY), resamples=resamples, seed=seed)
     return np.array([[interval.low, interval.high] for interval in intervals.values()]).T
 
 
@@ -181,7 +181,7 @@ def coverage(world: World, seeds: int, k: int, studies: int, resamples: int) -> 
     hits = dict.fromkeys(("mean", "difference"), 0)
     for number in range(studies):
         groups = study(random, world, seeds, k)
-        ours = crossed(groups, bounds=PROBABILITY, baseline="one", resamples=resamples, seed=number)
+        ours = crossed_bootstrap(groups, bounds=PROBABILITY, baseline="one", resamples=resamples, seed=number)
         difference = ours["other"].difference
         hits["mean"] += ours["one"].mean.low <= right <= ours["one"].mean.high
         hits["difference"] += difference.low <= 0 <= difference.high

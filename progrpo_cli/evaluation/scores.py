@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from progrpo_cli.metrics.bootstrap import PROBABILITY, each_over_problems, over_problems, problems_method
-from progrpo_cli.metrics.majority import majority_is_right
+from progrpo_cli.metrics.bootstrap import PROBABILITY, mean_interval, mean_interval_method, mean_intervals
+from progrpo_cli.metrics.majority import majority_vote_accuracy
 from progrpo_cli.metrics.passk import Floats, pass_at_k_per_problem
 from progrpo_cli.tasks.base import VERDICTS, Problem, Task
 
@@ -66,7 +66,7 @@ def score(
     bounds = {name: PROBABILITY for name in metrics if name.startswith("pass@") or name == "coverage"}
     if distinct is not None:
         metrics["distinct_correct"], bounds["distinct_correct"] = distinct, (0.0, float(n))
-    intervals = {name: asdict(found) for name, found in each_over_problems(metrics, bounds=bounds).items()}
+    intervals = {name: asdict(found) for name, found in mean_intervals(metrics, bounds=bounds).items()}
     return {
         "n": n,
         "k": sorted(ks),
@@ -85,7 +85,7 @@ def score(
             "entropy": entropy.tolist() if exact else [None] * len(problems),
             "distinct_correct": None if distinct is None else distinct.tolist(),
         },
-        "interval": problems_method(),
+        "interval": mean_interval_method(),
     }
 
 
@@ -110,11 +110,11 @@ def _of_canonical_forms(
         every_form &= all(form is not None for form, _ in answers)
         distinct.append(len(right))
         if right:
-            beyond.append(1.0 - majority_is_right(answers))
+            beyond.append(1.0 - majority_vote_accuracy(answers))
     return np.array(distinct, dtype=np.float64), np.array(beyond, dtype=np.float64) if every_form else None
 
 
 def _share(of_problems: Floats | None) -> dict[str, float] | None:
     if of_problems is None or not len(of_problems):
         return None
-    return asdict(over_problems(of_problems, bounds=PROBABILITY))
+    return asdict(mean_interval(of_problems, bounds=PROBABILITY))

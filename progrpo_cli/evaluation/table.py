@@ -140,7 +140,7 @@ def _differences(scores: Scores, base: Scores) -> dict[str, Interval]:
     """Policy minus base, paired over problems, for each Pass@k that both were scored with."""
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
+    from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed_bootstrap
     from progrpo_cli.metrics.passk import pass_at_k_per_problem
 
     ids = [problem for problem, _, _ in base.counts]
@@ -151,7 +151,7 @@ def _differences(scores: Scores, base: Scores) -> dict[str, Interval]:
             right = {problem: correct for problem, _, correct in each.counts}
             correct = np.array([right[problem] for problem in ids])
             groups[name] = pass_at_k_per_problem(np.full(len(ids), each.n), correct, k)[None, :]
-        difference = crossed(groups, bounds=PROBABILITY, baseline="base")["policy"].difference
+        difference = crossed_bootstrap(groups, bounds=PROBABILITY, baseline="base")["policy"].difference
         assert difference is not None
         intervals[f"pass@{k}"] = Interval(value=difference.value, low=difference.low, high=difference.high)
     return intervals

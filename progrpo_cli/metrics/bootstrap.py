@@ -6,7 +6,7 @@ differences are paired on each problem, and seeds are drawn on their own.
 
 Plain percentiles of such draws are too narrow where seeds are few and differ, and where a few problems carry the mean.
 So the draws of problems are those of :mod:`progrpo_cli.metrics.resampling`, one rule from the middle to the edges, and
-a draw of seeds is one of Student's t: see :func:`crossed`. docs/statistics.md has the measured coverage.
+a draw of seeds is one of Student's t: see :func:`crossed_bootstrap`. docs/statistics.md has the measured coverage.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli.metrics.resampling import draws_of_mean
-from progrpo_cli.metrics.tail import LEAST_P, two_sided
+from progrpo_cli.metrics.resampling import draw_interval_ends
+from progrpo_cli.metrics.tail import MIN_P, two_sided_p
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,7 +35,7 @@ PROBABILITY: Bounds = (0.0, 1.0)
 """The bounds of Pass@k and of every share."""
 
 
-def bounds_of(metric: str, n: int) -> Bounds | None:
+def metric_bounds(metric: str, n: int) -> Bounds | None:
     """What a problem's value of a metric cannot leave; None: nothing is known.
 
     Args:
@@ -57,39 +57,39 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Crossed:
-    """What :func:`crossed` gives for one group."""
+class CrossedResult:
+    """What :func:`crossed_bootstrap` gives for one group."""
 
     mean: Interval
     difference: Interval | None
     """Group minus baseline, paired; None for the baseline itself and where there is no baseline."""
     p: float | None
-    """Two-sided p of no difference, see :func:`p_method`; None where there is no difference, and where one of the two
+    """Two-sided p of no difference, see :func:`p_value_method`; None where there is no difference, and where one of the two
     is a method with one seed: nothing is tested about methods then."""
 
 
-def problems_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
-    """How :func:`over_problems` made an interval, for the files that hold it."""
+def mean_interval_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
+    """How :func:`mean_interval` made an interval, for the files that hold it."""
     return f"studentised bootstrap over problems, 95 %, {resamples} resamples, seed {seed}"
 
 
-def crossed_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
-    """How :func:`crossed` made an interval, for the files that hold it."""
+def crossed_bootstrap_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
+    """How :func:`crossed_bootstrap` made an interval, for the files that hold it."""
     return (
         "studentised bootstrap, crossed (one draw of problems for all rows x a draw of seeds for each row), "
         f"95 %, {resamples} resamples, seed {seed}"
     )
 
 
-def p_method() -> str:
-    """How :func:`crossed` made a p, for the files that hold it."""
+def p_value_method() -> str:
+    """How :func:`crossed_bootstrap` made a p, for the files that hold it."""
     return (
         "crossed-bootstrap test: the level at which the interval of the paired difference would just touch 0, "
-        f"by Student's t beyond the draws; at least {LEAST_P:g}, printed as p <="
+        f"by Student's t beyond the draws; at least {MIN_P:g}, printed as p <="
     )
 
 
-def over_problems(
+def mean_interval(
     per_problem: Floats, *, bounds: Bounds | None = None, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval:
     """The mean over problems with its interval.
@@ -103,13 +103,13 @@ def over_problems(
         ValueError: no problems, another shape, values that are not finite or out of bounds.
     """
     limits = {} if bounds is None else {"": bounds}
-    return each_over_problems({"": per_problem}, bounds=limits, resamples=resamples, seed=seed)[""]
+    return mean_intervals({"": per_problem}, bounds=limits, resamples=resamples, seed=seed)[""]
 
 
-def each_over_problems(
+def mean_intervals(
     metrics: Mapping[str, Floats], *, bounds: Mapping[str, Bounds], resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
-    """:func:`over_problems` of several metrics of the same problems, which are drawn once for all of them.
+    """:func:`mean_interval` of several metrics of the same problems, which are drawn once for all of them.
 
     Args:
         metrics: for each name (P,) one value a problem, finite.
@@ -123,14 +123,14 @@ def each_over_problems(
             raise ValueError(f"one value a problem is needed, (P,), not {per_problem.shape}")
         _check({name: per_problem[None, :]}, None, bounds.get(name))
     limits = [bounds.get(name) for name in metrics]
-    lows, highs = draws_of_mean(np.stack(list(metrics.values())), limits, resamples=resamples, seed=seed)
+    lows, highs = draw_interval_ends(np.stack(list(metrics.values())), limits, resamples=resamples, seed=seed)
     return {
         name: _interval(float(per_problem.mean()), lows[row], highs[row], limits[row])
         for row, (name, per_problem) in enumerate(metrics.items())
     }
 
 
-def crossed(
+def crossed_bootstrap(
     groups: Mapping[str, Floats],
     *,
     bounds: Bounds | None = None,
@@ -138,13 +138,13 @@ def crossed(
     seed: int = SEED,
     baseline: str | None = None,
     policies: Collection[str] = (),
-) -> dict[str, Crossed]:
+) -> dict[str, CrossedResult]:
     """Means over seeds and problems with their intervals, and paired differences to a baseline.
 
     The error of a mean is taken to be two independent parts, each drawn with its own standard error:
 
     - problems: draws of the mean over seeds; of a difference those of the differences on each problem, which pairs
-      them: see :func:`progrpo_cli.metrics.resampling.draws_of_mean`;
+      them: see :func:`progrpo_cli.metrics.resampling.draw_interval_ends`;
     - seeds: Student's t with S - 1 degrees of freedom, for each group on its own (methods share problems, not training
       randomness), and for a difference with those of Welch and Satterthwaite. Its squared standard error is that of the
       S seeds' means, less the part of the interaction of seeds and problems, which the first part holds already (the
@@ -177,10 +177,10 @@ def crossed(
         of_problems |= {f"{name} - ": averaged[name] - averaged[baseline] for name in differing}
     widest = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     limits = [bounds] * len(groups) + [widest] * len(differing)
-    ends = draws_of_mean(np.stack(list(of_problems.values())), limits, resamples=resamples, seed=seed)
+    ends = draw_interval_ends(np.stack(list(of_problems.values())), limits, resamples=resamples, seed=seed)
     drawn = dict(zip(of_problems, zip(*ends, strict=True), strict=True))
     tested = {name for name, values in groups.items() if len(values) > 1 or name in policies}
-    results: dict[str, Crossed] = {}
+    results: dict[str, CrossedResult] = {}
     for name in groups:
         mean, _ = _with_seeds(averaged[name], drawn[name], spreads[name], seed, bounds)
         difference, p = None, None
@@ -188,8 +188,8 @@ def crossed(
             paired, both = f"{name} - ", _welch(spreads[name], spreads[baseline])
             difference, (lows, highs) = _with_seeds(of_problems[paired], drawn[paired], both, seed, widest)
             if tested >= {name, baseline}:
-                p = two_sided(lows, highs, drawn[paired], of_problems[paired], widest, both)
-        results[name] = Crossed(mean, difference, p)
+                p = two_sided_p(lows, highs, drawn[paired], of_problems[paired], widest, both)
+        results[name] = CrossedResult(mean, difference, p)
     return results
 
 
@@ -239,7 +239,7 @@ def _welch(one: tuple[float, float], other: tuple[float, float]) -> tuple[float,
     if total == 0:
         return 0.0, 1.0
     shares = [variance / total for variance in variances]
-    of_each = (share**2 / freedom for share, (_, freedom) in zip(shares, (one, other), strict=True))
+    of_each = (share**2 / df for share, (_, df) in zip(shares, (one, other), strict=True))
     return math.sqrt(total), 1 / sum(of_each)
 
 
@@ -251,17 +251,17 @@ def _with_seeds(
     bounds: Bounds | None,
 ) -> tuple[Interval, tuple[Floats, Floats]]:
     """The interval of the mean of ``of_problems`` (P,), with draws of both ends from problems and seeds together."""
-    error, freedom = spread
+    error, df = spread
     lows, highs = drawn
     if error > 0:
-        by_seeds = error * _student(seed, freedom, len(lows))
+        by_seeds = error * _student(seed, df, len(lows))
         lows, highs = lows - by_seeds, highs - by_seeds
     return _interval(float(of_problems.mean()), lows, highs, bounds), (lows, highs)
 
 
 @lru_cache(maxsize=256)  # of 80 kB: the draws are the same for all groups of as many seeds
-def _student(seed: int, freedom: float, resamples: int) -> Floats:
-    drawn = np.random.default_rng([seed, 1]).standard_t(freedom, size=resamples)
+def _student(seed: int, df: float, resamples: int) -> Floats:
+    drawn = np.random.default_rng([seed, 1]).standard_t(df, size=resamples)
     drawn.flags.writeable = False
     return drawn
 

@@ -71,13 +71,13 @@ class _Line:
     """(B,) each: the ends of the segment by their places, and the right one's weight, above 1 to its right."""
 
 
-def stand(
-    base_first: Floats,
-    base_last: Floats,
+def measure_standing(
+    base_pass_1: Floats,
+    base_pass_k: Floats,
     first: Floats,
     last: Floats,
     *,
-    first_alone: Floats | None = None,
+    greedy_pass_1: Floats | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Standing:
@@ -90,7 +90,7 @@ def stand(
     turned round they covered 70 to 88 % where two temperatures are about the best. Neither is studentised: which
     temperatures count changes from draw to draw, and with them the standard error (docs/statistics.md).
 
-    Seeds add Student's t, as in :func:`progrpo_cli.metrics.bootstrap.crossed`, but of Pass@1 and Pass@k together, and
+    Seeds add Student's t, as in :func:`progrpo_cli.metrics.bootstrap.crossed_bootstrap`, but of Pass@1 and Pass@k together, and
     the line is read off anew at each draw's Pass@1. With one seed the interval is about that policy.
 
     Args:
@@ -105,10 +105,10 @@ def stand(
     Raises:
         ValueError: no temperatures, seeds or problems, shapes that differ, or values that are not probabilities.
     """
-    alone = base_first[:0] if first_alone is None else first_alone
-    _check(base_first, base_last, first, last, alone)
-    temperatures, every = len(base_first), len(base_first) + len(alone)
-    columns = np.vstack([base_first, alone, base_last, first.mean(axis=0), last.mean(axis=0)])
+    alone = base_pass_1[:0] if greedy_pass_1 is None else greedy_pass_1
+    _check(base_pass_1, base_pass_k, first, last, alone)
+    temperatures, every = len(base_pass_1), len(base_pass_1) + len(alone)
+    columns = np.vstack([base_pass_1, alone, base_pass_k, first.mean(axis=0), last.mean(axis=0)])
     means = columns.mean(axis=1, keepdims=True)
     line = _line_at(means[:temperatures], means[every:-2], means[-2])
     heights, margins = _heights_and_margins(means, temperatures)
@@ -155,9 +155,9 @@ def _is_below(first: Floats, last: Floats, right: int, middle: int, left: int) -
     return bool(across <= (first[middle] - first[left]) * (last[right] - last[left]))
 
 
-def _check(base_first: Floats, base_last: Floats, first: Floats, last: Floats, alone: Floats) -> None:
+def _check(base_pass_1: Floats, base_pass_k: Floats, first: Floats, last: Floats, alone: Floats) -> None:
     for name, one, other in (
-        ("the base", base_first, base_last),
+        ("the base", base_pass_1, base_pass_k),
         ("the policy", first, last),
         ("Pass@1 alone", alone, alone),
     ):
@@ -165,7 +165,7 @@ def _check(base_first: Floats, base_last: Floats, first: Floats, last: Floats, a
             raise ValueError(f"{name}: Pass@1 {one.shape} and Pass@k {other.shape} must be two equal tables, not empty")
         if not all(((values >= 0) & (values <= 1)).all() for values in (one, other)):  # NaN is not, either
             raise ValueError(f"{name}: Pass@1 and Pass@k must lie from 0 to 1")
-    if len({base_first.shape[1], first.shape[1], alone.shape[1]}) > 1:
+    if len({base_pass_1.shape[1], first.shape[1], alone.shape[1]}) > 1:
         raise ValueError("the base and the policy must have the same problems")
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 
-def majority_is_right(answers: Sequence[tuple[Hashable, bool]]) -> float:
+def majority_vote_accuracy(answers: Sequence[tuple[Hashable, bool]]) -> float:
     """The chance that a majority vote over the answers of one problem is right.
 
     Args:

@@ -34,8 +34,8 @@ Floats = npt.NDArray[np.float64]
 POWER = 0.8
 LEVEL = 0.05
 DRAWS = 1000
-MOST_SEEDS = 100
-MOST_PROBLEMS = 100_000
+MAX_SEEDS = 100
+MAX_PROBLEMS = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Components:
     """How many of the two have seeds: one where the other is a given policy."""
 
 
-def components(one: Floats, other: Floats, *, policies: tuple[bool, bool] = (False, False)) -> Components:
+def estimate_components(one: Floats, other: Floats, *, policies: tuple[bool, bool] = (False, False)) -> Components:
     """The variance components of the difference of two methods, (S, P) each on the same problems.
 
     Args:
@@ -74,7 +74,7 @@ def needed_seeds(found: Components, difference: float, problems: int) -> int | N
     """
     if found.seed is None:
         raise ValueError("with one seed a method nothing is known of how seeds differ")
-    return _least(lambda seeds: least_difference(found, seeds, problems) <= difference, 2, MOST_SEEDS)
+    return _least(lambda seeds: detectable_difference(found, seeds, problems) <= difference, 2, MAX_SEEDS)
 
 
 def needed_problems(found: Components, difference: float, seeds: int) -> int | None:
@@ -82,10 +82,10 @@ def needed_problems(found: Components, difference: float, seeds: int) -> int | N
 
     Where the seeds' part is unknown the answer is for the policies at hand, and ``seeds`` is not looked at.
     """
-    return _least(lambda problems: least_difference(found, seeds, problems) <= difference, 2, MOST_PROBLEMS)
+    return _least(lambda problems: detectable_difference(found, seeds, problems) <= difference, 2, MAX_PROBLEMS)
 
 
-def least_difference(found: Components, seeds: int, problems: int) -> float:
+def detectable_difference(found: Components, seeds: int, problems: int) -> float:
     """The least difference that so many seeds a method and problems show with 80 %.
 
     Where the seeds' part is unknown it is that of the policies at hand.
@@ -103,10 +103,8 @@ def least_difference(found: Components, seeds: int, problems: int) -> float:
     variances = np.maximum(0.0, estimated - found.both / problems / found.methods) / seeds
     total = variances.sum(axis=0)
     squares = (variances**2).sum(axis=0) / (seeds - 1)
-    freedom = np.divide(total**2, squares, out=np.full(DRAWS, seeds - 1.0), where=squares > 0)
-    half = np.sqrt(
-        (_normal(1 - LEVEL / 2) ** 2) * of_problems + np.interp(freedom, *_quantiles(seeds - 1)) ** 2 * total
-    )
+    df = np.divide(total**2, squares, out=np.full(DRAWS, seeds - 1.0), where=squares > 0)
+    half = np.sqrt((_normal(1 - LEVEL / 2) ** 2) * of_problems + np.interp(df, *_quantiles(seeds - 1)) ** 2 * total)
     low, high = 0.0, float(half.max()) + 3 * error
     for _ in range(40):
         middle = (low + high) / 2
@@ -115,14 +113,14 @@ def least_difference(found: Components, seeds: int, problems: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _chi_squared(methods: int, freedom: int) -> Floats:
-    return np.random.default_rng([methods, freedom]).chisquare(freedom, size=(methods, DRAWS))
+def _chi_squared(methods: int, df: int) -> Floats:
+    return np.random.default_rng([methods, df]).chisquare(df, size=(methods, DRAWS))
 
 
 @lru_cache(maxsize=256)
-def _quantiles(freedom: int) -> tuple[Floats, Floats]:
+def _quantiles(df: int) -> tuple[Floats, Floats]:
     """Student's t at the test's level for degrees of freedom from those of one method to those of two."""
-    grid = np.linspace(freedom, 2 * freedom, 9)
+    grid = np.linspace(df, 2 * df, 9)
     return grid, np.array([quantile(1 - LEVEL / 2, float(each)) for each in grid])
 
 

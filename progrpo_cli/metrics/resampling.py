@@ -1,6 +1,6 @@
 """Draws of a mean over problems: what :mod:`progrpo_cli.metrics.bootstrap` makes intervals from.
 
-Two sets of draws are blended, by how many problems the spread and the skew of the values rest on (:func:`trust`):
+Two sets of draws are blended, by how many problems the spread and the skew of the values rest on (:func:`studentised_share`):
 
 - many: the studentised bootstrap, which knows the skew that was seen (Efron & Tibshirani 1993, section 12.5);
 - few: Gaffke's interval for bounded values, which reckons with a problem that was not seen and has the worst value
@@ -32,7 +32,7 @@ _ALIKE = 1e-9
 """Deviations below this share of the distance between the bounds are rounding."""
 
 
-def carriers(values: Floats, bounds: Bounds) -> tuple[Floats, Floats]:
+def effective_problems(values: Floats, bounds: Bounds) -> tuple[Floats, Floats]:
     """How many problems the spread and the skew of each row of ``values`` (R, P) rest on: (R,) each.
 
     The first is the sum of the distances to the median, in units of the largest of them, from 0 to P: of values of 0
@@ -51,17 +51,17 @@ def carriers(values: Floats, bounds: Bounds) -> tuple[Floats, Floats]:
     return of_spread, of_skew
 
 
-def trust(values: Floats, bounds: Bounds) -> Floats:
+def studentised_share(values: Floats, bounds: Bounds) -> Floats:
     """The share of the studentised draws for each row of ``values`` (R, P): (R,), from 0 to 1."""
     shares = (
         np.clip((count - few) / (enough - few), 0, 1)
-        for count, (few, enough) in zip(carriers(values, bounds), (_SPREAD, _SKEW), strict=True)
+        for count, (few, enough) in zip(effective_problems(values, bounds), (_SPREAD, _SKEW), strict=True)
     )
     share: Floats = np.minimum(*shares)
     return share
 
 
-def draws_of_mean(
+def draw_interval_ends(
     values: Floats, bounds: Sequence[Bounds | None], *, resamples: int, seed: int
 ) -> tuple[Floats, Floats]:
     """Draws of the lower and the upper end of the mean of each row of ``values`` (R, P): (R, resamples) each.
@@ -81,7 +81,7 @@ def draws_of_mean(
     edges: dict[int, tuple[float, float, float]] = {}
     for row, limits in enumerate(bounds):
         if limits is not None:
-            share = float(trust(values[row : row + 1], limits)[0])
+            share = float(studentised_share(values[row : row + 1], limits)[0])
             if share < 1:
                 edges[row] = (share, *_worst(values[row], limits, share))
     if edges:
@@ -102,9 +102,9 @@ def _distances(values: Floats, bounds: Bounds) -> Floats:
     return distances
 
 
-def unseen_values(values: Floats, bounds: Bounds) -> tuple[float, float]:
-    """The least and the greatest value that :func:`draws_of_mean` reckons with for a problem not seen, of (P,)."""
-    return _worst(values, bounds, float(trust(values[None, :], bounds)[0]))
+def unseen_range(values: Floats, bounds: Bounds) -> tuple[float, float]:
+    """The least and the greatest value that :func:`draw_interval_ends` reckons with for a problem not seen, of (P,)."""
+    return _worst(values, bounds, float(studentised_share(values[None, :], bounds)[0]))
 
 
 def _worst(values: Floats, bounds: Bounds, share: float) -> tuple[float, float]:

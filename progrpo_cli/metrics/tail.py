@@ -7,12 +7,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli.metrics.resampling import UNSEEN_IS_WORST, Bounds, unseen_values
+from progrpo_cli.metrics.resampling import UNSEEN_IS_WORST, Bounds, unseen_range
 from progrpo_cli.metrics.student import quantile, upper_tail
 
 Floats = npt.NDArray[np.float64]
 
-LEAST_P = 1e-6
+MIN_P = 1e-6
 """No p is said to be smaller: so far out the tail is a guess."""
 _COUNTED = 25
 """With so many draws beyond 0 or more, p is their share; with fewer the tail is continued."""
@@ -20,7 +20,7 @@ _ANCHOR = 0.01
 """Beyond this quantile of the draws the tail of Student's t takes over."""
 
 
-def two_sided(
+def two_sided_p(
     lows: Floats,
     highs: Floats,
     drawn: tuple[Floats, Floats],
@@ -28,7 +28,7 @@ def two_sided(
     bounds: Bounds | None,
     seeds: tuple[float, float],
 ) -> float:
-    """The level at which the interval would just touch 0, at least :data:`LEAST_P`.
+    """The level at which the interval would just touch 0, at least :data:`MIN_P`.
 
     Args:
         lows, highs: draws of both ends with the errors of problems and seeds, (B,).
@@ -45,13 +45,13 @@ def two_sided(
         ends, sign = (drawn[0], 1.0) if below <= above else (drawn[1], -1.0)
         beyond = _continued(sign * ends, sign * value, len(values) - 1, seeds)
         if bounds is not None:
-            least, greatest = unseen_values(values, bounds)
+            least, greatest = unseen_range(values, bounds)
             beyond = max(beyond, _by_unseen(sign * values, least if sign > 0 else -greatest))
         share = min((_COUNTED + 1) / (len(lows) + 1), beyond)
-    return float(min(1.0, max(LEAST_P, 2 * share)))
+    return float(min(1.0, max(MIN_P, 2 * share)))
 
 
-def _continued(ends: Floats, value: float, freedom: int, seeds: tuple[float, float]) -> float:
+def _continued(ends: Floats, value: float, df: int, seeds: tuple[float, float]) -> float:
     """The chance that an end drawn, less the seeds' error, is below 0, for a ``value`` above it.
 
     The draws of the problems' part count down to their 1 % quantile. From there on it is Student's t, with the scale
@@ -63,11 +63,11 @@ def _continued(ends: Floats, value: float, freedom: int, seeds: tuple[float, flo
     reach = value - float(ends[cut])
     if reach <= 0:  # all draws are alike
         return 0.0 if error == 0 else float(upper_tail(value / error, of_seeds)[0])
-    scale = reach / quantile(1 - cut / len(ends), max(1, freedom))
+    scale = reach / quantile(1 - cut / len(ends), max(1, df))
     if error == 0:
-        return float(upper_tail(value / scale, max(1, freedom))[0])
+        return float(upper_tail(value / scale, max(1, df))[0])
     steps = np.linspace(reach / scale, 20 * reach / scale, 400)
-    levels = upper_tail(steps, max(1, freedom))
+    levels = upper_tail(steps, max(1, df))
     middles = value - scale * (steps[1:] + steps[:-1]) / 2
     far = float((-np.diff(levels) * upper_tail(middles / error, of_seeds)).sum() + levels[-1])
     return float(upper_tail(ends[cut:] / error, of_seeds).sum()) / len(ends) + far

@@ -57,7 +57,7 @@ def interval(metric: str, per_problem: Sequence[Sequence[float]], n: int) -> tup
     """The 95 % interval of a metric's mean over seeds and problems: (S, P) values of n samples a problem, crossed."""
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
+    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
 
-    mean = crossed({"": np.array(per_problem, dtype=np.float64)}, bounds=bounds_of(metric, n))[""].mean
+    mean = crossed_bootstrap({"": np.array(per_problem, dtype=np.float64)}, bounds=metric_bounds(metric, n))[""].mean
     return mean.low, mean.high

@@ -103,7 +103,7 @@ def trial_table(plan: Plan, store: Store, optuna_study: OptunaStudy) -> list[dic
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
+    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
 
     complete = {k.trial.config_hash: k for k in optuna_study.trials() if k.values is not None}
     names = {each: [run.name for run in plan.runs_of(known.trial)] for each, known in complete.items()}
@@ -126,9 +126,9 @@ def trial_table(plan: Plan, store: Store, optuna_study: OptunaStudy) -> list[dic
         if not all(metric in result["per_problem"] for of_trial in results.values() for result in of_trial):
             continue
         values = {each: np.array([r["per_problem"][metric] for r in of_trial]) for each, of_trial in results.items()}
-        limits = bounds_of(metric, plan.samples)
+        limits = metric_bounds(metric, plan.samples)
         for group in alike:
-            for each, crossed_ in crossed({each: values[each] for each in group}, bounds=limits).items():
+            for each, crossed_ in crossed_bootstrap({each: values[each] for each in group}, bounds=limits).items():
                 mean = crossed_.mean
                 table[each][metric] = {"value": mean.value, "low": mean.low, "high": mean.high}
     signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in plan.space.objectives]
@@ -155,7 +155,7 @@ def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str
         return None
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
+    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
 
     metric = plan.space.objectives[0].metric
     results, values = {}, {}
@@ -167,7 +167,7 @@ def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str
     best, after = table[0]["config_hash"], table[1]["config_hash"]
     if different := differences_between(results[after], results[best]):
         return f"the best and the next were not measured alike and cannot be compared: {different}"
-    difference = crossed(values, bounds=bounds_of(metric, plan.samples), baseline=after)[best].difference
+    difference = crossed_bootstrap(values, bounds=metric_bounds(metric, plan.samples), baseline=after)[best].difference
     assert difference is not None
     shown = f"{metric} {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
     if len(plan.seeds) == 1:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from progrpo_cli.metrics.frontier import hull, stand
+from progrpo_cli.metrics.frontier import hull, measure_standing
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
 
 N, K = 64, 32
@@ -44,7 +44,7 @@ def test_the_corners_are_those_of_the_upper_hull_right_of_its_top():
 )
 def test_height_is_taken_at_equal_pass_1_and_margin_to_the_best_temperature(policy, line, left, right, share):
     first, last = made_of(LINE)
-    found = stand(first, last, spread_around(policy[0])[None], spread_around(policy[1])[None], resamples=200)
+    found = measure_standing(first, last, spread_around(policy[0])[None], spread_around(policy[1])[None], resamples=200)
     assert found.height.value == pytest.approx(policy[1] - line)
     assert found.margin.value == pytest.approx(policy[0] - 0.6)
     assert (found.left, found.right, found.share) == (left, right, pytest.approx(share))
@@ -60,16 +60,16 @@ def test_mixing_by_a_coin_a_problem_lies_on_the_line():
     first = np.stack([cold, hot])
     last = 1 - (1 - first) ** K
     mixed = np.where(coin, cold, hot)
-    found = stand(first, last, mixed[None], (1 - (1 - mixed) ** K)[None], resamples=500)
+    found = measure_standing(first, last, mixed[None], (1 - (1 - mixed) ** K)[None], resamples=500)
     assert found.height.low < 0 < found.height.high
     of_samples = (cold + hot) / 2
-    other = stand(first, last, of_samples[None], (1 - (1 - of_samples) ** K)[None], resamples=500)
+    other = measure_standing(first, last, of_samples[None], (1 - (1 - of_samples) ** K)[None], resamples=500)
     assert other.height.low > 0  # it even is above
 
 
 def test_the_same_policy_is_neither_above_nor_below():
     first, last = made_of(LINE)
-    found = stand(first, last, first[3:4], last[3:4], resamples=200)
+    found = measure_standing(first, last, first[3:4], last[3:4], resamples=200)
     assert (found.height.value, found.height.low, found.height.high) == pytest.approx((0, 0, 0), abs=1e-9)
     assert not found.better
 
@@ -77,8 +77,8 @@ def test_the_same_policy_is_neither_above_nor_below():
 def test_seeds_that_differ_make_the_interval_wider():
     first, last = made_of(LINE)
     x, y = spread_around(0.4), spread_around(0.85)
-    alike = stand(first, last, np.stack([x] * 3), np.stack([y] * 3), resamples=2000)
-    differing = stand(first, last, np.stack([x] * 3), np.stack([y - 0.03, y, y + 0.03]), resamples=2000)
+    alike = measure_standing(first, last, np.stack([x] * 3), np.stack([y] * 3), resamples=2000)
+    differing = measure_standing(first, last, np.stack([x] * 3), np.stack([y - 0.03, y, y + 0.03]), resamples=2000)
     assert alike.height.low > 0
     assert differing.height.low < 0 < differing.height.value == pytest.approx(0.05)
 
@@ -86,8 +86,8 @@ def test_seeds_that_differ_make_the_interval_wider():
 def test_greedy_counts_for_the_best_temperature_and_is_not_on_the_line():
     first, last = made_of(LINE)
     policy = spread_around(0.65)[None], spread_around(0.15)[None]
-    without = stand(first, last, *policy, resamples=200)
-    found = stand(first, last, *policy, first_alone=spread_around(0.7)[None], resamples=200)
+    without = measure_standing(first, last, *policy, resamples=200)
+    found = measure_standing(first, last, *policy, greedy_pass_1=spread_around(0.7)[None], resamples=200)
     assert without.margin.value == pytest.approx(0.05)
     assert (found.margin.value, found.best) == (pytest.approx(-0.05), len(LINE))
     assert [found.height.value, without.height.value] == pytest.approx([0.05, 0.05])
@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_refused():
         (first, last * np.nan, first, last),
     ):
         with pytest.raises(ValueError, match="must"):
-            stand(*arguments)
+            measure_standing(*arguments)
 
 
 class World:
@@ -163,7 +163,7 @@ def coverage(kind: str, seeds: int, problems: int, repetitions: int, resamples: 
     covered = np.zeros(2)
     for repetition in range(repetitions):
         here = world.problems(problems)
-        base_first, base_last = map(
+        base_pass_1, base_pass_k = map(
             np.stack, zip(*(world.drawn(world.chances(here, t)) for t in world.temperatures), strict=True)
         )
         if kind == "end":
@@ -175,8 +175,13 @@ def coverage(kind: str, seeds: int, problems: int, repetitions: int, resamples: 
             share = world.random.uniform(0, 0.2, (seeds, 1))
             chances = np.where(world.random.random((seeds, problems)) < share, 1.0, chances)
         of_policy = world.drawn(chances)
-        found = stand(
-            base_first[1:], base_last[1:], *of_policy, first_alone=base_first[:1], resamples=resamples, seed=repetition
+        found = measure_standing(
+            base_pass_1[1:],
+            base_pass_k[1:],
+            *of_policy,
+            greedy_pass_1=base_pass_1[:1],
+            resamples=resamples,
+            seed=repetition,
         )
         ends = zip((found.height, found.margin), truth, strict=True)
         covered += [interval.low - 1e-9 <= true <= interval.high + 1e-9 for interval, true in ends]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from progrpo_cli.metrics import power
-from progrpo_cli.metrics.bootstrap import crossed
+from progrpo_cli.metrics.bootstrap import crossed_bootstrap
 
 
 def _study(random, seeds, problems, *, gain=0.0, seed_sd=0.0, both_sd=0.2, difference_sd=0.3):
@@ -16,7 +16,7 @@ def _study(random, seeds, problems, *, gain=0.0, seed_sd=0.0, both_sd=0.2, diffe
 
 def test_the_components_are_those_that_the_data_were_made_with():
     random = np.random.default_rng(0)
-    found = [power.components(*_study(random, 8, 400, seed_sd=0.1)) for _ in range(60)]
+    found = [power.estimate_components(*_study(random, 8, 400, seed_sd=0.1)) for _ in range(60)]
     assert np.mean([each.problem for each in found]) == pytest.approx(0.3**2, rel=0.05)
     assert np.mean([each.seed for each in found]) == pytest.approx(2 * 0.1**2, rel=0.15)
     assert np.mean([each.both for each in found]) == pytest.approx(2 * 0.2**2, rel=0.05)
@@ -27,12 +27,12 @@ def test_the_components_are_those_that_the_data_were_made_with():
 )
 def test_the_least_difference_is_shown_in_about_80_percent_of_studies(seeds, problems, seed_sd):
     truth = power.Components(0.3**2, 2 * seed_sd**2, 2 * 0.2**2)
-    gain = power.least_difference(truth, seeds, problems)
+    gain = power.detectable_difference(truth, seeds, problems)
     random = np.random.default_rng(seeds)
     shown, studies = 0, 600
     for number in range(studies):
         one, other = _study(random, seeds, problems, gain=gain, seed_sd=seed_sd)
-        result = crossed({"one": one, "other": other}, baseline="one", resamples=400, seed=number)["other"]
+        result = crossed_bootstrap({"one": one, "other": other}, baseline="one", resamples=400, seed=number)["other"]
         shown += result.difference.low > 0
     assert shown / studies == pytest.approx(0.8, abs=0.05)
 
@@ -40,9 +40,11 @@ def test_the_least_difference_is_shown_in_about_80_percent_of_studies(seeds, pro
 def test_needed_counts_are_the_least_that_are_enough():
     found = power.Components(0.09, 0.002, 0.08)
     seeds = power.needed_seeds(found, 0.1, 300)
-    assert power.least_difference(found, seeds, 300) <= 0.1 < power.least_difference(found, seeds - 1, 300)
+    assert power.detectable_difference(found, seeds, 300) <= 0.1 < power.detectable_difference(found, seeds - 1, 300)
     problems = power.needed_problems(found, 0.1, 10)
-    assert power.least_difference(found, 10, problems) <= 0.1 < power.least_difference(found, 10, problems - 1)
+    assert (
+        power.detectable_difference(found, 10, problems) <= 0.1 < power.detectable_difference(found, 10, problems - 1)
+    )
     assert power.needed_problems(found, 0.01, 3) is None  # seeds alone hide it, however many problems
     assert power.needed_seeds(found, 0.001, 300) is None
 
@@ -50,10 +52,10 @@ def test_needed_counts_are_the_least_that_are_enough():
 def test_with_one_seed_the_seeds_part_is_unknown_but_of_a_given_policy_it_is_none():
     random = np.random.default_rng(0)
     one, other = random.random((1, 50)), random.random((3, 50))
-    unknown = power.components(one, other)
+    unknown = power.estimate_components(one, other)
     assert unknown.seed is None
     with pytest.raises(ValueError, match="one seed"):
         power.needed_seeds(unknown, 0.1, 300)
-    given = power.components(one, other, policies=(True, False))
+    given = power.estimate_components(one, other, policies=(True, False))
     assert given.seed is not None
     assert given.methods == 1

@@ -15,9 +15,9 @@ def test_one_and_two_degrees_of_freedom_are_the_closed_forms(t):
 
 
 def test_quantiles_are_those_of_printed_tables():
-    for level, freedom, printed in [(0.975, 1, 12.706), (0.975, 4, 2.776), (0.975, 29, 2.045), (0.999, 10, 4.144)]:
-        assert quantile(level, freedom) == pytest.approx(printed, abs=6e-4)
-        assert quantile(1 - level, freedom) == pytest.approx(-printed, abs=6e-4)
+    for level, df, printed in [(0.975, 1, 12.706), (0.975, 4, 2.776), (0.975, 29, 2.045), (0.999, 10, 4.144)]:
+        assert quantile(level, df) == pytest.approx(printed, abs=6e-4)
+        assert quantile(1 - level, df) == pytest.approx(-printed, abs=6e-4)
     assert upper_tail(quantile(1 - 1e-7, 2.7), 2.7)[0] == pytest.approx(1e-7, rel=1e-3)
 
 

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed_bootstrap
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.student import upper_tail
-from progrpo_cli.metrics.tail import LEAST_P
+from progrpo_cli.metrics.tail import MIN_P
 
 
 def _p(one, other, **options):
     groups = {"one": one, "other": other}
-    return crossed(groups, baseline="one", policies=groups, **options)["other"].p
+    return crossed_bootstrap(groups, baseline="one", policies=groups, **options)["other"].p
 
 
 @pytest.mark.parametrize("t", [2.0, 3.0, 4.0, 5.0])
@@ -45,7 +45,7 @@ def test_of_seeds_alone_it_is_welchs_test(seeds, gap):
 def test_a_difference_without_any_doubt_is_at_the_floor():
     values = np.random.default_rng(0).random((2, 50))
     values[1] = values[0]
-    assert _p(values, values + 1) == LEAST_P
+    assert _p(values, values + 1) == MIN_P
 
 
 def test_252_certain_differences_reach_any_level_after_holm():
@@ -55,7 +55,7 @@ def test_252_certain_differences_reach_any_level_after_holm():
     groups = {
         str(number): (problem + number / 50 + random.normal(0, 0.0015, (3, 100))).clip(0, 20) for number in range(85)
     }
-    found = crossed(groups, baseline="0")
+    found = crossed_bootstrap(groups, baseline="0")
     p = {(name, metric): of_one.p for name, of_one in found.items() if name != "0" for metric in range(3)}
     assert len(p) == 252
     assert max(found["1"].difference.high - found["1"].difference.low, 0) < 0.0015

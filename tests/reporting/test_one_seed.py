@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.metrics.tail import LEAST_P
+from progrpo_cli.metrics.tail import MIN_P
 from progrpo_cli.reporting.analysis.views import views
 from progrpo_cli.reporting.build import build_report
 from progrpo_cli.studies.reconcile import interval
@@ -79,10 +79,10 @@ def test_a_p_at_its_floor_is_printed_as_at_most(one_seed, tmp_path):
     record = table.frame.set_index("method").loc["progrpo"]
     (column,) = [number for number, name in enumerate(differences.header) if name == "pass@1"]
     floored = table.frame.copy()
-    floored.loc[floored["method"] == "progrpo", ["pass@1_diff_p", "pass@1_diff_p_holm"]] = [LEAST_P, 6 * LEAST_P]
+    floored.loc[floored["method"] == "progrpo", ["pass@1_diff_p", "pass@1_diff_p_holm"]] = [MIN_P, 6 * MIN_P]
     assert record["pass@1_diff_p"] < 1e-3
     assert " p <= 6e-06" in _cells(table, floored)[column]
-    assert ("<=" in row[column].text) == (record["pass@1_diff_p"] <= LEAST_P)
+    assert ("<=" in row[column].text) == (record["pass@1_diff_p"] <= MIN_P)
 
 
 def _cells(table, frame: pd.DataFrame):

@@ -7,7 +7,7 @@ import yaml
 from made_up_runs import BASE, make_scores, write_run
 
 from progrpo_cli.errors import RequestError, WorkError
-from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed_bootstrap
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.reporting.analysis import views
@@ -50,7 +50,7 @@ def test_the_main_table_is_what_its_definition_says(lab, tmp_path):
     strong = np.array([_per_problem(make_scores(seed=100 + seed, rate=0.6), 8) for seed in (0, 1)])
     row = frame.set_index("method").loc["progrpo (method.arm.alpha=1)"]
     groups = {"grpo": grpo, "progrpo (method.arm.alpha=1)": strong}
-    expected = crossed(groups, bounds=PROBABILITY, baseline="grpo")[row.name]
+    expected = crossed_bootstrap(groups, bounds=PROBABILITY, baseline="grpo")[row.name]
     assert row["pass@8"] == strong.mean()
     assert row["pass@8_diff"] == pytest.approx(strong.mean() - grpo.mean())
     measured = [row["pass@8_low"], row["pass@8_high"], row["pass@8_diff_low"], row["pass@8_diff_high"]]

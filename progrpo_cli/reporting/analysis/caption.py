@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_method
+from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_bootstrap_method
 from progrpo_cli.reporting.analysis.comparability import footnotes
 from progrpo_cli.reporting.analysis.compare import columns_of, one_seed
 from progrpo_cli.reporting.analysis.dataset import Row
@@ -27,7 +27,7 @@ def caption(rows: Sequence[Row], loaded: LoadedRuns) -> list[str]:
         measured = "NOT measured alike, see the brackets behind the names" if mixed else same
         sentences.append(f"{first.task} ({first.split}): {measured}; {seeds_of(column)} a row.")
         sentences += footnotes([e for row in column for e in row.evaluations])
-    sentences.append(f"Intervals: {crossed_method()}. Entropy in nats at the sampling temperature.")
+    sentences.append(f"Intervals: {crossed_bootstrap_method()}. Entropy in nats at the sampling temperature.")
     if has_few_seeds(rows):
         sentences.append(
             f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals lean on seeds being normal around the method."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES
-from progrpo_cli.metrics.bootstrap import Bounds, Crossed, Interval, bounds_of, crossed
+from progrpo_cli.metrics.bootstrap import Bounds, CrossedResult, Interval, crossed_bootstrap, metric_bounds
 from progrpo_cli.metrics.passk import Floats
 from progrpo_cli.reporting.analysis.dataset import Row
 
@@ -29,13 +29,13 @@ def preferred(rows: Sequence[Row]) -> list[list[Row]]:
     return list(by_task.values())
 
 
-def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str, Crossed]:
+def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str, CrossedResult]:
     """Row name -> its numbers, for the rows of one task and split that have the metric.
 
     Only rows that were measured and sampled alike are resampled together and paired with the baseline: where there is
     no such row of the baseline there is no difference. Nor has a row of the baseline one.
     """
-    found: dict[str, Crossed] = {}
+    found: dict[str, CrossedResult] = {}
     for same in alike(rows, metric):
         groups = {row.name: values for row in same if (values := row.values(metric)) is not None}
         compared_to: dict[str | None, list[str]] = {}
@@ -45,7 +45,7 @@ def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str,
             compared_to.setdefault(name, []).append(row.name)
         for to, names in compared_to.items():
             together = {name: values for name, values in groups.items() if name == to or name in names}
-            results = crossed(together, bounds=_bounds(same, metric), baseline=to, policies=_policies(same))
+            results = crossed_bootstrap(together, bounds=_bounds(same, metric), baseline=to, policies=_policies(same))
             found.update({name: results[name] for name in names})
     return {row.name: found[row.name] for row in rows if row.name in found}
 
@@ -88,7 +88,7 @@ def clearly_best(rows: Sequence[Row], metric: str) -> str | None:
     (first, of_first), (second, of_second) = (values[name] for name in ranked[:2])
     groups: dict[str, Floats] = {second.name: of_second, first.name: of_first}
     limits, policies = _bounds([row for row, _ in values.values()], metric), _policies([first, second])
-    lead = crossed(groups, bounds=limits, baseline=second.name, policies=policies)[first.name]
+    lead = crossed_bootstrap(groups, bounds=limits, baseline=second.name, policies=policies)[first.name]
     return first.name if lead.p is not None and lead.difference is not None and lead.difference.low > 0 else None
 
 
@@ -104,4 +104,4 @@ def _policies(rows: Sequence[Row]) -> set[str]:
 
 def _bounds(rows: Sequence[Row], metric: str) -> Bounds | None:
     """What a problem's value cannot leave."""
-    return bounds_of(metric, max(e.n for row in rows for e in row.evaluations))
+    return metric_bounds(metric, max(e.n for row in rows for e in row.evaluations))

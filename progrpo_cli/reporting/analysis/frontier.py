@@ -15,7 +15,7 @@ import pandas as pd
 
 from progrpo_cli.config import paths
 from progrpo_cli.metrics.bootstrap import Interval
-from progrpo_cli.metrics.frontier import Standing, stand
+from progrpo_cli.metrics.frontier import Standing, measure_standing
 from progrpo_cli.reporting.analysis.compare import columns_of, preferred
 from progrpo_cli.reporting.analysis.dataset import Row
 from progrpo_cli.reporting.analysis.table import Table
@@ -207,16 +207,19 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
 
 
 def _compared(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: str) -> Compared:
-    base_first, base_last = (np.stack([_mean(each, which) for each in sampled]) for which in ("pass@1", metric))
-    first_alone = np.stack([_mean(each, "pass@1") for each in greedy]) if greedy else None
+    base_pass_1, base_pass_k = (np.stack([_mean(each, which) for each in sampled]) for which in ("pass@1", metric))
+    greedy_pass_1 = np.stack([_mean(each, "pass@1") for each in greedy]) if greedy else None
     first, last = row.values("pass@1"), row.values(metric)
     assert first is not None
     assert last is not None
-    standing = stand(base_first, base_last, first, last, first_alone=first_alone)
+    standing = measure_standing(base_pass_1, base_pass_k, first, last, greedy_pass_1=greedy_pass_1)
     alone = 0
     if standing.margin.value > 0:
         seeds = (slice(seed, seed + 1) for seed in range(len(first)))
-        alone = sum(stand(base_first, base_last, first[s], last[s], first_alone=first_alone).beyond for s in seeds)
+        alone = sum(
+            measure_standing(base_pass_1, base_pass_k, first[s], last[s], greedy_pass_1=greedy_pass_1).beyond
+            for s in seeds
+        )
     return Compared(row, metric, tuple(sampled), tuple(greedy), standing, alone)
 
 

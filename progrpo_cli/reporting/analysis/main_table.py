@@ -8,7 +8,7 @@ import pandas as pd
 
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.methods.registry import SHARED_RECIPE
-from progrpo_cli.metrics.bootstrap import Crossed, p_method
+from progrpo_cli.metrics.bootstrap import CrossedResult, p_value_method
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.reporting.analysis import budgets
 from progrpo_cli.reporting.analysis.caption import caption
@@ -123,7 +123,7 @@ def main_table(frame: Frame, loaded: LoadedRuns, *, ks: Sequence[int], baseline:
     return Table("main", "Methods and tasks", table, tuple(metrics), baseline, tuple(sentences), frozenset(best))
 
 
-def _adjusted(compared: dict[str, dict[str, Crossed]]) -> dict[tuple[str, str], float]:
+def _adjusted(compared: dict[str, dict[str, CrossedResult]]) -> dict[tuple[str, str], float]:
     """Holm over the family of one task and split: every row, every metric that is tested."""
     return holm(
         {
@@ -143,12 +143,12 @@ def _about_differences(baseline: str, metrics: Sequence[str], *, tested: bool) -
     names = ", ".join(metric for metric in metrics if metric not in NEITHER_GOOD_NOR_BAD)
     return [
         paired,
-        f"p: {p_method()}; corrected by Holm over the family of all tested rows x {names} of a task and split. "
+        f"p: {p_value_method()}; corrected by Holm over the family of all tested rows x {names} of a task and split. "
         "Entropy is not tested: more of it is neither better nor worse.",
     ]
 
 
-def _cells(metric: str, result: Crossed, p_holm: float | None) -> dict[str, object]:
+def _cells(metric: str, result: CrossedResult, p_holm: float | None) -> dict[str, object]:
     cells: dict[str, object] = dict(
         zip((f"{metric}{part}" for part in PARTS), (result.mean.value, result.mean.low, result.mean.high), strict=True)
     )

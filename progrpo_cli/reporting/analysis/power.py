@@ -49,10 +49,10 @@ def _record(row: Row, base: Row, metric: str, difference: float) -> dict[str, ob
     assert values is not None
     assert of_base is not None
     given = (row.run.is_model, base.run.is_model)
-    found = power.components(values, of_base, policies=given)
+    found = power.estimate_components(values, of_base, policies=given)
     problems = values.shape[1]
     seeds = max(len(values), len(of_base))
-    least = power.least_difference(found, seeds, problems)
+    least = power.detectable_difference(found, seeds, problems)
     record: dict[str, object] = {
         "method": row.name,
         "task": row.task,
@@ -64,10 +64,10 @@ def _record(row: Row, base: Row, metric: str, difference: float) -> dict[str, ob
         "problem sd": f"{found.problem**0.5:.3g}",
         "seed sd": None if found.seed is None else f"{found.seed**0.5:.3g}",
         "interaction sd": None if found.seed is None else f"{found.both**0.5:.3g}",
-        "problems needed": _shown(power.needed_problems(found, difference, seeds), power.MOST_PROBLEMS),
+        "problems needed": _shown(power.needed_problems(found, difference, seeds), power.MAX_PROBLEMS),
     }
     for name, count in [("problems at hand", problems), *((f"{count} problems", count) for count in PROBLEMS)]:
-        needed = None if found.seed is None else _shown(power.needed_seeds(found, difference, count), power.MOST_SEEDS)
+        needed = None if found.seed is None else _shown(power.needed_seeds(found, difference, count), power.MAX_SEEDS)
         record[f"seeds needed, {name}"] = "unknown" if needed is None else needed
     return record
 

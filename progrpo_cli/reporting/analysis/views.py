@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from progrpo_cli.config.values import shown
-from progrpo_cli.metrics.tail import LEAST_P
+from progrpo_cli.metrics.tail import MIN_P
 from progrpo_cli.reporting.analysis.budgets import COLUMNS as BUDGET
 from progrpo_cli.reporting.analysis.compare import DIFFERENCE_PARTS, PARTS
 from progrpo_cli.reporting.analysis.table import Table
@@ -130,6 +130,6 @@ def _difference(row: dict[str, object], metric: str) -> Cell:
     value, low, high, p, p_holm = (row[f"{metric}{part}"] for part in DIFFERENCE_PARTS)
     if not isinstance(value, float) or missing(value):
         return Cell("", "")
-    at_most = "<= " if isinstance(p, float) and p <= LEAST_P else ""
+    at_most = "<= " if isinstance(p, float) and p <= MIN_P else ""
     tested = "" if missing(p_holm) else f" p {at_most}{p_holm:.2g}"
     return Cell(f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{tested}", value)
