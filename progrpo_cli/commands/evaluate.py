@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Sample and score: unbiased Pass@k, entropy and diversity, with 95 % intervals."""
     with command("eval", verbose, quiet):
-        from progrpo_cli.evaluation.request import Request, split_named
-        from progrpo_cli.evaluation.targets import evaluate_target, targets
+        from progrpo_cli.evaluation.request import Request, parse_split
+        from progrpo_cli.evaluation.targets import evaluate_target, resolve_targets
 
         request = Request(
             ks=integers("--k", k),
@@ -56,13 +56,13 @@ def evaluate(
             temperatures=() if temperature is None else numbers("--temperature", temperature),
             top_p=top_p,
             limit=limit,
-            split=split_named(split),
+            split=parse_split(split),
             fresh=fresh,
             trust_remote_code=trust_remote_code,
             trust_config=trust_config,
             config_dir=config_dir,
         )
-        scores = [score for one in targets(target) for score in evaluate_target(one, request)]
+        scores = [score for one in resolve_targets(target) for score in evaluate_target(one, request)]
         if as_json:
             documents = [score.as_json() for score in scores]
             typer.echo(json.dumps(documents[0] if len(documents) == 1 else {"evaluations": documents}, indent=2))
@@ -73,10 +73,10 @@ def evaluate(
 def _show(scores: list[Scores]) -> None:
     """Print a table a policy and task, the base beside a trained policy where it was evaluated alike, and the files."""
     from progrpo_cli.console import results
-    from progrpo_cli.evaluation.table import shown
-    from progrpo_cli.evaluation.targets import directory_of
+    from progrpo_cli.evaluation.table import result_tables
+    from progrpo_cli.evaluation.targets import policy_directory
     from progrpo_cli.policies import policy
 
     console = results()
-    for part in shown(scores, lambda base: directory_of(policy.resolve(base))):
+    for part in result_tables(scores, lambda base: policy_directory(policy.resolve(base))):
         console.print(part, markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from progrpo_cli.evaluation.scores_file import ComparableKey, differences
+from progrpo_cli.evaluation.scores_file import ComparableKey, describe_differences
 
 Result = Mapping[str, Any]
 
@@ -16,7 +16,7 @@ def differences_between(one: Sequence[Result], other: Sequence[Result] = ()) -> 
     for result in rest:
         ours, theirs = _key(first), _key(result)
         if ours is not None and theirs is not None:
-            said = differences(theirs, ours, _problems(result), _problems(first))
+            said = describe_differences(theirs, ours, _problems(result), _problems(first))
             if said:
                 return said
     return ""

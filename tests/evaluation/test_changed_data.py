@@ -53,7 +53,7 @@ def evaluated(directory: Path, batches: int) -> FinishedEvaluation:
         policy="",
     )
     return evaluate(
-        directory / "eval", settings, [1], make_sampler=lambda _: Repeating(batches), described={}, title="a test"
+        directory / "eval", settings, [1], make_sampler=lambda _: Repeating(batches), policy_fields={}, title="a test"
     )
 
 

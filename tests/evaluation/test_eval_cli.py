@@ -128,7 +128,7 @@ def test_several_temperatures_are_an_evaluation_each_and_greedy_has_one_sample(
     command, scores = evaluated
     done = command("eval", "runs/only", "--k", "1,4", "--temperature", "0,0.5,1", "--json")
     assert done.returncode == 0, done.stderr
-    assert "pass@1 alone, without k = 4" in done.stderr
+    assert "only pass@1 is computed, not k = 4" in done.stderr
     greedy, cooler, own = json.loads(done.stdout)["evaluations"]
     assert own["eval_dir"] == scores["eval_dir"]  # at the run's own temperature: nothing is drawn again
     assert own["counts"] == scores["counts"]

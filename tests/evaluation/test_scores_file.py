@@ -10,9 +10,9 @@ from test_changed_data import ROWS, evaluated, write
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
-from progrpo_cli.evaluation.scores_file import Scores, differences
+from progrpo_cli.evaluation.scores_file import Scores, describe_differences
 from progrpo_cli.evaluation.settings import EvalSettings
-from progrpo_cli.evaluation.table import base_beside, table_of
+from progrpo_cli.evaluation.table import comparable_base, comparison_table
 from progrpo_cli.tasks.base import Problem
 from progrpo_cli.tasks.config import OwnConfig
 
@@ -77,25 +77,25 @@ def test_seed_n_limit_policy_and_batches_are_in_neither_part_of_the_key() -> Non
     keys.append(settings().key([Problem("a", PROBLEMS[0].prompt, "an answer"), PROBLEMS[1]], chat=False))
     assert not any(each.comparable(key) for each in keys)
     assert len({*keys, key}) == len(keys) + 1
-    assert key.measure.unsaid() == []
+    assert key.measure.missing_fields() == []
 
 
 def test_a_verdict_function_is_part_of_the_measure() -> None:
     own = ["task=own", "task.dataset=x.jsonl"]
     ours = settings(*own).key(PROBLEMS, chat=True)
     theirs = settings(*own, "task.verdict=mine:judge").key(PROBLEMS, chat=True)
-    assert differences(ours, theirs, 2, 2) == "other references of the problems"
+    assert describe_differences(ours, theirs, 2, 2) == "different references"
 
 
 def test_differences_are_told_in_numbers_and_words() -> None:
     few, many = scores(ids=["a"]), scores()
-    assert differences(few.key, many.key, 1, 3) == "1 against 3 problems"
-    assert differences(scores(ids=["x", "y", "z"]).key, many.key, 3, 3) == "other problems"
+    assert describe_differences(few.key, many.key, 1, 3) == "1 against 3 problems"
+    assert describe_differences(scores(ids=["x", "y", "z"]).key, many.key, 3, 3) == "different problems"
     other = scores(backend="vllm", temperature=0.7, max_new_tokens=32)
-    assert differences(other.key, many.key, 3, 3) == (
+    assert describe_differences(other.key, many.key, 3, 3) == (
         "token limit 32 against 24, back end vllm against hf, temperature 0.7 against 1"
     )
-    assert differences(many.key, many.key, 3, 3) == ""
+    assert describe_differences(many.key, many.key, 3, 3) == ""
 
 
 def test_what_a_file_does_not_say_goes_with_everything() -> None:
@@ -103,7 +103,7 @@ def test_what_a_file_does_not_say_goes_with_everything() -> None:
     assert old.key.comparable(scores().key)
     assert old.key.comparable(scores(backend="vllm").key)
     assert not scores().key.comparable(scores(backend="vllm").key)
-    assert {"backend", "dtype", "prompt", "stop_tokens", "problems"} <= set(old.key.measure.unsaid())
+    assert {"backend", "dtype", "prompt", "stop_tokens", "problems"} <= set(old.key.measure.missing_fields())
     assert old.key.measure.judge_version == 1
     assert not old.key.comparable(scores(judge_version=2).key)
 
@@ -166,23 +166,23 @@ def test_the_base_beside_a_run_is_one_that_can_be_compared(tmp_path: Path) -> No
     run = scores()
     newest = "2026-11-30"
     base = kept(tmp_path, scores(n=64), scores(n=8, seed=5), scores(backend="vllm", scored_at=newest))
-    beside, otherwise = base_beside(run, base)
+    beside, otherwise = comparable_base(run, base)
     assert beside is not None
     assert (beside.n, beside.backend, otherwise) == (8, "hf", "")
-    assert base_beside(scores(n=16), base)[0].n == 64  # type: ignore[union-attr]
-    assert base_beside(scores(ids=["a"]), base) == (None, "3 against 1 problems")
-    assert base_beside(scores(task="maths"), base) == (None, "")
+    assert comparable_base(scores(n=16), base)[0].n == 64  # type: ignore[union-attr]
+    assert comparable_base(scores(ids=["a"]), base) == (None, "3 against 1 problems")
+    assert comparable_base(scores(task="maths"), base) == (None, "")
     (base / "eval" / "e0" / "scores.json").write_text("{")
-    assert base_beside(run, base)[0] is not None
+    assert comparable_base(run, base)[0] is not None
 
 
 def test_a_base_with_other_n_is_subtracted_by_its_own_n() -> None:
     run, base = scores(n=8), scores(n=16)
-    table = table_of(run, base)
+    table = comparison_table(run, base)
     rows = {cells[0]: cells[1:] for cells in zip(*(list(column.cells) for column in table.columns), strict=True)}
     header = [str(column.header) for column in table.columns]
     assert header == ["", "base (n = 16)", "grpo (run)", "difference"]
     assert list(rows)[:2] == ["pass@4", "pass@1"]
     assert rows["pass@1"][2].startswith("+0.125 [")  # 2/8 of the run's less 2/16 of the base's
     assert rows["coverage"][0] == rows["distinct_correct"][0] == ""  # they depend on n
-    assert "taken to be alike" in str(table.caption)
+    assert "assumed to be equal" in str(table.caption)

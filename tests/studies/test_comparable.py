@@ -41,7 +41,7 @@ def test_data_that_change_under_a_study_are_noticed(tmp_path: Path) -> None:
     store, record = study.open(plan)
     states = {known.trial.parameters["method.arm.alpha"]: known for known in record.trials()}
     assert [known.state.name for known in states.values()] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert states[1.0].attributes["failed"] == "its seeds were not measured alike: other prompts of the problems"
+    assert states[1.0].attributes["failed"] == "its seeds were not measured alike: different prompts"
     table = trial_table(plan, store, record)
     assert [row["parameters"]["method.arm.alpha"] for row in table] == [2.0, 0.0]
     assert [row["front"] for row in table] == [True, True]

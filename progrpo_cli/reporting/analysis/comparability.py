@@ -14,9 +14,9 @@ from progrpo_cli.evaluation.scores_file import (
     ComparableKey,
     Measure,
     Sampling,
-    differences,
-    in_words,
-    unsaid_in_words,
+    describe_differences,
+    describe_field,
+    describe_missing_fields,
 )
 from progrpo_cli.reporting.reading.evaluations import Evaluation
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
@@ -93,10 +93,10 @@ def footnotes(evaluations: Sequence[Evaluation]) -> list[str]:
     first = evaluations[0]
     where = f"{first.task} ({first.split})"
     sentences = []
-    if unsaid := unsaid_in_words(e.measure for e in evaluations):
-        count = sum(bool(e.measure.unsaid()) for e in evaluations)
+    if missing_fields := describe_missing_fields(e.measure for e in evaluations):
+        count = sum(bool(e.measure.missing_fields()) for e in evaluations)
         sentences.append(
-            f"{where}: {count} of {len(evaluations)} scores, of earlier versions, do not say all of {unsaid}; in these "
+            f"{where}: {count} of {len(evaluations)} scores, of earlier versions, do not say all of {missing_fields}; in these "
             "they are taken to be alike."
         )
     versions = {f"judge {e.measure.judge_version}" for e in evaluations if e.measure.judge_version > 1}
@@ -132,8 +132,8 @@ def _candidates(column: Sequence[Evaluation]) -> list[_Way]:
     for first in commonest_first:
         measure, members = first, list(measures[first])
         for other in commonest_first:
-            if other != first and not measure.differing(other):
-                measure = measure.completed(other)
+            if other != first and not measure.differing_fields(other):
+                measure = measure.merged(other)
                 members += measures[other]
         ways.append(_Way(measure, members))
     return ways
@@ -153,7 +153,7 @@ def _note_others(task: str, split: str, way: _Way, column: Sequence[Evaluation],
     for e in column:
         if id(e) not in taken:
             same_sampling = ComparableKey(measure=e.measure, sampling=reported.sampling)
-            how = differences(same_sampling, reported, len(e.problem_ids), way.problems)
+            how = describe_differences(same_sampling, reported, len(e.problem_ids), way.problems)
             left.setdefault(how, []).append(f"{e.run.record.name}: {e.key}")
     for how, names in left.items():
         loaded.note(f"{task} ({split}): left out, measured otherwise than what is reported: {_some(names)} ({how})")
@@ -170,7 +170,9 @@ def _by_sampling(way: _Way, ways: Sequence[_Way], loaded: LoadedRuns) -> list[Al
             _one_a_policy(of_sampling, loaded),
             _told_apart(way, ways),
             ", ".join(
-                in_words(name, value) for name, value in sampling if len({getattr(other, name) for other in others}) > 1
+                describe_field(name, value)
+                for name, value in sampling
+                if len({getattr(other, name) for other in others}) > 1
             ),
         )
         for sampling, of_sampling in groups.items()
@@ -185,14 +187,14 @@ def _told_apart(way: _Way, ways: Sequence[_Way]) -> str:
             as_many = {other.measure.problem_ids for other in ways if other.problems == way.problems}
             said.append(f"{way.problems} problems" + (f" {way.measure.problem_ids[:6]}" if len(as_many) > 1 else ""))
         else:
-            said.append(in_words(name, way.measure.known().get(name)))
+            said.append(describe_field(name, way.measure.known_fields().get(name)))
     return ", ".join(said)
 
 
 def _varied(ways: Sequence[_Way]) -> list[str]:
-    known = [way.measure.known() for way in ways]
-    names = dict.fromkeys(name for of_way in known for name in of_way)
-    varied = [name for name in names if len({repr(of_way.get(name)) for of_way in known}) > 1]
+    known_fields = [way.measure.known_fields() for way in ways]
+    names = dict.fromkeys(name for of_way in known_fields for name in of_way)
+    varied = [name for name in names if len({repr(of_way.get(name)) for of_way in known_fields}) > 1]
     return [name for name in varied if name == "problem_ids" or name not in DIGESTS or "problem_ids" not in varied]
 
 

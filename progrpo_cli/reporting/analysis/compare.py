@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES
+from progrpo_cli.evaluation.scores_file import N_DEPENDENT_METRICS
 from progrpo_cli.metrics.bootstrap import Bounds, CrossedResult, Interval, crossed_bootstrap, metric_bounds
 from progrpo_cli.metrics.passk import Floats
 from progrpo_cli.reporting.analysis.dataset import Row
@@ -68,7 +68,7 @@ def alike(rows: Sequence[Row], metric: str = "") -> list[list[Row]]:
     """
     grouped: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        grouped.setdefault((row.key, row.n if metric in OF_ALL_SAMPLES else 0), []).append(row)
+        grouped.setdefault((row.key, row.n if metric in N_DEPENDENT_METRICS else 0), []).append(row)
     return list(grouped.values())
 
 

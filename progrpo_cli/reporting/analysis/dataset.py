@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from progrpo_cli.config.values import shown
-from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES, ComparableKey
+from progrpo_cli.evaluation.scores_file import N_DEPENDENT_METRICS, ComparableKey
 from progrpo_cli.reporting.analysis.comparability import Alike, choose
 from progrpo_cli.reporting.analysis.labels import BASE, labels
 from progrpo_cli.reporting.reading.evaluations import Evaluation, evaluations_of
@@ -71,7 +71,7 @@ class Row:
 
     def values(self, metric: str) -> Floats | None:
         """(S, P); None unless every seed has the metric, and one that grows with n has it of as many samples."""
-        if metric in OF_ALL_SAMPLES and len({e.n for e in self.evaluations}) > 1:
+        if metric in N_DEPENDENT_METRICS and len({e.n for e in self.evaluations}) > 1:
             return None
         per_seed = [values for e in self.evaluations if (values := e.values(metric)) is not None]
         return np.stack(per_seed) if len(per_seed) == len(self.evaluations) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import ValidationError
 
-from progrpo_cli.evaluation.scores_file import Measure, PerProblem, Sampling, Scores, first_error
+from progrpo_cli.evaluation.scores_file import Measure, PerProblem, Sampling, Scores, short_error
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
 from progrpo_cli.reporting.reading.identity import ReportedRun
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
@@ -54,7 +54,7 @@ def evaluations_of(run: ReportedRun, loaded: LoadedRuns) -> list[Evaluation]:
         try:
             evaluations.append(_evaluation(run, key, text))
         except (ValidationError, ValueError, TypeError, OverflowError) as error:
-            loaded.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({first_error(error)})")
+            loaded.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({short_error(error)})")
     return evaluations
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from progrpo_cli.config.hashing import is_hashed, with_defaults
 from progrpo_cli.config.values import comparable, flat
-from progrpo_cli.evaluation.scores_file import first_error
+from progrpo_cli.evaluation.scores_file import short_error
 from progrpo_cli.methods.registry import label
 from progrpo_cli.records.identity import Identity
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
@@ -56,7 +56,7 @@ def identify(record: RunRecord, loaded: LoadedRuns) -> ReportedRun | None:
         of_method = label(str(record.config["method"]["name"]), settings.get("method.arm.alpha"))
         _refuse_odd(settings)
     except (ValidationError, KeyError, TypeError, OverflowError) as error:
-        loaded.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({first_error(error)})")
+        loaded.note(f"{record.path} skipped: the record of run {record.name} is incomplete ({short_error(error)})")
         return None
     method = identity.model if identity.kind == "model" else of_method
     return ReportedRun(record, identity, method, settings if identity.kind == "run" else {})
