@@ -12,7 +12,7 @@ from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting.analysis import dataset
 from progrpo_cli.reporting.analysis.ablations import ablation_tables
-from progrpo_cli.reporting.analysis.figure_data import about_one_seed, drawn_rows
+from progrpo_cli.reporting.analysis.figure_data import one_seed_note, select_rows
 from progrpo_cli.reporting.analysis.frontier import compare_with_temperatures, frontier_table
 from progrpo_cli.reporting.analysis.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.analysis.power import power_table
@@ -92,7 +92,7 @@ def build_report(
         loaded = sources.read(list(read_from), offline=offline, helper=both)
         both.start(len(loaded.runs))
         both.prepare(*figures.MODULES)
-        evaluated = dataset.build(loaded, mixed=mixed)
+        evaluated = dataset.build_dataset(loaded, mixed=mixed)
         if not evaluated.rows:
             places = ", ".join(read_from) or sources.DEFAULT
             raise RequestError(
@@ -101,23 +101,23 @@ def build_report(
         chosen = choose_baseline(evaluated.rows, baseline, loaded)
         asked, ks = ks, choose_ks(evaluated.rows, ks, loaded)
         passes = [f"pass@{k}" for k in ks]
-        columns, about = drawn_rows(evaluated, chosen, passes)
-        about += about_one_seed(columns)
+        columns, about = select_rows(evaluated, chosen, passes)
+        about += one_seed_note(columns)
         compared = compare_with_temperatures(evaluated.rows, passes)
         over_all = both.begin(figures.planned(columns, about, passes, out / "figures", compared))
         main = main_table(evaluated, loaded, ks=ks, baseline=chosen)
         ablations = ablation_tables(evaluated, main, loaded)
-        over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
+        over_settings = both.begin(figures.plan_ablation_figures(ablations, main, out / "figures"))
         provenance = provenance_table(evaluated, loaded)
         published = published_table()
         of_temperatures = [frontier_table(compared)] if compared else []
         of_training = [training_table(evaluated, main)] if training else []
         planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
-        tidy = Table("frame", "Every number", dataset.tidy(evaluated, loaded, main.metrics), (), None, ())
+        tidy_frame = Table("frame", "Every number", dataset.tidy_frame(evaluated, loaded, main.metrics), (), None, ())
         made = [main, *of_temperatures, *ablations, *of_training, *planned]
         files = _write_tables([*made, provenance, published], out, formats, loaded.notes)
         if "csv" in formats:
-            files.append(_write(out / "frame.csv", render.csv_text(tidy)))
+            files.append(_write(out / "frame.csv", render.csv_text(tidy_frame)))
         drawn = [*over_all(), *over_settings()]
     files += [file for each in drawn for file in each.files]
     _note_leftovers(out, [*files, out / PAGE], loaded)

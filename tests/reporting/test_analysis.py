@@ -48,7 +48,7 @@ def test_rows_are_means_over_seeds_and_differences_are_paired_with_the_baseline(
         for seed in (0, 1, 2):
             made, by_hand[method, seed] = record(method, seed, rate)
             found.add(made, "memory")
-    made = dataset.build(found)
+    made = dataset.build_dataset(found)
     assert [(row.name, len(row.evaluations)) for row in made.rows] == [("grpo", 3), ("progrpo", 3)]
     table = main_table(made, found, ks=[1], baseline="grpo").frame.set_index("method")
     means = {method: sum(by_hand[method, seed] for seed in (0, 1, 2)) / 3 for method in ("grpo", "progrpo")}

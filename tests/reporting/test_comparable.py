@@ -31,7 +31,7 @@ def scored(seed=1, **changes):
 def built(runs, *, mixed=False, baseline="grpo"):
     """The frame, what was found and the main table: what a report says before anything is drawn."""
     found = read([str(runs)])
-    made = dataset.build(found, mixed=mixed)
+    made = dataset.build_dataset(found, mixed=mixed)
     return made, found, main_table(made, found, ks=[1, 4], baseline=baseline)
 
 

@@ -5,7 +5,7 @@ import pytest
 from made_up_runs import make_scores, write_run
 
 from progrpo_cli.reporting.analysis import figure_data
-from progrpo_cli.reporting.analysis.dataset import build
+from progrpo_cli.reporting.analysis.dataset import build_dataset
 from progrpo_cli.reporting.analysis.frontier import ABOVE, BELOW, BEYOND, WITHIN, compare_with_temperatures
 from progrpo_cli.reporting.build import build_report
 from progrpo_cli.reporting.reading.sources import read
@@ -91,8 +91,8 @@ def test_it_is_written_in_every_format_and_stands_on_the_page(made):
 
 def test_the_figure_has_the_bases_temperatures_and_their_line(runs, made):
     plane = (made.out / "figures" / "plane.csv").read_text(encoding="utf-8")
-    frame = build(read([str(runs)]))
-    columns, about = figure_data.drawn_rows(frame, "grpo", ["pass@1", "pass@8"])
+    frame = build_dataset(read([str(runs)]))
+    columns, about = figure_data.select_rows(frame, "grpo", ["pass@1", "pass@8"])
     assert "2 rows, greedy or the base at a temperature" in about
     assert [row.name for row in columns[0] if row.is_base] == ["base [temperature 1]"]
     data = figure_data.plane(columns, "pass@8", compare_with_temperatures(frame.rows, ["pass@1", "pass@8"]))

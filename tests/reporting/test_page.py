@@ -11,7 +11,7 @@ from test_report_output import HOSTILE
 
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.build import build_report
-from progrpo_cli.reporting.rendering.figures import Drawn
+from progrpo_cli.reporting.rendering.figures import ReportFigure
 from progrpo_cli.reporting.rendering.page import Content, page
 
 HOSTILE_HTML = HOSTILE + '</td></style><script>alert(1)</script><img src=x onerror=alert(1)>"\' onclick="alert(1)'
@@ -90,7 +90,7 @@ def test_names_are_text_on_the_page(tmp_path):
     picture.write_bytes(b"png")
     frame = pd.DataFrame({"method": [HOSTILE_HTML], HOSTILE_HTML: [HOSTILE_HTML]})
     table = Table("main", HOSTILE_HTML, frame, (), None, (HOSTILE_HTML,))
-    drawn = Drawn(picture, HOSTILE_HTML, HOSTILE_HTML, HOSTILE_HTML)
+    drawn = ReportFigure(picture, HOSTILE_HTML, HOSTILE_HTML, HOSTILE_HTML)
     lines = [HOSTILE_HTML]
     text = page(Content(lines, lines, [table], [drawn], table, {HOSTILE_HTML: HOSTILE_HTML}, lines))
     elements = _Elements(text).found

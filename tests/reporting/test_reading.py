@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import make_scores, write_run
 
-from progrpo_cli.reporting.reading.evaluations import evaluations_of
+from progrpo_cli.reporting.reading.evaluations import read_evaluations
 from progrpo_cli.reporting.reading.identity import identify
 from progrpo_cli.reporting.reading.sources import read
 
@@ -29,7 +29,7 @@ def test_a_run_directory_is_read_to_a_record_its_identity_and_its_evaluations(tm
     run = identify(record, found)
     assert run is not None
     assert (run.method, run.identity.seed, run.is_model) == ("progrpo", 5, False)
-    (evaluation,) = evaluations_of(run, found)
+    (evaluation,) = read_evaluations(run, found)
     assert (evaluation.task, evaluation.split, evaluation.n) == ("countdown", "test", 16)
     assert evaluation.correct.sum() == sum(right for _, _, right in scores["counts"])
     assert found.notes == []

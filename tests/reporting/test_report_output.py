@@ -223,7 +223,7 @@ def test_the_legend_has_the_lines_of_all_panels():
     first.plot([0], [0], label="base")
     for panel, name in ((second, "base"), (second, "grpo"), (third, "grpo"), (third, "dapo"), (third, "dapo")):
         panel.plot([0], [0], label=name)
-    handles, names = figure_style.legend_of([first, second, third])
+    handles, names = figure_style.merge_legends([first, second, third])
     assert names == ["base", "grpo", "dapo", "dapo"]  # two lines of one panel stay two
     assert handles == [first.lines[0], second.lines[1], *third.lines[1:]]
 

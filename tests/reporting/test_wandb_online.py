@@ -187,8 +187,8 @@ def test_a_project_that_is_not_there_is_a_wrong_request(stub):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("lab", "wandb:ENTITY/PROJECT is needed"),
-        ("a/b/c", "wandb:ENTITY/PROJECT is needed"),
+        ("lab", "expected wandb:ENTITY/PROJECT"),
+        ("a/b/c", "expected wandb:ENTITY/PROJECT"),
         ("a/b?tga=x", "unknown filter 'tga'.*did you mean 'tag'"),
     ],
 )

@@ -13,14 +13,14 @@ from progrpo_cli.evaluation.scores_file import ComparableKey
 from progrpo_cli.reporting.analysis import budgets
 from progrpo_cli.reporting.analysis.caption import caption
 from progrpo_cli.reporting.analysis.compare import PARTS
-from progrpo_cli.reporting.analysis.dataset import Frame, Row
+from progrpo_cli.reporting.analysis.dataset import Dataset, Row
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.analysis.views import records_of
+from progrpo_cli.reporting.analysis.views import to_records
 from progrpo_cli.reporting.reading.identity import differing_settings
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 
-def ablation_tables(frame: Frame, main: Table, loaded: LoadedRuns) -> list[Table]:
+def ablation_tables(frame: Dataset, main: Table, loaded: LoadedRuns) -> list[Table]:
     """A table for each configuration key of which one method has several values with all else equal."""
     tables = []
     rows_of: dict[str, list[tuple[Row, str]]] = {}
@@ -31,7 +31,7 @@ def ablation_tables(frame: Frame, main: Table, loaded: LoadedRuns) -> list[Table
         for key in (key for key in differing if key not in versions.KEYS):  # nobody sweeps the code's versions
             rows_of.setdefault(key, []).extend(_swept(rows, key, [other for other in differing if other != key]))
     measured = {
-        (str(record["method"]), str(record["task"]), str(record["split"])): record for record in records_of(main.frame)
+        (str(record["method"]), str(record["task"]), str(record["split"])): record for record in to_records(main.frame)
     }
     for key, swept in sorted(rows_of.items()):
         if not swept:
@@ -53,7 +53,7 @@ def ablation_tables(frame: Frame, main: Table, loaded: LoadedRuns) -> list[Table
         if len(fixed) == 1 and "" not in fixed:  # its column is hidden where it says one thing
             sentences.append(f"Held fixed: {fixed.pop()}.")
         name = f"ablation-{re.sub(r'[^A-Za-z0-9._-]', '_', key)}"  # a key from W&B may be anything
-        frame_of_key = budgets.kept_whole(pd.DataFrame(records, columns=columns), records)
+        frame_of_key = budgets.keep_integers(pd.DataFrame(records, columns=columns), records)
         tables.append(Table(name, f"Ablation of {key}", frame_of_key, main.metrics, None, tuple(sentences)))
     return tables
 

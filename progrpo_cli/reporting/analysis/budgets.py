@@ -25,7 +25,7 @@ def of_run(run: ReportedRun) -> dict[str, object]:
     return {name: None if budget is None else getattr(budget, name) for name in COLUMNS}
 
 
-def mean_a_run(row: Row) -> dict[str, object]:
+def mean_budget(row: Row) -> dict[str, object]:
     """The means over a row's seeds, whole numbers but for the seconds; None unless every seed was counted."""
     runs = [of_run(e.run) for e in row.evaluations]
     means: dict[str, object] = {}
@@ -36,17 +36,17 @@ def mean_a_run(row: Row) -> dict[str, object]:
     return means
 
 
-def kept_whole(frame: pd.DataFrame, records: Sequence[dict[str, object]]) -> pd.DataFrame:
+def keep_integers(frame: pd.DataFrame, records: Sequence[dict[str, object]]) -> pd.DataFrame:
     """The frame of the records with whole numbers in ``COLUMNS``: beside an empty cell pandas would make floats."""
     for name in COLUMNS:
         frame[name] = pd.Series([record[name] for record in records], dtype=object, index=frame.index)
     return frame
 
 
-def about_budgets(rows: Sequence[Row]) -> list[str]:
+def budget_caveats(rows: Sequence[Row]) -> list[str]:
     """What is to be objected to the rows' budgets: by what was counted, else by their configurations."""
     trained = [row for row in rows if not row.run.is_model]
-    means = {row.name: mean_a_run(row) for row in trained}
+    means = {row.name: mean_budget(row) for row in trained}
     unknown = [name for name, mean in means.items() if any(mean[column] is None for column in COMPARED)]
     sentences = []
     different = [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_bootstrap_method
 from progrpo_cli.reporting.analysis.comparability import footnotes
-from progrpo_cli.reporting.analysis.compare import columns_of, one_seed
+from progrpo_cli.reporting.analysis.compare import group_by_split, one_seed
 from progrpo_cli.reporting.analysis.dataset import Row
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
@@ -19,20 +19,20 @@ def caption(rows: Sequence[Row], loaded: LoadedRuns) -> list[str]:
     """Sources, what was measured and how, and the caveats: a sentence each."""
     run_ids = dict.fromkeys(e.run.record.id for row in rows for e in row.evaluations)
     sentences = [f"Sources: {read_from(run_ids, loaded)}."]
-    for column in columns_of(rows):
+    for column in group_by_split(rows):
         first = column[0].evaluations[0]
         same = f"{len(first.problem_ids)} problems, n = {_listed(row.n for row in column)} samples a problem, "
         same += f"temperature {_listed(row.key.sampling.temperature for row in column)}"
         mixed = any(row.footnote for row in column)
         measured = "NOT measured alike, see the brackets behind the names" if mixed else same
-        sentences.append(f"{first.task} ({first.split}): {measured}; {seeds_of(column)} a row.")
+        sentences.append(f"{first.task} ({first.split}): {measured}; {describe_seeds(column)} a row.")
         sentences += footnotes([e for row in column for e in row.evaluations])
     sentences.append(f"Intervals: {crossed_bootstrap_method()}. Entropy in nats at the sampling temperature.")
     if has_few_seeds(rows):
         sentences.append(
             f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals lean on seeds being normal around the method."
         )
-    sentences += about_too_few_seeds(rows)
+    sentences += seed_caveats(rows)
     if any(row.split == "validation" for row in rows):
         sentences.append("Validation split: what settings were chosen on; not a final result.")
     if any(row.split == "rl" for row in rows):
@@ -40,7 +40,7 @@ def caption(rows: Sequence[Row], loaded: LoadedRuns) -> list[str]:
     return sentences
 
 
-def about_too_few_seeds(rows: Sequence[Row]) -> list[str]:
+def seed_caveats(rows: Sequence[Row]) -> list[str]:
     """What is not known of methods with one or two seeds: a sentence each, none where there are none."""
     sentences = []
     if one_seed(rows):
@@ -67,7 +67,7 @@ def read_from(run_ids: Iterable[str], loaded: LoadedRuns) -> str:
     return "; ".join(f"{count} run{'s' if count > 1 else ''} read from {place}" for place, count in counts.items())
 
 
-def seeds_of(rows: Sequence[Row]) -> str:
+def describe_seeds(rows: Sequence[Row]) -> str:
     """``3 seeds`` or ``1 to 3 seeds``: those of trained methods, since a model that is no run of ours has none."""
     counts = [len(row.evaluations) for row in rows if not row.run.is_model] or [1]
     span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

@@ -23,7 +23,7 @@ from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 
 @dataclass(frozen=True)
-class Alike:
+class ComparableEvaluations:
     """Evaluations of a task and split that may be pooled and subtracted: one a policy."""
 
     key: ComparableKey
@@ -36,7 +36,7 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class _Way:
+class _MeasureGroup:
     """Evaluations of a task and split that were measured alike, however they were sampled."""
 
     measure: Measure
@@ -64,7 +64,7 @@ class _Way:
         )
 
 
-def choose(evaluations: Sequence[Evaluation], loaded: LoadedRuns, *, mixed: bool) -> list[Alike]:
+def choose(evaluations: Sequence[Evaluation], loaded: LoadedRuns, *, mixed: bool) -> list[ComparableEvaluations]:
     """The evaluations to report, those together that may be pooled and subtracted.
 
     Of a task and split that was measured in several ways the one is reported that most policies share (of several, the
@@ -76,7 +76,7 @@ def choose(evaluations: Sequence[Evaluation], loaded: LoadedRuns, *, mixed: bool
     Raises:
         WorkError: as many policies have another way, and ``mixed`` is false; the message names the runs.
     """
-    chosen: list[Alike] = []
+    chosen: list[ComparableEvaluations] = []
     for task, split in sorted({(e.task, e.split) for e in evaluations}):
         column = [e for e in evaluations if (e.task, e.split) == (task, split)]
         ways = _ways(column)
@@ -108,7 +108,7 @@ def footnotes(evaluations: Sequence[Evaluation]) -> list[str]:
     return sentences
 
 
-def _ways(column: Sequence[Evaluation]) -> list[_Way]:
+def _ways(column: Sequence[Evaluation]) -> list[_MeasureGroup]:
     """Every evaluation in one way, the way to report first."""
     left, ways = list(column), []
     while left:
@@ -118,7 +118,7 @@ def _ways(column: Sequence[Evaluation]) -> list[_Way]:
     return ways
 
 
-def _candidates(column: Sequence[Evaluation]) -> list[_Way]:
+def _candidates(column: Sequence[Evaluation]) -> list[_MeasureGroup]:
     """The ways in which some of the evaluations were measured alike: from each measure on, what goes with it.
 
     What a measure does not say may be anything, so that one may be in several ways; but no two of a way differ in what
@@ -135,11 +135,11 @@ def _candidates(column: Sequence[Evaluation]) -> list[_Way]:
             if other != first and not measure.differing_fields(other):
                 measure = measure.merged(other)
                 members += measures[other]
-        ways.append(_Way(measure, members))
+        ways.append(_MeasureGroup(measure, members))
     return ways
 
 
-def _note_others(task: str, split: str, way: _Way, column: Sequence[Evaluation], loaded: LoadedRuns) -> None:
+def _note_others(task: str, split: str, way: _MeasureGroup, column: Sequence[Evaluation], loaded: LoadedRuns) -> None:
     rivals = [
         other
         for other in _candidates(column)
@@ -159,13 +159,13 @@ def _note_others(task: str, split: str, way: _Way, column: Sequence[Evaluation],
         loaded.note(f"{task} ({split}): left out, measured otherwise than what is reported: {_some(names)} ({how})")
 
 
-def _by_sampling(way: _Way, ways: Sequence[_Way], loaded: LoadedRuns) -> list[Alike]:
+def _by_sampling(way: _MeasureGroup, ways: Sequence[_MeasureGroup], loaded: LoadedRuns) -> list[ComparableEvaluations]:
     others = [e.sampling for each in ways for e in each.evaluations]
     groups: dict[Sampling, list[Evaluation]] = {}
     for e in way.evaluations:
         groups.setdefault(e.sampling, []).append(e)
     return [
-        Alike(
+        ComparableEvaluations(
             ComparableKey(measure=way.measure, sampling=sampling),
             _one_a_policy(of_sampling, loaded),
             _told_apart(way, ways),
@@ -179,7 +179,7 @@ def _by_sampling(way: _Way, ways: Sequence[_Way], loaded: LoadedRuns) -> list[Al
     ]
 
 
-def _told_apart(way: _Way, ways: Sequence[_Way]) -> str:
+def _told_apart(way: _MeasureGroup, ways: Sequence[_MeasureGroup]) -> str:
     """A way's values of what the ways differ in, e.g. ``back end vllm``; ``30 problems``."""
     said = []
     for name in _varied(ways):
@@ -191,14 +191,14 @@ def _told_apart(way: _Way, ways: Sequence[_Way]) -> str:
     return ", ".join(said)
 
 
-def _varied(ways: Sequence[_Way]) -> list[str]:
+def _varied(ways: Sequence[_MeasureGroup]) -> list[str]:
     known_fields = [way.measure.known_fields() for way in ways]
     names = dict.fromkeys(name for of_way in known_fields for name in of_way)
     varied = [name for name in names if len({repr(of_way.get(name)) for of_way in known_fields}) > 1]
     return [name for name in varied if name == "problem_ids" or name not in DIGESTS or "problem_ids" not in varied]
 
 
-def _complaint(task: str, split: str, ways: Sequence[_Way]) -> str:
+def _complaint(task: str, split: str, ways: Sequence[_MeasureGroup]) -> str:
     described = "; ".join(
         f"{_told_apart(way, ways)} in {_some([e.run.record.name for e in way.evaluations])}" for way in ways
     )

@@ -13,7 +13,7 @@ PARTS = ("", "_low", "_high")
 DIFFERENCE_PARTS = ("_diff", "_diff_low", "_diff_high", "_diff_p", "_diff_p_holm")
 
 
-def columns_of(rows: Sequence[Row]) -> list[list[Row]]:
+def group_by_split(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows of each task and split, in their order."""
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -21,10 +21,10 @@ def columns_of(rows: Sequence[Row]) -> list[list[Row]]:
     return list(grouped.values())
 
 
-def preferred(rows: Sequence[Row]) -> list[list[Row]]:
+def preferred_splits(rows: Sequence[Row]) -> list[list[Row]]:
     """For each task the rows of its test split, or of whatever split there is."""
     by_task: dict[str, list[Row]] = {}
-    for column in columns_of(rows):  # test comes first
+    for column in group_by_split(rows):  # test comes first
         by_task.setdefault(column[0].task, column)
     return list(by_task.values())
 
@@ -40,7 +40,7 @@ def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str,
         groups = {row.name: values for row in same if (values := row.values(metric)) is not None}
         compared_to: dict[str | None, list[str]] = {}
         for row in (row for row in same if row.name in groups):
-            base = baseline_of(row, same, baseline)
+            base = find_baseline_row(row, same, baseline)
             name = base.name if base is not None and base.name in groups else None
             compared_to.setdefault(name, []).append(row.name)
         for to, names in compared_to.items():
@@ -50,7 +50,7 @@ def compare(rows: Sequence[Row], metric: str, baseline: str | None) -> dict[str,
     return {row.name: found[row.name] for row in rows if row.name in found}
 
 
-def baseline_of(row: Row, rows: Sequence[Row], baseline: str | None) -> Row | None:
+def find_baseline_row(row: Row, rows: Sequence[Row], baseline: str | None) -> Row | None:
     """The row of the baseline that a row's difference is taken to: the one that was measured and sampled alike."""
     return next((each for each in rows if each.label == baseline and each.key == row.key), None)
 
@@ -72,7 +72,7 @@ def alike(rows: Sequence[Row], metric: str = "") -> list[list[Row]]:
     return list(grouped.values())
 
 
-def clearly_best(rows: Sequence[Row], metric: str) -> str | None:
+def significant_winner(rows: Sequence[Row], metric: str) -> str | None:
     """The name of the row with the highest mean, if the paired interval of its lead over the next one excludes 0.
 
     None where one of the two is a method with one seed: nothing is tested about methods then.

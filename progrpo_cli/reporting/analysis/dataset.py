@@ -11,9 +11,9 @@ import numpy as np
 
 from progrpo_cli.config.values import shown
 from progrpo_cli.evaluation.scores_file import N_DEPENDENT_METRICS, ComparableKey
-from progrpo_cli.reporting.analysis.comparability import Alike, choose
-from progrpo_cli.reporting.analysis.labels import BASE, labels
-from progrpo_cli.reporting.reading.evaluations import Evaluation, evaluations_of
+from progrpo_cli.reporting.analysis.comparability import ComparableEvaluations, choose
+from progrpo_cli.reporting.analysis.labels import BASE, row_labels
+from progrpo_cli.reporting.reading.evaluations import Evaluation, read_evaluations
 from progrpo_cli.reporting.reading.identity import ReportedRun, differing_settings, identify, note_versions
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.record import CURVES, Floats
@@ -78,7 +78,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Dataset:
     """Everything a report is made from."""
 
     rows: list[Row]
@@ -89,7 +89,7 @@ class Frame:
     """Run id -> its evaluations that are in ``rows``."""
 
 
-def build(loaded: LoadedRuns, *, mixed: bool = False) -> Frame:
+def build_dataset(loaded: LoadedRuns, *, mixed: bool = False) -> Dataset:
     """Make the frame; what is left out goes to ``loaded.notes``.
 
     Raises:
@@ -98,7 +98,7 @@ def build(loaded: LoadedRuns, *, mixed: bool = False) -> Frame:
     runs = [run for record in loaded.runs if (run := identify(record, loaded)) is not None]
     evaluations: list[Evaluation] = []
     for run in runs:
-        of_run = evaluations_of(run, loaded)
+        of_run = read_evaluations(run, loaded)
         record = run.record
         if not of_run:
             loaded.note(
@@ -112,14 +112,14 @@ def build(loaded: LoadedRuns, *, mixed: bool = False) -> Frame:
     _note_not_finite(runs, loaded)
     alike = choose(evaluations, loaded, mixed=mixed)
     evaluations = [e for group in alike for e in group.evaluations]
-    rows = _rows(alike, labels([e.run for e in evaluations]))
+    rows = _rows(alike, row_labels([e.run for e in evaluations]))
     used: dict[str, list[str]] = {run.record.id: [] for run in runs}
     for evaluation in evaluations:
         used[evaluation.run.record.id].append(f"{evaluation.key} ({evaluation.split})")
-    return Frame(rows, runs, used)
+    return Dataset(rows, runs, used)
 
 
-def tidy(frame: Frame, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFrame:
+def tidy_frame(frame: Dataset, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFrame:
     """A row a run, task and metric, with the mean over problems and where it came from."""
     import pandas as pd
 
@@ -165,7 +165,7 @@ def _note_not_finite(runs: Sequence[ReportedRun], loaded: LoadedRuns) -> None:
             )
 
 
-def _rows(alike: Sequence[Alike], names: Mapping[tuple[str, str], str]) -> list[Row]:
+def _rows(alike: Sequence[ComparableEvaluations], names: Mapping[tuple[str, str], str]) -> list[Row]:
     rows = []
     sampled = {(e.task, e.split, e.sampling) for group in alike for e in group.evaluations if not e.run.is_model}
     for group in alike:

@@ -10,20 +10,20 @@ import pandas as pd
 
 from progrpo_cli.metrics.frontier import hull
 from progrpo_cli.reporting.analysis.ablations import swept_key
-from progrpo_cli.reporting.analysis.compare import compare, curve, one_seed, preferred
-from progrpo_cli.reporting.analysis.dataset import Frame, Row
-from progrpo_cli.reporting.analysis.frontier import Compared
+from progrpo_cli.reporting.analysis.compare import compare, curve, one_seed, preferred_splits
+from progrpo_cli.reporting.analysis.dataset import Dataset, Row
+from progrpo_cli.reporting.analysis.frontier import FrontierComparison
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.record import method_of_curve
 
-MOST_LINES = 8
+MAX_LINES = 8
 """More lines cannot be told from each other."""
 
-MOST_POINTS = 250
+MAX_POINTS = 250
 """More points over steps than a column has room for are thinned out, evenly and the last one kept."""
 
 
-def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tuple[list[list[Row]], str]:
+def select_rows(frame: Dataset, baseline: str | None, passes: Sequence[str]) -> tuple[list[list[Row]], str]:
     """For each task the rows that figures draw: all, or the base, the baseline and the best; and, in words, the others.
 
     Args:
@@ -31,31 +31,31 @@ def drawn_rows(frame: Frame, baseline: str | None, passes: Sequence[str]) -> tup
             be above their n.
     """
     chosen, left_out = [], []
-    for every in preferred(frame.rows):
+    for every in preferred_splits(frame.rows):
         rows = _at_temperatures_of_training(every)
         if len(rows) < len(every):
             left_out.append(
                 f" {rows[0].task}: {len(every) - len(rows)} rows, greedy or the base at a temperature that nothing "
                 "trained was evaluated at, are not drawn as lines; main.csv has them."
             )
-        if len(rows) > MOST_LINES:
+        if len(rows) > MAX_LINES:
             metric = _ranking(rows, passes)
             means = {row.name: found.mean() for row in rows if (found := row.values(metric)) is not None}
             fixed = [row.name for row in rows if row.is_base or row.label == baseline]
             rest = [row.name for row in rows if row.name not in fixed]
             rest.sort(key=lambda name: means.get(name, -np.inf), reverse=True)
             order = [*fixed, *rest]
-            lower = sum(name in means for name in order[MOST_LINES:])
-            without = len(order) - MOST_LINES - lower
+            lower = sum(name in means for name in order[MAX_LINES:])
+            without = len(order) - MAX_LINES - lower
             counts = ((lower, f"with a lower {metric}"), (without, f"without {metric}"))
             described = " and ".join(f"{count} rows {which}" for count, which in counts if count)
             left_out.append(f" {rows[0].task}: {described} are not drawn; main.csv has them.")
-            rows = [row for row in rows if row.name in order[:MOST_LINES]]
+            rows = [row for row in rows if row.name in order[:MAX_LINES]]
         chosen.append(rows)
     return chosen, "".join(left_out)
 
 
-def about_one_seed(columns: Sequence[Sequence[Row]]) -> str:
+def one_seed_note(columns: Sequence[Sequence[Row]]) -> str:
     """What a figure's caption says where a method has one seed; else nothing."""
     if not one_seed([row for rows in columns for row in rows]):
         return ""
@@ -95,7 +95,7 @@ def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
     frames = []
     for name, of_runs in seeds.items():
         steps = reduce(np.intersect1d, [series.index.to_numpy() for series in of_runs.values()])
-        steps = steps[:: -max(1, -(-len(steps) // MOST_POINTS))][::-1]
+        steps = steps[:: -max(1, -(-len(steps) // MAX_POINTS))][::-1]
         values = np.stack([series.loc[steps].to_numpy() for series in of_runs.values()])
         if values.size:
             frames.append(
@@ -114,7 +114,7 @@ def over_steps(columns: Sequence[Sequence[Row]], metric: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def of_methods(columns: Sequence[Sequence[Row]]) -> dict[str, pd.DataFrame]:
+def method_curves(columns: Sequence[Sequence[Row]]) -> dict[str, pd.DataFrame]:
     """For each method (or ``arm``) that declared curves: :func:`over_steps` of all of them that were logged."""
     runs = [e.run for rows in columns for row in rows for e in row.evaluations]
     frames: dict[str, list[pd.DataFrame]] = {}
@@ -124,7 +124,7 @@ def of_methods(columns: Sequence[Sequence[Row]]) -> dict[str, pd.DataFrame]:
     return {method: pd.concat(of_method, ignore_index=True) for method, of_method in frames.items()}
 
 
-def plane(columns: Sequence[Sequence[Row]], last: str, compared: Sequence[Compared] = ()) -> pd.DataFrame:
+def plane(columns: Sequence[Sequence[Row]], last: str, compared: Sequence[FrontierComparison] = ()) -> pd.DataFrame:
     """Pass@1 against Pass@k of the rows that are drawn and of the base at all its temperatures.
 
     Column ``line`` names the line that a temperature of the base is on, see :mod:`progrpo_cli.metrics.frontier`; of

@@ -16,14 +16,14 @@ import pandas as pd
 from progrpo_cli.config import paths
 from progrpo_cli.metrics.bootstrap import Interval
 from progrpo_cli.metrics.frontier import Standing, measure_standing
-from progrpo_cli.reporting.analysis.compare import columns_of, preferred
+from progrpo_cli.reporting.analysis.compare import group_by_split, preferred_splits
 from progrpo_cli.reporting.analysis.dataset import Row
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.record import Floats
 
 TEMPERATURES = "0,0.3,0.6,1"
 """What a command that makes the control is told."""
-MOST_SENTENCES = 8
+MAX_SENTENCES = 8
 
 BEYOND = "beyond any temperature"
 ABOVE = "above the temperatures' line"
@@ -43,7 +43,7 @@ _ONE_SEED = "With one seed the interval and the words are about that policy, not
 
 
 @dataclass(frozen=True)
-class Compared:
+class FrontierComparison:
     """A trained policy, or a method's seeds, and the temperatures of its base."""
 
     row: Row
@@ -83,7 +83,7 @@ class Compared:
         return f"{left} ({1 - standing.share:.0%}) or {right} ({standing.share:.0%})"
 
 
-def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> list[Compared]:
+def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> list[FrontierComparison]:
     """Every trained row whose base was evaluated at several temperatures, and otherwise alike.
 
     Args:
@@ -91,9 +91,9 @@ def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> lis
         passes: the report's Pass@k, ascending.
     """
     compared = []
-    for column in columns_of(rows):
+    for column in group_by_split(rows):
         for row in (row for row in column if not row.run.is_model):
-            every = temperatures_of_base(row, column)
+            every = base_temperatures(row, column)
             sampled = [each for each in every if _temperature(each) > 0]
             metric = _largest([row, *sampled], passes)
             if len(every) > 1 and sampled and metric is not None:
@@ -101,7 +101,7 @@ def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> lis
     return compared
 
 
-def temperatures_of_base(row: Row, rows: Sequence[Row]) -> list[Row]:
+def base_temperatures(row: Row, rows: Sequence[Row]) -> list[Row]:
     """The base's rows that differ from a trained row in temperature alone, the coldest first.
 
     At temperature 0 top-p changes nothing.
@@ -117,7 +117,7 @@ def temperatures_of_base(row: Row, rows: Sequence[Row]) -> list[Row]:
     return sorted(of_base, key=_temperature)
 
 
-def frontier_table(compared: Sequence[Compared]) -> Table:
+def frontier_table(compared: Sequence[FrontierComparison]) -> Table:
     """A row a trained row: where it stands to the line, in numbers and in words."""
     records = []
     for each in compared:
@@ -147,20 +147,20 @@ def frontier_table(compared: Sequence[Compared]) -> Table:
     return Table("frontier", "Against the base's temperatures", table, ("height", "margin"), None, caption)
 
 
-def sentences(compared: Sequence[Compared]) -> list[str]:
+def sentences(compared: Sequence[FrontierComparison]) -> list[str]:
     """A sentence a trained row, and how many more there are."""
-    said = [_sentence(each) for each in compared[:MOST_SENTENCES]]
-    if len(compared) > MOST_SENTENCES:
-        said.append(f"{len(compared) - MOST_SENTENCES} more rows stand in the table against the base's temperatures.")
+    said = [_sentence(each) for each in compared[:MAX_SENTENCES]]
+    if len(compared) > MAX_SENTENCES:
+        said.append(f"{len(compared) - MAX_SENTENCES} more rows stand in the table against the base's temperatures.")
     return said
 
 
-def without_control(rows: Sequence[Row]) -> list[str]:
+def missing_controls(rows: Sequence[Row]) -> list[str]:
     """For each task whose base was not evaluated at several temperatures that it was not, and the command for it."""
     said: dict[str, None] = {}
-    for column in preferred(rows):
+    for column in preferred_splits(rows):
         for row in (row for row in column if not row.run.is_model):
-            if len(temperatures_of_base(row, column)) < 2:
+            if len(base_temperatures(row, column)) < 2:
                 said.setdefault(
                     f"{row.task} ({row.split}): no temperature control was made, so a temperature of the base may do "
                     f"as well as what was trained; `{_command(row)}` makes it.",
@@ -169,7 +169,7 @@ def without_control(rows: Sequence[Row]) -> list[str]:
     return list(said)
 
 
-def does_as_well(compared: Sequence[Compared]) -> dict[tuple[str, str, str], str]:
+def matched_by_base(compared: Sequence[FrontierComparison]) -> dict[tuple[str, str, str], str]:
     """For each row that is not beyond the base's temperatures what has to be said where it leads."""
     return {
         each.place: f"a temperature of the base does as well in pass@1 and {each.metric}"
@@ -178,7 +178,7 @@ def does_as_well(compared: Sequence[Compared]) -> dict[tuple[str, str, str], str
     }
 
 
-def _sentence(each: Compared) -> str:
+def _sentence(each: FrontierComparison) -> str:
     standing, row = each.standing, each.row
     where = f"{row.task} ({row.split}): {row.name}"
     about = ", one seed and so about this policy and not the method," if len(row.evaluations) == 1 else ""
@@ -206,7 +206,7 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-def _compared(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: str) -> Compared:
+def _compared(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: str) -> FrontierComparison:
     base_pass_1, base_pass_k = (np.stack([_mean(each, which) for each in sampled]) for which in ("pass@1", metric))
     greedy_pass_1 = np.stack([_mean(each, "pass@1") for each in greedy]) if greedy else None
     first, last = row.values("pass@1"), row.values(metric)
@@ -220,7 +220,7 @@ def _compared(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: s
             measure_standing(base_pass_1, base_pass_k, first[s], last[s], greedy_pass_1=greedy_pass_1).beyond
             for s in seeds
         )
-    return Compared(row, metric, tuple(sampled), tuple(greedy), standing, alone)
+    return FrontierComparison(row, metric, tuple(sampled), tuple(greedy), standing, alone)
 
 
 def _mean(row: Row, metric: str) -> Floats:

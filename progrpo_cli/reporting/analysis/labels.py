@@ -10,7 +10,7 @@ from progrpo_cli.reporting.reading.identity import ReportedRun, differing_settin
 BASE = "base"
 
 
-def labels(runs: Sequence[ReportedRun]) -> dict[tuple[str, str], str]:
+def row_labels(runs: Sequence[ReportedRun]) -> dict[tuple[str, str], str]:
     """Row -> its label: the method's name, with the keys that differ where one method has several configurations.
 
     A model is the ``base`` if training started from it.

@@ -16,17 +16,17 @@ from progrpo_cli.reporting.analysis.compare import (
     DIFFERENCE_PARTS,
     PARTS,
     alike,
-    baseline_of,
-    clearly_best,
-    columns_of,
     compare,
+    find_baseline_row,
+    group_by_split,
+    significant_winner,
 )
-from progrpo_cli.reporting.analysis.dataset import Frame, Row
+from progrpo_cli.reporting.analysis.dataset import Dataset, Row
 from progrpo_cli.reporting.analysis.labels import BASE
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
-NEITHER_GOOD_NOR_BAD = ("entropy",)
+UNRANKED_METRICS = ("entropy",)
 """Metrics of which more is not better as such: none of their cells is in bold, and they are not tested."""
 
 
@@ -48,7 +48,7 @@ def choose_ks(rows: Sequence[Row], asked: Sequence[int] | None, loaded: LoadedRu
     for k in asked:
         if k < 1:
             raise RequestError(f"--k {k}: k must be at least 1")
-        for column in columns_of(rows):
+        for column in group_by_split(rows):
             n, fewest = max(row.n for row in column), min(row.n for row in column)
             where = f"{column[0].task} ({column[0].split})"
             if k > n:
@@ -64,9 +64,9 @@ def choose_baseline(rows: Sequence[Row], asked: str | None, loaded: LoadedRuns) 
     Raises:
         RequestError: the baseline asked for is not there, or is a method of several configurations.
     """
-    labels = {row.label for row in rows}
+    row_labels = {row.label for row in rows}
     name = asked or SHARED_RECIPE
-    if name in labels:
+    if name in row_labels:
         return name
     of_method = sorted({row.label for row in rows if row.run.method == name})
     if len(of_method) == 1:
@@ -77,33 +77,33 @@ def choose_baseline(rows: Sequence[Row], asked: str | None, loaded: LoadedRuns) 
             raise RequestError(f"--baseline {name}: {described}; name one of them in full")
         loaded.note(f"no differences to a baseline: {described}; name one of them in full with --baseline")
     elif asked is not None:
-        raise RequestError(f"unknown baseline {asked!r}{nearest(asked, labels)}")
+        raise RequestError(f"unknown baseline {asked!r}{nearest(asked, row_labels)}")
     return None
 
 
-def metrics_of(rows: Sequence[Row], ks: Sequence[int]) -> list[str]:
+def report_metrics(rows: Sequence[Row], ks: Sequence[int]) -> list[str]:
     """The metrics that a report has columns for."""
     measured = [m for m in ("entropy", "distinct_correct") if any(row.values(m) is not None for row in rows)]
     return [*(f"pass@{k}" for k in ks), *measured]
 
 
-def main_table(frame: Frame, loaded: LoadedRuns, *, ks: Sequence[int], baseline: str | None) -> Table:
+def main_table(frame: Dataset, loaded: LoadedRuns, *, ks: Sequence[int], baseline: str | None) -> Table:
     """A row a method (with the settings that differ), task and split.
 
     All rows of a task and split share one draw of problems, so their differences to the baseline are paired.
     """
-    metrics = metrics_of(frame.rows, ks)
+    metrics = report_metrics(frame.rows, ks)
     records: list[dict[str, object]] = []
     best: set[tuple[int, str]] = set()
-    for rows in columns_of(frame.rows):
+    for rows in group_by_split(frame.rows):
         compared = {metric: compare(rows, metric, baseline) for metric in metrics}
         adjusted = _adjusted(compared)
         for metric in metrics:
-            groups = [] if metric in NEITHER_GOOD_NOR_BAD else alike(rows, metric)
-            winners = {clearly_best(group, metric) for group in groups}
+            groups = [] if metric in UNRANKED_METRICS else alike(rows, metric)
+            winners = {significant_winner(group, metric) for group in groups}
             best.update((len(records) + number, metric) for number, row in enumerate(rows) if row.name in winners)
         for row in rows:
-            base = baseline_of(row, rows, baseline)
+            base = find_baseline_row(row, rows, baseline)
             record = {**_described(row), "baseline": baseline if base is None else base.name}
             for metric in metrics:
                 if row.name in compared[metric]:
@@ -111,7 +111,7 @@ def main_table(frame: Frame, loaded: LoadedRuns, *, ks: Sequence[int], baseline:
             records.append(record)
     names = [f"{metric}{part}" for metric in metrics for part in (*PARTS, *DIFFERENCE_PARTS)]
     columns = ["method", "task", "split", "seeds", "problems", "n", "temperature", *budgets.COLUMNS, "baseline", *names]
-    table = budgets.kept_whole(pd.DataFrame(records, columns=columns), records)
+    table = budgets.keep_integers(pd.DataFrame(records, columns=columns), records)
     sentences = [*caption(frame.rows, loaded), *_about_base(frame.rows)]
     if best:
         sentences.append("Bold: the best of its task and split whose paired 95 % interval over the next excludes 0.")
@@ -129,7 +129,7 @@ def _adjusted(compared: dict[str, dict[str, CrossedResult]]) -> dict[tuple[str, 
         {
             (metric, name): result.p
             for metric, of_rows in compared.items()
-            if metric not in NEITHER_GOOD_NOR_BAD
+            if metric not in UNRANKED_METRICS
             for name, result in of_rows.items()
             if result.p is not None
         }
@@ -140,7 +140,7 @@ def _about_differences(baseline: str, metrics: Sequence[str], *, tested: bool) -
     paired = f"Differences: row minus {baseline}, paired over problems."
     if not tested:
         return [paired]
-    names = ", ".join(metric for metric in metrics if metric not in NEITHER_GOOD_NOR_BAD)
+    names = ", ".join(metric for metric in metrics if metric not in UNRANKED_METRICS)
     return [
         paired,
         f"p: {p_value_method()}; corrected by Holm over the family of all tested rows x {names} of a task and split. "
@@ -169,7 +169,7 @@ def _described(row: Row) -> dict[str, object]:
         "problems": len(first.problem_ids),
         "n": row.n,
         "temperature": row.key.sampling.temperature,
-        **budgets.mean_a_run(row),
+        **budgets.mean_budget(row),
     }
 
 

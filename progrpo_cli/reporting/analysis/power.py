@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from progrpo_cli.metrics import power
-from progrpo_cli.reporting.analysis.compare import baseline_of, columns_of
+from progrpo_cli.reporting.analysis.compare import find_baseline_row, group_by_split
 from progrpo_cli.reporting.analysis.dataset import Row
-from progrpo_cli.reporting.analysis.main_table import NEITHER_GOOD_NOR_BAD
+from progrpo_cli.reporting.analysis.main_table import UNRANKED_METRICS
 from progrpo_cli.reporting.analysis.table import Table
 
 PROBLEMS = (300, 1000)
@@ -24,11 +24,11 @@ def power_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str | Non
     """
     records = [
         _record(row, base, metric, difference)
-        for column in columns_of(rows)
+        for column in group_by_split(rows)
         for row in column
-        if (base := baseline_of(row, column, baseline)) is not None and base.name != row.name
+        if (base := find_baseline_row(row, column, baseline)) is not None and base.name != row.name
         for metric in metrics
-        if metric not in NEITHER_GOOD_NOR_BAD and row.values(metric) is not None and base.values(metric) is not None
+        if metric not in UNRANKED_METRICS and row.values(metric) is not None and base.values(metric) is not None
     ]
     columns = list(records[0]) if records else ["method", "task", "split", "metric"]
     caption = [

@@ -8,26 +8,26 @@ import pandas as pd
 
 from progrpo_cli.reporting.analysis import budgets
 from progrpo_cli.reporting.analysis.caption import read_from
-from progrpo_cli.reporting.analysis.dataset import Frame
+from progrpo_cli.reporting.analysis.dataset import Dataset
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 
-def commands(frame: Frame) -> dict[str, str]:
+def commands(frame: Dataset) -> dict[str, str]:
     """Each command that made runs of the report, and how many."""
     counts = Counter(run.identity.command for run in frame.runs if run.identity.command)
     return {command: f"Made {count} run{'s' if count > 1 else ''}:" for command, count in counts.items()}
 
 
-def provenance_table(frame: Frame, loaded: LoadedRuns) -> Table:
+def provenance_table(frame: Dataset, loaded: LoadedRuns) -> Table:
     """A row a run, those without an evaluation in the report too."""
-    labels = {e.run.record.id: row.label for row in frame.rows for e in row.evaluations}
+    row_labels = {e.run.record.id: row.label for row in frame.rows for e in row.evaluations}
     records = [
         {
             "run": run.identity.directory,
             "wandb_id": run.record.id,
             "study": run.record.group,
-            "method": labels.get(run.record.id, run.method),
+            "method": row_labels.get(run.record.id, run.method),
             "seed": run.identity.seed,
             "config_hash": run.identity.config_hash,
             "commit": run.identity.commit,
@@ -45,7 +45,7 @@ def provenance_table(frame: Frame, loaded: LoadedRuns) -> Table:
         for run in frame.runs
     ]
     sources = (f"Sources: {read_from(list(frame.used), loaded)}.",)
-    table = budgets.kept_whole(pd.DataFrame(records), records)
+    table = budgets.keep_integers(pd.DataFrame(records), records)
     return Table("provenance", "Provenance", table, (), None, sources)
 
 

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from progrpo_cli.reporting.analysis.budgets import about_budgets
-from progrpo_cli.reporting.analysis.caption import FEW_SEEDS, about_too_few_seeds, has_few_seeds, seeds_of
-from progrpo_cli.reporting.analysis.compare import alike, one_seed, preferred
-from progrpo_cli.reporting.analysis.dataset import Frame, Row
-from progrpo_cli.reporting.analysis.frontier import Compared, does_as_well, without_control
+from progrpo_cli.reporting.analysis.budgets import budget_caveats
+from progrpo_cli.reporting.analysis.caption import FEW_SEEDS, describe_seeds, has_few_seeds, seed_caveats
+from progrpo_cli.reporting.analysis.compare import alike, one_seed, preferred_splits
+from progrpo_cli.reporting.analysis.dataset import Dataset, Row
+from progrpo_cli.reporting.analysis.frontier import FrontierComparison, matched_by_base, missing_controls
 from progrpo_cli.reporting.analysis.frontier import sentences as of_temperatures
-from progrpo_cli.reporting.analysis.main_table import NEITHER_GOOD_NOR_BAD
+from progrpo_cli.reporting.analysis.main_table import UNRANKED_METRICS
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.analysis.views import missing, records_of
+from progrpo_cli.reporting.analysis.views import is_missing, to_records
 
 LEVEL = 0.05
 SHOWN = 4
 """So many policies are named where nothing is tested about methods."""
 
 
-def findings(frame: Frame, main: Table, compared: Sequence[Compared] = ()) -> list[str]:
+def findings(frame: Dataset, main: Table, compared: Sequence[FrontierComparison] = ()) -> list[str]:
     """A sentence a task and metric: who leads and whether beyond doubt, and which differences to the baseline are.
 
     Then where trained policies stand to their base's temperatures: none is called better where one of those does as
     well, and where there are none to compare with, that is said.
     """
-    as_well = does_as_well(compared)
-    records = records_of(main.frame)
+    as_well = matched_by_base(compared)
+    records = to_records(main.frame)
     number_of = {(r["method"], r["task"], r["split"]): index for index, r in enumerate(records)}
     sentences = []
-    for rows in (group for column in preferred(frame.rows) for group in alike(column)):
+    for rows in (group for column in preferred_splits(frame.rows) for group in alike(column)):
         where = f"{rows[0].task} ({rows[0].split}{rows[0].brackets})"
         indices = [number_of[row.name, row.task, row.split] for row in rows]
         for metric in _judged(main):
-            measured = [index for index in indices if not missing(records[index][metric])]
+            measured = [index for index in indices if not is_missing(records[index][metric])]
             if not measured:
                 continue
             measured.sort(key=lambda index: _value(records[index][metric]), reverse=True)
@@ -54,9 +54,9 @@ def findings(frame: Frame, main: Table, compared: Sequence[Compared] = ()) -> li
                 sentence += f"; {doubt}"
             sentences.append(f"{sentence}.")
         sentences += _differences(where, [records[index] for index in indices], main, as_well)
-    shown = {(row.task, row.split) for column in preferred(frame.rows) for row in column}
+    shown = {(row.task, row.split) for column in preferred_splits(frame.rows) for row in column}
     sentences += of_temperatures([each for each in compared if (each.row.task, each.row.split) in shown])
-    return sentences + without_control(frame.rows) + how_to_read(main.metrics)
+    return sentences + missing_controls(frame.rows) + how_to_read(main.metrics)
 
 
 def how_to_read(metrics: Sequence[str]) -> list[str]:
@@ -70,16 +70,16 @@ def how_to_read(metrics: Sequence[str]) -> list[str]:
     ]
 
 
-def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
+def caveats(frame: Dataset, main: Table, notes: Sequence[str]) -> list[str]:
     """What keeps these numbers from meaning more."""
-    rows = [row for column in preferred(frame.rows) for row in column]
+    rows = [row for column in preferred_splits(frame.rows) for row in column]
     found = []
     if has_few_seeds(rows):
         found.append(
-            f"{seeds_of(rows).capitalize()} a method, fewer than {FEW_SEEDS}: intervals lean on seeds being normal "
+            f"{describe_seeds(rows).capitalize()} a method, fewer than {FEW_SEEDS}: intervals lean on seeds being normal "
             "around the method."
         )
-    found += about_too_few_seeds(rows)
+    found += seed_caveats(rows)
     if any(row.split != "test" for row in rows):
         found.append("Some tasks have no test split here: what settings were chosen on is too favourable.")
     if any(row.split == "rl" for row in rows):
@@ -92,7 +92,7 @@ def caveats(frame: Frame, main: Table, notes: Sequence[str]) -> list[str]:
         found.append(f"One model, {models[0]}: nothing here says that it holds for others.")
     if any(row.footnote for row in frame.rows):
         found.append("Some rows were not measured alike (see the brackets behind their names).")
-    found += about_budgets(rows)
+    found += budget_caveats(rows)
     if _swept(rows):
         found.append("Several settings of one method are compared: the best of them looks better than it is.")
     if main.baseline is not None and any(main.frame[f"{metric}_diff_p"].notna().any() for metric in main.metrics):
@@ -111,7 +111,7 @@ def _differences(
 ) -> list[str]:
     if main.baseline is None:
         return []
-    tested = [(r, metric) for r in records for metric in _judged(main) if not missing(r[f"{metric}_diff_p_holm"])]
+    tested = [(r, metric) for r in records for metric in _judged(main) if not is_missing(r[f"{metric}_diff_p_holm"])]
     if not tested:
         return []
     clear = [(r, metric) for r, metric in tested if _value(r[f"{metric}_diff_p_holm"]) <= LEVEL]
@@ -137,7 +137,7 @@ def _but(record: dict[str, object], metric: str, as_well: Mapping[tuple[str, str
 
 
 def _judged(main: Table) -> list[str]:
-    return [metric for metric in main.metrics if metric not in NEITHER_GOOD_NOR_BAD]
+    return [metric for metric in main.metrics if metric not in UNRANKED_METRICS]
 
 
 def _value(value: object) -> float:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from progrpo_cli.reporting.analysis.dataset import Frame, Row
+from progrpo_cli.reporting.analysis.dataset import Dataset, Row
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.analysis.views import missing, records_of
+from progrpo_cli.reporting.analysis.views import is_missing, to_records
 
 TRAIN, TEST = "rl", "test"
 LAST_UPDATES = 0.1
@@ -25,7 +25,7 @@ _CAPTION = (
 _NOT_EVALUATED = "Nothing was evaluated on the training problems: `progrpo eval RUN --split train` does."
 
 
-def training_table(frame: Frame, main: Table) -> Table:
+def training_table(frame: Dataset, main: Table) -> Table:
     """A row a method and task.
 
     Columns: ``rollouts_pass@k`` for 1 and the sizes of groups, and for each k of the report ``train_pass@k``,
@@ -35,7 +35,7 @@ def training_table(frame: Frame, main: Table) -> Table:
     for row in frame.rows:
         if not row.run.is_model and row.split in (TRAIN, TEST):
             of_split.setdefault((row.name, row.task), {})[row.split] = row
-    measured = {(r["method"], r["task"], r["split"]): r for r in records_of(main.frame)}
+    measured = {(r["method"], r["task"], r["split"]): r for r in to_records(main.frame)}
     ks = [metric for metric in main.metrics if metric.startswith("pass@")]
     records = []
     for (name, task), rows in of_split.items():
@@ -75,4 +75,4 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _value(record: dict[str, object] | None, metric: str) -> float | None:
-    return None if record is None or missing(record[metric]) else float(str(record[metric]))
+    return None if record is None or is_missing(record[metric]) else float(str(record[metric]))

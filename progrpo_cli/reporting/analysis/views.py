@@ -54,7 +54,7 @@ def views(table: Table) -> list[View]:
     if table.metrics:
         about = [c for c in about if c not in BUDGET]
         about = [c for c in about if c not in _SAID_ONCE or frame[c].nunique(dropna=False) > 1]
-    records = list(enumerate(records_of(frame)))
+    records = list(enumerate(to_records(frame)))
     numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in about] + [True] * len(table.metrics)
     header = [*about, *table.metrics]
     rows = [
@@ -62,7 +62,7 @@ def views(table: Table) -> list[View]:
         for i, r in records
     ]
     found = [View(table.title, header, rows, numeric)]
-    others = [r for _, r in records if any(not missing(r[f"{m}_diff"]) for m in table.metrics if table.baseline)]
+    others = [r for _, r in records if any(not is_missing(r[f"{m}_diff"]) for m in table.metrics if table.baseline)]
     if others:
         if any(r["baseline"] != table.baseline for r in others):  # a row of it with a footnote: said exactly
             about = [*about, "baseline"]
@@ -70,7 +70,7 @@ def views(table: Table) -> list[View]:
         numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in about] + [True] * len(table.metrics)
         header = [*about, *table.metrics]
         found.append(View(f"{table.title}: difference to {table.baseline}", header, rows, numeric, "difference"))
-    if table.metrics and any(not missing(r.get("samples_drawn")) for _, r in records):
+    if table.metrics and any(not is_missing(r.get("samples_drawn")) for _, r in records):
         found.append(_budget_view(table, [r for _, r in records]))
     return found
 
@@ -83,7 +83,7 @@ def _budget_view(table: Table, records: Sequence[dict[str, object]]) -> View:
     rows: dict[tuple[str, ...], list[Cell]] = {}
     for record in records:
         cells = [_about(record[name]) for name in about]
-        if any(not missing(record[name]) for name in BUDGET):  # a model was not trained here
+        if any(not is_missing(record[name]) for name in BUDGET):  # a model was not trained here
             cells += [_budget_cell(record[name]) for name in BUDGET]
             rows.setdefault(tuple(cell.text for cell in cells), cells)
     numeric = [pd.api.types.is_numeric_dtype(table.frame[name]) for name in about] + [True] * len(BUDGET)
@@ -92,44 +92,44 @@ def _budget_view(table: Table, records: Sequence[dict[str, object]]) -> View:
 
 
 def _budget_cell(value: object) -> Cell:
-    if missing(value):
+    if is_missing(value):
         return Cell("unknown", "")
     return Cell(f"{float(str(value)):,.0f}", float(str(value)))
 
 
-def records_of(frame: pd.DataFrame) -> list[dict[str, object]]:
+def to_records(frame: pd.DataFrame) -> list[dict[str, object]]:
     """The rows with their column names as text."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     """Whether there is no value."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def cell_text(value: object) -> str:
     """A value that is no metric; empty where there is none."""
-    if missing(value):
+    if is_missing(value):
         return ""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else shown(value)
 
 
 def _about(value: object) -> Cell:
     text = cell_text(value)
-    return Cell(text, float(value) if isinstance(value, int | float) and not missing(value) else text)
+    return Cell(text, float(value) if isinstance(value, int | float) and not is_missing(value) else text)
 
 
 def _value(row: dict[str, object], metric: str, *, bold: bool) -> Cell:
     value, low, high = (row[f"{metric}{part}"] for part in PARTS)
-    if not isinstance(value, float) or missing(value):
+    if not isinstance(value, float) or is_missing(value):
         return Cell("", "")
     return Cell(f"{value:.3f} [{low:.3f}, {high:.3f}]", value, bold)
 
 
 def _difference(row: dict[str, object], metric: str) -> Cell:
     value, low, high, p, p_holm = (row[f"{metric}{part}"] for part in DIFFERENCE_PARTS)
-    if not isinstance(value, float) or missing(value):
+    if not isinstance(value, float) or is_missing(value):
         return Cell("", "")
     at_most = "<= " if isinstance(p, float) and p <= MIN_P else ""
-    tested = "" if missing(p_holm) else f" p {at_most}{p_holm:.2g}"
+    tested = "" if is_missing(p_holm) else f" p {at_most}{p_holm:.2g}"
     return Cell(f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{tested}", value)

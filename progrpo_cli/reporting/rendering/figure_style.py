@@ -26,7 +26,7 @@ Looks = Mapping[str, tuple[str, str, str]]
 _WIDTH, _HEIGHT, _LEGEND_ROW, DPI = 3.5, 2.3, 0.14, 200  # inches: a column's width, a panel, a line of the legend
 
 
-def looks_of(rows: Sequence[Row]) -> Looks:
+def assign_looks(rows: Sequence[Row]) -> Looks:
     """A row has the same line in every figure; that of the base is black and dashed."""
     names = dict.fromkeys(row.name for row in rows if not row.is_base)
     looks = {
@@ -63,7 +63,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
         for unused in axes[panels:]:
             unused.set_axis_off()
         yield made, axes[:panels]
-        handles, names = legend_of(axes)
+        handles, names = merge_legends(axes)
         made.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
         made.draw_without_rendering()
         made.set_layout_engine(None)  # it stays as it was laid out: that takes as long as drawing
@@ -74,7 +74,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
             os.replace(partial, target)
 
 
-def legend_of(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
+def merge_legends(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
     """Handles and labels of all axes; what an earlier one has is not repeated."""
     handles: list[Any] = []
     names: list[str] = []
@@ -91,7 +91,7 @@ def finish(axes: Axes, title: str = "") -> None:
     axes.grid(alpha=0.25, lw=0.5)
 
 
-def shown_name(text: str) -> str:
+def display_name(text: str) -> str:
     """Keys by their last parts; matplotlib would read dollar signs as mathematics, and hide a leading underscore."""
     short = re.sub(r"[\w.]+\.(\w+)=", r"\1=", escape.plain(text))
     return short.replace("$", r"\$").lstrip("_") or "?"

@@ -16,7 +16,7 @@ from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting.analysis import figure_data
 from progrpo_cli.reporting.analysis.ablations import swept_key
 from progrpo_cli.reporting.analysis.dataset import Row
-from progrpo_cli.reporting.analysis.frontier import Compared, sentences
+from progrpo_cli.reporting.analysis.frontier import FrontierComparison, sentences
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.record import Floats
 from progrpo_cli.reporting.rendering.figure_style import (
@@ -24,10 +24,10 @@ from progrpo_cli.reporting.rendering.figure_style import (
     MARKERS,
     STYLES,
     Looks,
+    assign_looks,
+    display_name,
     figure,
     finish,
-    looks_of,
-    shown_name,
 )
 from progrpo_cli.reporting.rendering.render import csv_text
 
@@ -41,7 +41,7 @@ MODULES = (__name__, "matplotlib.backends.backend_agg", "matplotlib.backends.bac
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ReportFigure:
     """One figure that was written."""
 
     path: Path
@@ -62,20 +62,20 @@ def planned(
     about: str,
     passes: Sequence[str],
     directory: Path,
-    compared: Sequence[Compared] = (),
-) -> Iterator[Callable[[], Drawn]]:
+    compared: Sequence[FrontierComparison] = (),
+) -> Iterator[Callable[[], ReportFigure]]:
     """For each figure that the data allow what draws it: its data are put together at once, the drawing takes longer.
 
     Pass@k over k; Pass@1 against Pass@k; entropy, Pass@1 and what the methods declared over steps.
 
     Args:
-        columns, about: see :func:`progrpo_cli.reporting.analysis.figure_data.drawn_rows`.
+        columns, about: see :func:`progrpo_cli.reporting.analysis.figure_data.select_rows`.
         passes: the report's Pass@k, ascending.
         directory: made if need be.
         compared: what was set against the temperatures of its base.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    looks = looks_of([row for rows in columns for row in rows])
+    looks = assign_looks([row for rows in columns for row in rows])
     yield partial(_pass_at_k, figure_data.pass_at_k(columns), looks, directory, about)
     last = passes[-1]
     points = figure_data.plane(columns, last, compared)
@@ -87,11 +87,13 @@ def planned(
         data = figure_data.over_steps(columns, metric)
         if len(data):
             yield partial(_over_steps, data, name, label, looks, directory, about)
-    for method, data in figure_data.of_methods(columns).items():
+    for method, data in figure_data.method_curves(columns).items():
         yield partial(_of_a_method, data, method, looks, directory, about)
 
 
-def planned_ablations(ablations: Sequence[Table], main: Table, directory: Path) -> Iterator[Callable[[], Drawn]]:
+def plan_ablation_figures(
+    ablations: Sequence[Table], main: Table, directory: Path
+) -> Iterator[Callable[[], ReportFigure]]:
     """As :func:`planned`: Pass@1 and Pass@k over each numeric swept key."""
     for table in ablations:
         data = figure_data.ablation(table, main)
@@ -99,14 +101,14 @@ def planned_ablations(ablations: Sequence[Table], main: Table, directory: Path) 
             yield partial(_ablation, data, table, directory)
 
 
-def _pass_at_k(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> Drawn:
+def _pass_at_k(data: pd.DataFrame, looks: Looks, directory: Path, about: str) -> ReportFigure:
     panels = list(data.groupby(["task", "split"], sort=False))
     path = directory / "pass_at_k.png"
     with figure(path, panels=len(panels), legend=len(looks)) as (_, all_axes):
         for axes, (_, panel) in zip(all_axes, panels, strict=True):
             for name, line in panel.groupby("method", sort=False):
                 colour, style, _ = looks[str(name)]
-                axes.plot(line["k"], line["value"], style, color=colour, lw=1, label=shown_name(str(name)))
+                axes.plot(line["k"], line["value"], style, color=colour, lw=1, label=display_name(str(name)))
                 axes.fill_between(line["k"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
             powers = [2**i for i in range(int(np.log2(panel["k"].max())) + 1)]
             axes.set_xscale("log", base=2)
@@ -124,7 +126,7 @@ def _pass_at_k(data: pd.DataFrame, looks: Looks, directory: Path, about: str) ->
     )
 
 
-def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: str, words: str) -> Drawn:
+def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: str, words: str) -> ReportFigure:
     first = "pass@1"
     panels = list(data.groupby(["task", "split"], sort=False))
     path = directory / "plane.png"
@@ -142,14 +144,14 @@ def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: 
                     color=colour,
                     ms=4,
                     lw=0.8,
-                    label=None if other else shown_name(row["method"]),
+                    label=None if other else display_name(row["method"]),
                 )
                 if other or isinstance(row["line"], str):
                     at = f" {row['temperature']:g}"
                     axes.annotate(at, (row[first], row[last]), fontsize=6, ha="left", va="bottom")
             for name, corners in panel.dropna(subset=["line"]).groupby("line", sort=False):
                 corners = corners.sort_values(first)
-                label = shown_name(f"line of {name}")
+                label = display_name(f"line of {name}")
                 axes.plot(corners[first], corners[last], "-", color="grey", lw=0.8, zorder=0, label=label)
             axes.set(xlabel=first.replace("p", "P", 1), ylabel=last.replace("p", "P", 1))
             finish(axes, _measured(panel))
@@ -164,7 +166,7 @@ def _plane(data: pd.DataFrame, last: str, looks: Looks, directory: Path, about: 
     )
 
 
-def _over_steps(data: pd.DataFrame, name: str, label: str, looks: Looks, directory: Path, about: str) -> Drawn:
+def _over_steps(data: pd.DataFrame, name: str, label: str, looks: Looks, directory: Path, about: str) -> ReportFigure:
     path = directory / f"{name}.png"
     with figure(path, panels=1, legend=data["method"].nunique()) as (_, (axes,)):
         _lines(axes, data, looks)
@@ -181,7 +183,7 @@ def _over_steps(data: pd.DataFrame, name: str, label: str, looks: Looks, directo
     )
 
 
-def _of_a_method(data: pd.DataFrame, method: str, looks: Looks, directory: Path, about: str) -> Drawn:
+def _of_a_method(data: pd.DataFrame, method: str, looks: Looks, directory: Path, about: str) -> ReportFigure:
     panels = list(data.groupby("metric", sort=False))
     path = directory / (f"{method}-curves.png" if method in FIGURES else f"{method}.png")
     with figure(path, panels=len(panels), columns=2, legend=data["method"].nunique()) as (_, all_axes):
@@ -198,13 +200,13 @@ def _of_a_method(data: pd.DataFrame, method: str, looks: Looks, directory: Path,
     )
 
 
-def _ablation(data: pd.DataFrame, table: Table, directory: Path) -> Drawn:
+def _ablation(data: pd.DataFrame, table: Table, directory: Path) -> ReportFigure:
     key = swept_key(table)
     panels = list(data.groupby(["task", "split"], sort=False))
     metrics = list(dict.fromkeys(data["metric"]))
     path = directory / f"{table.name}.png"
     entries = data.groupby(["method", "held", "metric"]).ngroups
-    entries = min(entries, figure_data.MOST_LINES * len(panels))
+    entries = min(entries, figure_data.MAX_LINES * len(panels))
     with figure(path, panels=len(panels), legend=entries) as (_, all_axes):
         for axes, (_, panel) in zip(all_axes, panels, strict=True):
             lines = list(panel.dropna(subset=[key]).groupby(["method", "held"], sort=False))
@@ -221,13 +223,13 @@ def _ablation(data: pd.DataFrame, table: Table, directory: Path) -> Drawn:
                         ms=4,
                         lw=1,
                         capsize=2,
-                        label=shown_name(name) if of_line < figure_data.MOST_LINES // len(metrics) else None,
+                        label=display_name(name) if of_line < figure_data.MAX_LINES // len(metrics) else None,
                     )
                 base = panel[panel[key].isna() & (panel["metric"] == metric)]
                 for row in base.to_dict("records"):
-                    name = shown_name(f"{metric}, {row['method']}")
+                    name = display_name(f"{metric}, {row['method']}")
                     axes.axhline(row["value"], color=COLOURS[number], lw=0.8, ls=":", label=name)
-            axes.set(xlabel=shown_name(key), ylabel="Pass@k")
+            axes.set(xlabel=display_name(key), ylabel="Pass@k")
             finish(axes, _measured(panel))
     return _written(
         path,
@@ -242,7 +244,7 @@ def _lines(axes: Axes, data: pd.DataFrame, looks: Looks) -> None:
     for name, line in data.groupby("method", sort=False):
         colour, style, _ = looks[str(name)]
         seeds = int(line["seeds"].iloc[0])
-        label = f"{shown_name(str(name))}, {seeds} seed{'s' if seeds > 1 else ''}"
+        label = f"{display_name(str(name))}, {seeds} seed{'s' if seeds > 1 else ''}"
         axes.plot(line["step"], line["value"], style, color=colour, lw=1, label=label)
         axes.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
 
@@ -260,11 +262,11 @@ def _measured(panel: pd.DataFrame) -> str:
         " or ".join(str(count) for count in sorted(panel[name].unique())) for name in ("problems", "n", "seeds")
     )
     return (
-        f"{shown_name(str(first['task']))} ({shown_name(str(first['split']))}), {problems} problems, n = {counts},\n"
+        f"{display_name(str(first['task']))} ({display_name(str(first['split']))}), {problems} problems, n = {counts},\n"
         f"{seeds} seed{'s' if seeds != '1' else ''} a row"
     )
 
 
-def _written(path: Path, data: pd.DataFrame, title: str, caption: str, alt: str) -> Drawn:
+def _written(path: Path, data: pd.DataFrame, title: str, caption: str, alt: str) -> ReportFigure:
     write_text(path.with_suffix(".csv"), csv_text(Table(path.stem, title, data, (), None, ())))
-    return Drawn(path, title, caption, escape.plain(alt))
+    return ReportFigure(path, title, caption, escape.plain(alt))

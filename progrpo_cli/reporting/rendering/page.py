@@ -11,7 +11,7 @@ from pathlib import Path
 from progrpo_cli import __version__, escape
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.analysis.views import views
-from progrpo_cli.reporting.rendering.figures import Drawn
+from progrpo_cli.reporting.rendering.figures import ReportFigure
 
 _HERE = Path(__file__).parent
 
@@ -23,7 +23,7 @@ class Content:
     findings: Sequence[str]
     caveats: Sequence[str]
     tables: Sequence[Table]
-    figures: Sequence[Drawn]
+    figures: Sequence[ReportFigure]
     provenance: Table
     commands: Mapping[str, str]
     """Command -> what it made."""

@@ -10,7 +10,7 @@ from functools import lru_cache
 from progrpo_cli import escape
 from progrpo_cli.console import results
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.analysis.views import Cell, cell_text, missing, records_of, views
+from progrpo_cli.reporting.analysis.views import Cell, cell_text, is_missing, to_records, views
 
 
 def csv_text(table: Table) -> str:
@@ -25,7 +25,9 @@ def csv_text(table: Table) -> str:
 
 def json_rows(table: Table) -> list[dict[str, object]]:
     """The rows with null where there is no number."""
-    return [{name: None if missing(value) else value for name, value in row.items()} for row in records_of(table.frame)]
+    return [
+        {name: None if is_missing(value) else value for name, value in row.items()} for row in to_records(table.frame)
+    ]
 
 
 def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
@@ -101,7 +103,7 @@ def _markdown_cell(cell: Cell) -> str:
 def _csv_cell(value: object) -> str:
     if isinstance(value, str):
         return _csv_text(value)
-    return f"{value:.6g}" if isinstance(value, float) and not missing(value) else cell_text(value)
+    return f"{value:.6g}" if isinstance(value, float) and not is_missing(value) else cell_text(value)
 
 
 @lru_cache(maxsize=4096)  # a column of many rows has few names
