@@ -47,4 +47,4 @@ def test_data_that_change_under_a_study_are_noticed(tmp_path: Path) -> None:
     assert [row["front"] for row in table] == [True, True]
     said = verdict(plan, store, table)
     assert said is not None
-    assert said.startswith("the best and the next were not measured alike and cannot be compared: other prompts")
+    assert said.startswith("the best and the next were not measured alike and cannot be compared: different prompts")
