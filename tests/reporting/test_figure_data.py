@@ -57,12 +57,12 @@ def test_too_many_lines_leave_the_base_the_baseline_and_the_best(tmp_path):
     for number in range(10):
         scores = [make_scores(seed=number, rate=0.1 + 0.05 * number)]
         write_run(runs / f"r{number}", f"method.arm.alpha={number}", scores=scores, wandb="disabled", steps=0)
-    frame = build_dataset(read([str(runs)]))
-    (drawn,), left_out = figure_data.select_rows(frame, "grpo", ["pass@1", "pass@8"])
+    dataset = build_dataset(read([str(runs)]))
+    (drawn,), left_out = figure_data.select_rows(dataset, "grpo", ["pass@1", "pass@8"])
     assert left_out == " countdown: 4 rows with a lower pass@8 are not drawn; main.csv has them."
     assert len(drawn) == figure_data.MAX_LINES
     assert {"base", "grpo"} <= {row.label for row in drawn}
-    means = pd.Series({row.label: row.values("pass@8").mean() for row in frame.rows}).drop(["base", "grpo"])
+    means = pd.Series({row.label: row.values("pass@8").mean() for row in dataset.rows}).drop(["base", "grpo"])
     assert {row.label for row in drawn} - {"base", "grpo"} == set(means.nlargest(6).index)
 
 
@@ -80,10 +80,10 @@ def test_each_task_is_ranked_by_a_k_that_it_has(tmp_path, no_figures):
         [make_scores(seed=i, rate=0.1 + i / 20), make_scores(seed=i, rate=0.6 - i / 20, task="maths", n=4, k=[1, 4])]
         for i in range(10)
     ]
-    frame = _rows(tmp_path, scores_of)
-    groups, left_out = figure_data.select_rows(frame, None, ["pass@1", "pass@4", "pass@8"])
+    dataset = _rows(tmp_path, scores_of)
+    groups, left_out = figure_data.select_rows(dataset, None, ["pass@1", "pass@4", "pass@8"])
     for rows, (task, metric) in zip(groups, (("countdown", "pass@8"), ("maths", "pass@4")), strict=True):
-        means = {row.name: row.values(metric).mean() for row in frame.rows if row.task == task}
+        means = {row.name: row.values(metric).mean() for row in dataset.rows if row.task == task}
         assert {row.name for row in rows} == set(pd.Series(means).nlargest(figure_data.MAX_LINES).index)
         assert f" {task}: 2 rows with a lower {metric} are not drawn" in left_out
     lines = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"]).terminal_figure
@@ -92,16 +92,16 @@ def test_each_task_is_ranked_by_a_k_that_it_has(tmp_path, no_figures):
 
 def test_rows_without_the_ranking_metric_are_counted_separately(tmp_path):
     scores_of = [[make_scores(seed=i, rate=0.5, n=16 if i < 9 else 4)] for i in range(12)]
-    frame = _rows(tmp_path, scores_of, mixed=True)
-    (drawn,), left_out = figure_data.select_rows(frame, None, ["pass@8"])
+    dataset = _rows(tmp_path, scores_of, mixed=True)
+    (drawn,), left_out = figure_data.select_rows(dataset, None, ["pass@8"])
     assert {row.evaluations[0].n for row in drawn} == {16}
     expected = " countdown: 1 rows with a lower pass@8 and 3 rows without pass@8 are not drawn; main.csv has them."
     assert left_out == expected
 
 
 def test_each_row_has_its_own_number_of_problems(tmp_path):
-    frame = _rows(tmp_path, [[make_scores(seed=i, rate=0.5, problems=40 - 10 * i)] for i in range(2)], mixed=True)
-    groups = preferred_splits(frame.rows)
+    dataset = _rows(tmp_path, [[make_scores(seed=i, rate=0.5, problems=40 - 10 * i)] for i in range(2)], mixed=True)
+    groups = preferred_splits(dataset.rows)
     for data in (figure_data.pass_at_k(groups), figure_data.plane(groups, "pass@8")):
         problems = data.groupby("method")["problems"].unique()
         assert {name.split("[")[1]: list(counts) for name, counts in problems.items()} == {

@@ -91,11 +91,11 @@ def test_the_table_is_written_in_every_format_and_on_the_page(report):
 
 def test_the_figure_has_the_bases_temperatures_and_their_line(runs, report):
     plane = (report.out / "figures" / "plane.csv").read_text(encoding="utf-8")
-    frame = build_dataset(read([str(runs)]))
-    groups, note = figure_data.select_rows(frame, "grpo", ["pass@1", "pass@8"])
+    dataset = build_dataset(read([str(runs)]))
+    groups, note = figure_data.select_rows(dataset, "grpo", ["pass@1", "pass@8"])
     assert "2 rows (greedy, or the base at a temperature" in note
     assert [row.name for row in groups[0] if row.is_base] == ["base [temperature 1]"]
-    data = figure_data.plane(groups, "pass@8", compare_with_temperatures(frame.rows, ["pass@1", "pass@8"]))
+    data = figure_data.plane(groups, "pass@8", compare_with_temperatures(dataset.rows, ["pass@1", "pass@8"]))
     on_line = data.dropna(subset=["line"]).set_index("temperature")
     assert set(on_line.index) == {0.3, 1.0}
     assert plane.count("base's temperatures") == 2
