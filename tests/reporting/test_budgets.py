@@ -144,7 +144,7 @@ def test_training_problems_are_shown_beside_the_tests_on_request(tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Training problems beside the test" in page
     assert "--training" in page.partition("Made this report")[2]
-    assert "Split rl: the problems that training drew from" in (tmp_path / "out" / "main.md").read_text()
+    assert "Split rl: the problems used for training" in (tmp_path / "out" / "main.md").read_text()
 
 
 def test_training_problems_alone_give_a_caveat(tmp_path):
