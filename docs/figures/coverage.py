@@ -1,14 +1,14 @@
-"""How often a 95 % interval holds the truth: docs/statistics.md's tables. `python docs/figures/coverage.py`
+"""Coverage of 95 % intervals, the tables of docs/statistics.md: `python docs/figures/coverage.py`
 
-Made-up studies whose truth is known.
+The studies are simulated, so the true values are known.
 
-- One policy: a problem's chance of a correct sample is drawn from a beta distribution, n samples are drawn with it, and
-  Pass@k is estimated from their count. The mean of the beta is such that the mean of Pass@k is the truth of the cell.
-- Several seeds: method, seed and problem decide a logit: level + seed + problem + both, each part normal. The truth is
-  the mean over all seeds and problems that might have been drawn. The difference is between two methods of the same
-  level on the same problems, so its truth is 0.
+- One policy: each problem's probability of a correct sample is drawn from a beta distribution, n samples are drawn with
+  it, and Pass@k is estimated from their count. The beta is chosen so that the mean of Pass@k is the truth of the cell.
+- Several seeds: the logit is level + seed + problem + both, and each part is normal. The truth is the mean over the
+  population of seeds and problems. The difference is between two methods of the same level on the same problems, so
+  its truth is 0.
 
-Intervals are made by the functions that reports use.
+Intervals are computed by the functions that reports use.
 """
 
 import argparse
@@ -17,23 +17,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed, each_over_problems
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed_bootstrap, mean_intervals
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
-from progrpo_cli.metrics.resampling import carriers
+from progrpo_cli.metrics.resampling import effective_problems
 
 TRUTHS = (0.001, 0.005, 0.02, 0.05, 0.15, 0.5, 0.85, 0.95, 0.98, 0.995, 0.999)
 SHAPES = {0.05: "nearly all or none", 1.0: "1", 4.0: "4", 20.0: "20", 1000.0: "nearly constant"}
-"""The sum of the beta's two parameters, and what it makes of the problems' chances."""
+"""Sum of the two parameters of the beta -> how it spreads the problems' probabilities."""
 PROBLEMS = (30, 100, 300)
 SAMPLES = (64, 256)
 SEEDS = (2, 3, 5, 10)
 BATCHES = 10
-"""Data sets of a batch share their resamples: in one batch the error of so few resamples would be that of the cell."""
+"""Data sets of one batch share their resamples. With one batch, their common error would bias the whole cell."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Where one policy's problems come from."""
+    """How the problems of one policy are simulated."""
 
     problems: int
     n: int
@@ -45,27 +45,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of the data sets of a cell."""
+    """Results over the data sets of a cell."""
 
     coverage: float
     below: float
-    """Share of intervals that lie above the truth."""
+    """Share of data sets whose truth lies below the interval; ``above`` likewise."""
     above: float
     width: float
     """Mean width in units of Gaffke's interval."""
-    carriers: float
+    effective_problems: float
     """Median number of problems that the spread rests on."""
     deviation: float
     """Mean standard deviation of a problem's value."""
 
     @property
     def nearly_constant(self) -> bool:
-        """Almost all problems have almost one value: the spread rests on fewer than five, or is small."""
-        return self.carriers < 5 or self.deviation < 0.1
+        """Whether the spread rests on fewer than five problems or is small."""
+        return self.effective_problems < 5 or self.deviation < 0.1
 
 
 def grid(problems: Sequence[int] = PROBLEMS, samples: Sequence[int] = SAMPLES) -> Iterator[Cell]:
-    """The cells of one policy. Of Pass@1 one half: zeros and ones change places with the truth."""
+    """The cells of one policy. Pass@1 needs truths up to 0.5 only: the other half is its mirror image."""
     for size in problems:
         for k in (1, 32):
             for n in samples:
@@ -76,7 +76,7 @@ def grid(problems: Sequence[int] = PROBLEMS, samples: Sequence[int] = SAMPLES) -
 
 
 def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measured:
-    """Draw data sets of a cell and make an interval of each."""
+    """Simulate the data sets of a cell and compute the interval of each."""
     stream = [seed, cell.problems, cell.n, cell.k, round(1000 * cell.shape), round(1000 * cell.truth)]
     values = _values(np.random.default_rng(stream), cell, studies)
     ends = [_ends(some, resamples, seed + batch) for batch, some in enumerate(np.array_split(values, BATCHES))]
@@ -87,15 +87,15 @@ def measure(cell: Cell, *, studies: int, resamples: int, seed: int = 0) -> Measu
         below=float(below),
         above=float(above),
         width=float((high - low).mean() / _gaffke_width(values, resamples)),
-        carriers=float(np.median(carriers(values, PROBABILITY)[0])),
+        effective_problems=float(np.median(effective_problems(values, PROBABILITY)[0])),
         deviation=float(values.std(axis=1).mean()),
     )
 
 
 def _ends(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Low and high ends of the data sets of a batch, (2, batch)."""
-    metrics = {str(number): of_one for number, of_one in enumerate(values)}
-    intervals = each_over_problems(metrics, bounds=dict.fromkeys(metrics, PROBABILITY), resamples=resamples, seed=seed)
+    metrics = {str(number): per_problem for number, per_problem in enumerate(values)}
+    intervals = mean_intervals(metrics, bounds=dict.fromkeys(metrics, PROBABILITY), resamples=resamples, seed=seed)
     return np.array([[interval.low, interval.high] for interval in intervals.values()]).T
 
 
@@ -129,7 +129,7 @@ def _gaffke_width(values: np.ndarray, resamples: int) -> float:
 
 @dataclass(frozen=True)
 class World:
-    """Where studies over seeds come from: sizes of the parts of the logit."""
+    """How studies over seeds are simulated: the standard deviations of the logit's parts."""
 
     name: str
     problems: int
@@ -154,7 +154,7 @@ WORLDS = (
 
 
 def truth(world: World, k: int) -> float:
-    """Mean of 1 - (1 - p)^k over the logit's distribution, by a fine grid over its quantiles' range."""
+    """Mean of 1 - (1 - p)^k over the distribution of the logit, by numerical integration."""
     spread = np.sqrt(world.seed**2 + world.problem**2 + world.both**2)
     at = np.linspace(-9, 9, 40_001)
     weights = np.exp(-(at**2) / 2)
@@ -175,13 +175,13 @@ def study(random: np.random.Generator, world: World, seeds: int, k: int, n: int 
 
 
 def coverage(world: World, seeds: int, k: int, studies: int, resamples: int) -> dict[str, float]:
-    """Share of studies whose interval holds the truth, for the mean and the difference."""
+    """Share of studies whose interval contains the truth, for the mean and the difference."""
     random = np.random.default_rng([seeds, k, world.problems, int(1000 * world.both), int(10 * abs(world.level))])
     right = truth(world, k)
     hits = dict.fromkeys(("mean", "difference"), 0)
     for number in range(studies):
         groups = study(random, world, seeds, k)
-        ours = crossed(groups, bounds=PROBABILITY, baseline="one", resamples=resamples, seed=number)
+        ours = crossed_bootstrap(groups, bounds=PROBABILITY, baseline="one", resamples=resamples, seed=number)
         difference = ours["other"].difference
         hits["mean"] += ours["one"].mean.low <= right <= ours["one"].mean.high
         hits["difference"] += difference.low <= 0 <= difference.high
@@ -219,9 +219,9 @@ def _print_grid(studies: int, resamples: int) -> None:
     print(f"widest in units of Gaffke's: {max(m.width for m in measured.values()):.2f}")
     spread = {cell: m for cell, m in measured.items() if not m.nearly_constant}
     print(f"{len(spread)} of {len(measured)} cells are not nearly constant; above 97 % of them:")
-    for cell, of_cell in spread.items():
-        if of_cell.coverage > 0.97:
-            print(f"  {cell}: {of_cell}")
+    for cell, measurement in spread.items():
+        if measurement.coverage > 0.97:
+            print(f"  {cell}: {measurement}")
 
 
 def _print_seeds(studies: int, resamples: int) -> None:

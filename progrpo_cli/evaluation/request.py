@@ -1,4 +1,4 @@
-"""What ``progrpo eval`` asks for."""
+"""The options of ``progrpo eval``, checked."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from progrpo_cli.tasks.config import TaskConfig
 from progrpo_cli.tracking.wandb_run import wandb_mode
 
 BACKENDS = ("hf", "vllm")
-COLDEST = 0.01
-"""Temperatures below it are as good as greedy, and vLLM does not have them."""
+MIN_TEMPERATURE = 0.01
+"""Lower temperatures are practically greedy, and vLLM does not accept them."""
 SPLIT_NAMES: dict[str, Split] = {"test": "test", "validation": "validation", "train": "rl", "rl": "rl"}
-"""What --split takes; configurations and scores call the training problems ``rl``."""
+"""Value of --split -> split of the task. Configurations and scores call the training problems ``rl``."""
 
 
-def split_named(name: str) -> Split:
-    """The split of a task that ``--split`` names.
+def parse_split(name: str) -> Split:
+    """Return the split that ``--split`` names.
 
     Raises:
-        RequestError: there is none of that name.
+        RequestError: there is no such split.
     """
     if name not in SPLIT_NAMES:
         raise RequestError(f"--split {name}: no such split{nearest(name, SPLIT_NAMES)}")
@@ -35,29 +35,29 @@ def split_named(name: str) -> Split:
 
 @dataclass(frozen=True)
 class Request:
-    """How targets are evaluated; what is None follows the target."""
+    """How targets are evaluated. A value of None is taken from the target's configuration."""
 
     ks: list[int]
     n: int | None = None
     tasks: list[str] | None = None
     settings: tuple[str, ...] = ()
-    """``task.KEY=VALUE`` for each of the tasks."""
+    """``task.KEY=VALUE`` overrides, applied to every task of ``tasks``."""
     backend: str = "hf"
     temperatures: tuple[float, ...] = ()
-    """Each is an evaluation of its own; 0 is greedy; none: the run's own."""
+    """One evaluation each; 0 is greedy. Empty: the temperature of the run."""
     top_p: float = 1.0
     limit: int | None = None
     fresh: bool = False
     split: Split = "test"
     trust_remote_code: bool = False
-    """Asked for here, not read from the run: a run directory may come from somebody else."""
+    """Never read from the run, because a run directory may come from somebody else."""
     trust_config: bool = False
-    """For the same reason: what the run's configuration asks for (see `config/demands.py`) is taken from it."""
+    """Whether to grant the demands of the run's configuration (see `config/demands.py`)."""
     config_dir: Path | None = None
-    """Where ``tasks`` are looked for, too."""
+    """The user's configuration folder, also searched for ``tasks``."""
 
     def __post_init__(self) -> None:
-        """Refuse what no target could satisfy, before anything is loaded or written."""
+        """Check everything that does not depend on the target, before anything is loaded or written."""
         samples_needed(self.ks, self.n)
         wandb_mode(None)
         if self.backend not in BACKENDS:
@@ -65,12 +65,12 @@ class Request:
         if self.backend == "vllm":
             require_vllm("--backend vllm")
         for temperature in self.temperatures:
-            if temperature != 0 and not COLDEST <= temperature < math.inf:
+            if temperature != 0 and not MIN_TEMPERATURE <= temperature < math.inf:
                 raise RequestError(
-                    f"--temperature {temperature:g}: must be 0 (greedy), or finite and at least {COLDEST}"
+                    f"--temperature {temperature:g}: must be 0 (greedy), or finite and at least {MIN_TEMPERATURE}"
                 )
             if self.temperatures.count(temperature) > 1:
-                raise RequestError(f"--temperature {temperature:g}: is there twice")
+                raise RequestError(f"--temperature {temperature:g}: given twice")
         if not 0 < self.top_p <= 1:
             raise RequestError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.limit is not None and self.limit < 1:
@@ -80,10 +80,10 @@ class Request:
             folder.path_of("task", name, own)
         for setting in self.settings:
             if not setting.startswith("task.") or not self.tasks:
-                raise RequestError(f"--set {setting}: takes task.KEY=VALUE, for the tasks that --tasks names")
+                raise RequestError(f"--set {setting}: expected task.KEY=VALUE together with --tasks")
         if self.settings:
             self.task_configs()
 
     def task_configs(self) -> list[TaskConfig]:
-        """The tasks asked for; none: the target's own is meant."""
+        """The configurations of the requested tasks; empty if the target's own task is to be used."""
         return [compose([f"task={name}", *self.settings], config_dir=self.config_dir).task for name in self.tasks or []]

@@ -1,6 +1,6 @@
-"""``scores.json``: what it holds, and which two of them may be set against each other.
+"""The model of ``scores.json``, and the rule that decides which scores may be compared.
 
-Whoever writes or reads one does it through :class:`Scores`, from whatever place its text comes.
+Every reader and writer of the file uses :class:`Scores`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
 
 OWN_END = "end-of-sequence"
-"""In ``stop_tokens``: each policy's own end-of-sequence token, whatever its tokenizer calls it."""
+"""Stands in ``stop_tokens`` for each policy's own end-of-sequence token."""
 
 
 class Measure(BaseModel):
-    """How something was measured, but for how it was sampled; None is what an older file does not say.
+    """How scores were measured, apart from the sampling settings. None: an older file does not record the field.
 
-    Two policies were measured alike if no field that both know differs. Nothing here depends on the policy, its
-    tokenizer or its chat template: a base and a policy of another family can be set against each other.
+    Two measures match if no field that both record differs. No field depends on the policy, its tokenizer or its chat
+    template, so a base can be compared with a policy of another model family.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -33,50 +33,50 @@ class Measure(BaseModel):
     task: str
     split: str
     problem_ids: str
-    """Digest of the problems' sorted ids: who has other problems cannot be paired."""
+    """Digest of the problems' sorted ids. Scores on different problems cannot be paired."""
     problems: str | None = None
-    """Digest of ids and prompts, in the task's order: of an own file, what its lines say."""
+    """Digest of ids and prompts, in the task's order."""
     judged_by: str | None = None
     """Digest of the problems' references and of the settings that decide verdicts (``Mark.DECIDES_VERDICTS``)."""
     judge_version: int = 1
-    """Of the code that judged; files of before there were versions are of 1."""
+    """Version of the judging code; 1 in files that do not record it."""
     prompt: str | None = None
     """``plain`` (the problem's text as it is) or ``chat`` (through each policy's own chat template)."""
     max_new_tokens: int
     stop_tokens: tuple[str, ...] | None = None
-    """What ends a sample before the token limit: ``OWN_END``, and the text of tokens that a configuration adds."""
+    """What ends a sample before the token limit: ``OWN_END`` and the texts of tokens that a configuration adds."""
     backend: str | None = None
     dtype: str | None = None
 
-    def known(self) -> dict[str, Any]:
-        """The fields that the file says, those of later versions too."""
+    def known_fields(self) -> dict[str, Any]:
+        """The recorded fields, including those of later versions."""
         return self.model_dump(exclude_none=True)
 
-    def unsaid(self) -> list[str]:
-        """The fields that the file does not say."""
+    def missing_fields(self) -> list[str]:
+        """The names of fields that are not recorded."""
         return [name for name in type(self).model_fields if getattr(self, name) is None]
 
-    def differing(self, other: Measure) -> list[str]:
-        """The fields that both say and in which they differ; none: they were measured alike, as far as is known."""
-        ours, theirs = self.known(), other.known()
+    def differing_fields(self, other: Measure) -> list[str]:
+        """The names of fields that both record with different values; empty if the measures match."""
+        ours, theirs = self.known_fields(), other.known_fields()
         return [name for name in ours if name in theirs and ours[name] != theirs[name]]
 
-    def completed(self, other: Measure) -> Measure:
-        """This one, with what only the other says."""
-        return Measure.model_validate({**other.known(), **self.known()})
+    def merged(self, other: Measure) -> Measure:
+        """This measure, with missing fields filled in from the other one."""
+        return Measure.model_validate({**other.known_fields(), **self.known_fields()})
 
 
 class Sampling(BaseModel):
-    """How the completions were sampled: other values are another row of the same table."""
+    """How completions were sampled. Different values are different rows of the same table."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")  # what a later version adds cannot be compared here
+    model_config = ConfigDict(frozen=True, extra="forbid")  # this version cannot compare fields of a later one
 
     temperature: Finite
     top_p: Finite
 
 
 class ComparableKey(BaseModel):
-    """What must agree before numbers are pooled or subtracted: not seed, n, k, batch size or policy."""
+    """The values that must agree before numbers are pooled or subtracted; seed, n, k and policy may differ."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,12 +84,12 @@ class ComparableKey(BaseModel):
     sampling: Sampling
 
     def comparable(self, other: ComparableKey) -> bool:
-        """Whether numbers may be pooled or subtracted, as far as both say how they were made."""
-        return self.sampling == other.sampling and not self.measure.differing(other.measure)
+        """Whether numbers may be pooled or subtracted. Fields that one side does not record are ignored."""
+        return self.sampling == other.sampling and not self.measure.differing_fields(other.measure)
 
 
 class Interval(BaseModel):
-    """A metric with its 95 % interval, and beside it what else is known of it."""
+    """A metric with its 95 % interval, and possibly further values."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -99,7 +99,7 @@ class Interval(BaseModel):
 
 
 class PerProblem(BaseModel):
-    """Means of each problem; (P,) each, in the order of ``problem_id``."""
+    """The values of each problem, (P,) each, in the order of ``problem_id``."""
 
     problem_id: list[str | int]
     entropy: list[Finite | None]
@@ -107,9 +107,9 @@ class PerProblem(BaseModel):
 
 
 class Scores(BaseModel):
-    """The whole file; fields that older versions did not write may be missing. docs/evaluation.md explains each.
+    """The contents of ``scores.json``; see docs/evaluation.md for the fields. Older files lack some of them.
 
-    ``pass@K`` are further fields, an :class:`Interval` each.
+    ``pass@K`` are additional fields of type :class:`Interval`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -118,12 +118,12 @@ class Scores(BaseModel):
     split: str
     comparable_key: ComparableKey | None = None
     task_version: str | None = None
-    """:attr:`Measure.problems`, where files of before there was a key have it."""
+    """The same digest as :attr:`Measure.problems`, for files without ``comparable_key``."""
     n: Annotated[Positive, Field(le=LARGEST_N)]
     k: Annotated[list[Positive], Field(max_length=MOST_K)]
     problems: int | None = None
     counts: Annotated[list[tuple[str | int, int, int]], Field(min_length=1)]
-    """Problem id, samples, how many of them are correct."""
+    """(problem id, samples, correct samples) of each problem."""
     entropy: Interval | None = None
     entropy_topk: Interval | None = None
     response_length: Interval | None = None
@@ -133,21 +133,21 @@ class Scores(BaseModel):
     verdicts: dict[str, int] = {}
     per_problem: PerProblem
     interval: str = ""
-    """How the intervals were made."""
+    """The method of the intervals, in words."""
     temperature: Finite
     top_p: Finite
     max_new_tokens: int
     backend: str | None = None
     dtype: str | None = None
     end_tokens: list[str] | None = None
-    """The tokens that end a completion of this policy; files of earlier versions do not say it."""
+    """The tokens that end a completion of this policy; None in older files."""
     judge_version: int = 1
     limit: int | None = None
     seen_in_training: int | None = None
-    """Problems whose question the policy was trained on; None: what it was trained on is not known."""
+    """Number of problems whose question the policy was trained on; None if its training data are unknown."""
     seed: int | None = None
     method: str | None = None
-    """Which trained the policy; None: it is no run of ours."""
+    """The method that trained the policy; None if no run trained it."""
     method_version: int | None = None
     policy: str = ""
     base: str | None = None
@@ -156,33 +156,33 @@ class Scores(BaseModel):
     scored_at: str = ""
 
     @model_validator(mode="after")
-    def _does_not_contradict_itself(self) -> Scores:
+    def _check_consistency(self) -> Scores:
         ids = [problem for problem, _, _ in self.counts]
         if len(set(map(str, ids))) != len(ids) or not all(n == self.n and 0 <= c <= n for _, n, c in self.counts):
-            raise ValueError("counts contradict themselves: ids twice, another n, or more correct than drawn")
-        of_problem = self.per_problem
-        columns = [column for column in (of_problem.entropy, of_problem.distinct_correct) if column is not None]
-        if any(len(column) != len(of_problem.problem_id) for column in columns):
+            raise ValueError("counts are inconsistent: duplicate ids, another n, or more correct samples than drawn")
+        per_problem = self.per_problem
+        columns = [column for column in (per_problem.entropy, per_problem.distinct_correct) if column is not None]
+        if any(len(column) != len(per_problem.problem_id) for column in columns):
             raise ValueError("per_problem has columns of different lengths")
-        if set(map(str, of_problem.problem_id)) != set(map(str, ids)):
-            raise ValueError("per_problem and counts are about different problems")
-        if not all(0 <= value <= self.n for value in of_problem.distinct_correct or () if value is not None):
+        if set(map(str, per_problem.problem_id)) != set(map(str, ids)):
+            raise ValueError("per_problem and counts have different problems")
+        if not all(0 <= value <= self.n for value in per_problem.distinct_correct or () if value is not None):
             raise ValueError("distinct_correct contradicts n: below 0, or more than were drawn")
         for name, value in (self.model_extra or {}).items():
             if re.fullmatch(r"pass@\d+", name):
                 Interval.model_validate(value)
-        said = self.comparable_key
-        if said is not None and (
-            (said.measure.task, said.measure.split, said.measure.max_new_tokens)
+        key = self.comparable_key
+        if key is not None and (
+            (key.measure.task, key.measure.split, key.measure.max_new_tokens)
             != (self.task, self.split, self.max_new_tokens)
-            or said.sampling != Sampling(temperature=self.temperature, top_p=self.top_p)
+            or key.sampling != Sampling(temperature=self.temperature, top_p=self.top_p)
         ):
             raise ValueError("comparable_key contradicts the other fields")
         return self
 
     @property
     def key(self) -> ComparableKey:
-        """With what these scores can be compared; of an older file, what follows from its other fields."""
+        """``comparable_key``, or for older files a key made from the other fields."""
         if self.comparable_key is not None:
             return self.comparable_key
         return ComparableKey(
@@ -200,27 +200,27 @@ class Scores(BaseModel):
         )
 
     def metrics(self) -> dict[str, Interval]:
-        """Everything that has an interval, Pass@k first."""
+        """All metrics with an interval, Pass@k first."""
         own = {name: getattr(self, name) for name in type(self).model_fields}
         extra = {
             name: Interval.model_validate(value)
             for name, value in (self.model_extra or {}).items()
             if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high"}
         }
-        everything = {**extra, **{name: value for name, value in own.items() if isinstance(value, Interval)}}
-        return dict(sorted(everything.items(), key=lambda metric: not metric[0].startswith("pass@")))
+        metrics = {**extra, **{name: value for name, value in own.items() if isinstance(value, Interval)}}
+        return dict(sorted(metrics.items(), key=lambda metric: not metric[0].startswith("pass@")))
 
     def as_json(self) -> dict[str, Any]:
-        """What is written: only what was given, as plain values."""
+        """The fields that were set, as JSON values."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 def digest_of_ids(ids: Iterable[str | int]) -> str:
-    """:attr:`Measure.problem_ids`."""
+    """Return the digest :attr:`Measure.problem_ids` of these ids."""
     return digest(sorted(map(str, ids)))
 
 
-NAMES = {
+FIELD_NAMES = {
     "problem_ids": "problems",
     "problems": "prompts",
     "prompt": "prompt format",
@@ -231,21 +231,21 @@ NAMES = {
     "backend": "back end",
     "top_p": "top-p",
 }
-"""What the fields are called in messages, where they are not called by their own names."""
+"""Field -> its name in messages, where it differs."""
 
-OF_ALL_SAMPLES = ("coverage", "distinct_correct", "beyond_majority")
-"""Metrics that depend on n: evaluations of different n cannot be compared in them."""
+N_DEPENDENT_METRICS = ("coverage", "distinct_correct", "beyond_majority")
+"""Metrics that can only be compared between evaluations with the same n."""
 
 DIGESTS = ("problem_ids", "problems", "judged_by")
-"""Fields whose values say nothing to a reader."""
+"""Fields whose values are digests, which mean nothing to a reader."""
 
 
-def in_words(name: str, value: object) -> str:
-    """One field of a measure or a sampling: ``back end vllm``, ``temperature 0.7``."""
-    return f"{NAMES.get(name, name)} {_shown(name, value)}"
+def describe_field(name: str, value: object) -> str:
+    """Describe one field of a measure or a sampling, e.g. ``back end vllm`` or ``temperature 0.7``."""
+    return f"{FIELD_NAMES.get(name, name)} {_format_value(name, value)}"
 
 
-def _shown(name: str, value: object) -> str:
+def _format_value(name: str, value: object) -> str:
     if value is None:
         return "unknown"
     if name in DIGESTS:
@@ -255,41 +255,43 @@ def _shown(name: str, value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def differences(one: ComparableKey, other: ComparableKey, problems: int, of_other: int) -> str:
-    """How the first was made otherwise than the other, in words; empty: they can be compared.
+def describe_differences(one: ComparableKey, other: ComparableKey, problems: int, other_problems: int) -> str:
+    """Describe how the first key differs from the other; empty if they can be compared.
 
     Args:
-        one: what is described.
-        other: what it is compared with.
-        problems: how many the first has, so that nobody has to read a digest: ``40 against 300 problems``.
-        of_other: how many the other has.
+        one: the key to describe.
+        other: the key to compare it with.
+        problems: the number of problems of the first, for descriptions such as ``40 against 300 problems``.
+        other_problems: the number of problems of the other.
     """
-    names = one.measure.differing(other.measure)
-    said = []
-    if "problem_ids" in names:  # then what they say and how they are judged differs, too: that is no news
+    names = one.measure.differing_fields(other.measure)
+    parts = []
+    if "problem_ids" in names:  # different problems imply different prompts and references
         names = [name for name in names if name not in DIGESTS]
-        said.append(f"{problems} against {of_other} problems" if problems != of_other else "other problems")
-    ours, theirs = one.measure.known(), other.measure.known()
+        parts.append(
+            f"{problems} against {other_problems} problems" if problems != other_problems else "different problems"
+        )
+    ours, theirs = one.measure.known_fields(), other.measure.known_fields()
     for name in names:
         if name in DIGESTS:
-            said.append(f"other {NAMES[name]} of the problems")
+            parts.append(f"different {FIELD_NAMES[name]}")
         else:
-            said.append(f"{in_words(name, ours[name])} against {_shown(name, theirs[name])}")
+            parts.append(f"{describe_field(name, ours[name])} against {_format_value(name, theirs[name])}")
     for name, value in one.sampling:
         if value != getattr(other.sampling, name):
-            said.append(f"{in_words(name, value)} against {_shown(name, getattr(other.sampling, name))}")
-    return ", ".join(said)
+            parts.append(f"{describe_field(name, value)} against {_format_value(name, getattr(other.sampling, name))}")
+    return ", ".join(parts)
 
 
-def unsaid_in_words(measures: Iterable[Measure]) -> str:
-    """The fields that not all of the measures say: ``back end and dtype``; empty if all say everything."""
-    names = {name: None for measure in measures for name in measure.unsaid()}
-    called = [NAMES.get(name, name) for name in Measure.model_fields if name in names]
-    return " and ".join([", ".join(called[:-1]), called[-1]] if len(called) > 1 else called)
+def describe_missing_fields(measures: Iterable[Measure]) -> str:
+    """List the fields that some of the measures do not record, e.g. ``back end and dtype``; empty if there are none."""
+    missing = {field for measure in measures for field in measure.missing_fields()}
+    names = [FIELD_NAMES.get(field, field) for field in Measure.model_fields if field in missing]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def first_error(error: Exception) -> str:
-    """What is wrong with a file, in a few words."""
+def short_error(error: Exception) -> str:
+    """Describe in a few words what is wrong with a file."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

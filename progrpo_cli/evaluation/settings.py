@@ -1,4 +1,4 @@
-"""What decides an evaluation's numbers, and so its directory."""
+"""The settings that determine an evaluation's numbers and therefore its directory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from progrpo_cli.tasks.base import Problem, Split
 from progrpo_cli.tasks.config import TaskConfig
 
 SCHEME = 2
-"""Counts how samples were drawn: another scheme draws others from the same seed, so it is another directory."""
+"""Version of the sampling procedure. Another version draws other samples from the same seed, into another directory."""
 ROWS_PER_BATCH = 256
 TOKENS_PER_BATCH = 2**17
 
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """Everything that can change a sample or a verdict, besides the policy's weights."""
+    """Everything that can change a sample or a verdict, except the weights of the policy."""
 
     task: TaskConfig
     split: Split
@@ -31,34 +31,34 @@ class EvalSettings:
     backend: str
     dtype: str
     limit: int | None
-    """Only the first so many problems of the split."""
+    """Number of problems to use, from the start of the split; None: all."""
     policy: str
-    """Fingerprint of the weights, where the directory does not fix them."""
+    """Fingerprint of the weights if the directory does not determine them, else empty."""
     stop_tokens: tuple[str, ...] = ()
-    """Texts of tokens that the configuration adds to those that end a completion."""
+    """Texts of additional end tokens from the configuration."""
     other_ends: tuple[str, ...] = ()
-    """All tokens that end a completion, where they are others than the tokenizer's own alone; else empty."""
+    """Texts of all end tokens; empty if the tokenizer's end-of-sequence token is the only one."""
 
     @property
     def rows_per_batch(self) -> int:
-        """Completions sampled at once, fewer where they are long: their cache has to fit into memory."""
+        """Completions sampled at once; fewer if they are long, so that their cache fits into memory."""
         return max(8, min(ROWS_PER_BATCH, TOKENS_PER_BATCH // self.task.max_new_tokens))
 
     def directory_name(self) -> str:
         """``<task>-<hash of the sampling settings>``.
 
-        The judge's version is not in it: samples that another one judged are not gone on with, see ``run.py``.
+        The judge's version is not part of it; samples judged by another version are refused instead, see ``run.py``.
         """
-        # keys added later: see config_hash
+        # Defaults are left out so that new keys do not change the hash, as in config_hash.
         task = self.task.model_dump(mode="json", exclude_defaults=True, exclude={"judge_version"})
-        described = asdict(self) | {"task": task, "rows_per_batch": self.rows_per_batch, "scheme": SCHEME}
-        described.pop("stop_tokens")  # they are among the ends
+        hashed = asdict(self) | {"task": task, "rows_per_batch": self.rows_per_batch, "scheme": SCHEME}
+        hashed.pop("stop_tokens")  # contained in other_ends
         if not self.other_ends:
-            described.pop("other_ends")
-        return f"{self.task.label}-{digest(described)[:8]}"
+            hashed.pop("other_ends")
+        return f"{self.task.label}-{digest(hashed)[:8]}"
 
     def key(self, problems: Sequence[Problem], *, chat: bool) -> ComparableKey:
-        """With what the scores of these problems can be compared."""
+        """The key that decides which other scores these may be compared with."""
         judged_with = {name: getattr(self.task, name) for name in self.task.marked(Mark.DECIDES_VERDICTS)}
         return ComparableKey(
             measure=Measure(
@@ -79,21 +79,21 @@ class EvalSettings:
 
 
 def samples_needed(ks: list[int], n: int | None) -> int:
-    """n, checked against the k asked for; by default twice the largest k.
+    """Samples per problem: ``n`` checked against the requested k, or twice the largest k if n is None.
 
-    Pass@k from n = k samples is 0 or 1 for each problem: twice as many make the estimate worth its interval.
+    With n = k samples the Pass@k of a problem is 0 or 1; twice as many samples give a useful estimate.
 
     Raises:
-        RequestError: a k below 1, or above n, or more than can be meant.
+        RequestError: a k is below 1 or above n, or k or n exceeds its limit.
     """
     if len(ks) > MOST_K or max(ks) > LARGEST_K or (n or 0) > LARGEST_N:
         raise RequestError(
-            f"--k, --n: at most {MOST_K} k up to {LARGEST_K:,} and {LARGEST_N:,} samples a problem can be asked for"
+            f"--k, --n: at most {MOST_K} values of k up to {LARGEST_K:,}, and {LARGEST_N:,} samples per problem"
         )
     if any(k < 1 for k in ks):
         raise RequestError(f"--k {min(ks)}: k must be at least 1")
     if n is None:
         return 2 * max(ks)
     if max(ks) > n:
-        raise RequestError(f"--k {max(ks)} needs --n {max(ks)} or more samples a problem, not {n}")
+        raise RequestError(f"--k {max(ks)} needs --n {max(ks)} or more samples per problem, not {n}")
     return n

@@ -1,4 +1,4 @@
-"""What ``progrpo eval`` does with each of its targets: a run, or a policy that no run of ours trained."""
+"""Resolve and evaluate the targets of ``progrpo eval``: runs, and policies that no run trained."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ from progrpo_cli.sampling.base import Sampler
 from progrpo_cli.tasks.base import Task
 from progrpo_cli.tracking.wandb_run import Tracker, tracker
 
-PACKAGED = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
-"""The policies that packages carry, and how they are asked unless the request says otherwise."""
+PACKAGED_POLICIES = {paths.LAB_BASE: ["model=lab"], paths.SMOLLM2: ["model=smollm2-135m", "task=countdown_chat"]}
+"""Policies that come with Python packages, and the overrides for evaluating them."""
 
 
-def targets(target: str | None) -> list[RunDirectory | policy.Source]:
-    """What a TARGET names: a run, every finished run of a study, or a policy; None: the newest finished run.
+def resolve_targets(target: str | None) -> list[RunDirectory | policy.Source]:
+    """Return the runs or the policy that a TARGET names.
+
+    Args:
+        target: a run directory, a study directory (all its finished runs), or a policy; None: the newest finished run.
 
     Raises:
         RequestError: it names nothing that can be evaluated.
@@ -40,7 +43,7 @@ def targets(target: str | None) -> list[RunDirectory | policy.Source]:
     if target is None:
         finished = [run for run in find_runs(RUNS) if run.finished] if RUNS.is_dir() else []
         if not finished:
-            raise RequestError(f"no finished run under {RUNS}/; `progrpo train` makes one, or name a TARGET")
+            raise RequestError(f"no finished run under {RUNS}/; run `progrpo train` first or name a TARGET")
         newest = max(finished, key=lambda run: run.manifest()["finished_at"] or "")
         log.info(f"evaluating the newest finished run, {newest.path}")
         return [newest]
@@ -48,7 +51,7 @@ def targets(target: str | None) -> list[RunDirectory | policy.Source]:
     if RunDirectory(directory).exists:
         run = RunDirectory(directory)
         if not run.finished:
-            raise RequestError(f"{target} is not finished (status {run.status()}): there is no policy to evaluate yet")
+            raise RequestError(f"{target} is not finished (status {run.status()}) and has no policy to evaluate yet")
         return [run]
     if is_study(directory):
         runs = [run for run in find_runs(directory / "trials") if run.finished]
@@ -59,22 +62,28 @@ def targets(target: str | None) -> list[RunDirectory | policy.Source]:
 
 
 def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> list[Scores]:
-    """Evaluate one target on each task asked for, and return the scores in their order.
+    """Evaluate one target on every requested task and temperature.
 
-    A policy that is no run of ours gets a directory ``runs/eval-<name>/`` of its own, so that its scores are kept,
-    tracked and reported like those of a run.
+    A policy that no run trained gets its own directory ``runs/eval-<name>/``, so that its scores are stored, tracked
+    and reported like those of a run.
+
+    Raises:
+        RequestError: the run's configuration has demands that the request does not grant, or the evaluation is refused.
+        WorkError: the judge failed on too many samples.
     """
     if isinstance(target, RunDirectory):
-        _refuse_demands_of(target, request)
+        _refuse_demands(target, request)
         with target.lock(), tracker(target, target.config(), study=target.manifest()["study"]) as tracked:
             return evaluate_run(target, request, tracked)
-    config = compose(PACKAGED.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"]))
-    run = RunDirectory(directory_of(target))
-    with run.lock(), run.deleted_on_request_error():
+    config = compose(
+        PACKAGED_POLICIES.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"])
+    )
+    run = RunDirectory(policy_directory(target))
+    with run.lock(), run.nothing_left_of_a_wrong_request():
         if not run.exists:
             identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
             run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
-        _refuse_demands_of(run, request)
+        _refuse_demands(run, request)
         run.update(status="running", finished_at=None, error=None)
         try:
             with tracker(run, config) as tracked:
@@ -89,13 +98,13 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
     return scores
 
 
-def _refuse_demands_of(run: RunDirectory, request: Request) -> None:
-    """Raise RequestError if the run's own files ask for what is used of them here and nobody here asked for it."""
+def _refuse_demands(run: RunDirectory, request: Request) -> None:
+    """Raise RequestError if the run's files have demands that matter here and are not granted by --trust-config."""
     # With --tasks the run's own task judges nothing, but its class is needed to read the configuration.
     used = ("tracking.", *demands.IMPORTED) if request.tasks else ("task.", "tracking.", *demands.IMPORTED)
-    found = {key: value for key, value in run.demands().items() if key.startswith(used)}
+    used_demands = {key: value for key, value in run.demands().items() if key.startswith(used)}
     if not request.trust_config:
-        demands.refuse(str(run.config_path), found, "if you trust whoever made it, add --trust-config")
+        demands.refuse(str(run.config_path), used_demands, "if you trust whoever made it, add --trust-config")
 
 
 def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[Scores]:
@@ -105,67 +114,65 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = request.task_configs() or [
-        versions.with_code_versions(config).task
-    ]  # today's code judges, whatever judged then
+    configs = request.task_configs() or [versions.of_code(config).task]  # judged by today's code, not the run's version
     all_scores = []
 
-    @cache
+    @cache  # load once for all temperatures
     def load(dtype: str, chat: bool) -> tuple[Any, Any]:
-        """Once for all temperatures."""
         device = policy.choose_device(config.device)
         return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
 
     with heavy_imports():
-        from progrpo_cli.sampling.ends import end_tokens, token_texts
+        from progrpo_cli.sampling.ends import end_tokens, texts_of
     plain = policy.load_tokenizer(source, chat=False, trust_remote_code=request.trust_remote_code)
     generation = policy.load_generation_config(source, trust_remote_code=request.trust_remote_code)
     ends = end_tokens(plain, generation, config.model.stop_tokens)
     temperatures = request.temperatures or (config.train.temperature,)
     for task, temperature in product(configs, temperatures):
         greedy = temperature == 0
-        if greedy and (left := sorted({k for k in request.ks if k > 1})):
+        if greedy and (skipped_ks := sorted({k for k in request.ks if k > 1})):
             log.info(
-                f"temperature 0 is greedy, one sample a problem: pass@1 alone, without k = {', '.join(map(str, left))}"
+                "temperature 0 is greedy and has one sample per problem: only pass@1 is computed, not k = "
+                + ", ".join(map(str, skipped_ks))
             )
         settings = EvalSettings(
             task=task,
             split=request.split,
             n=1 if greedy else samples_needed(request.ks, request.n),
             temperature=temperature,
-            top_p=1.0 if greedy else request.top_p,  # which changes nothing there
+            top_p=1.0 if greedy else request.top_p,  # top-p has no effect on greedy decoding
             seed=config.seed,
             backend=request.backend,
             dtype=config.model.dtype,
             limit=request.limit,
             policy="" if is_run else source.fingerprint(),
             stop_tokens=tuple(config.model.stop_tokens),
-            other_ends=() if set(ends) == {plain.eos_token_id} else token_texts(plain, ends),
+            other_ends=() if set(ends) == {plain.eos_token_id} else texts_of(plain, ends),
         )
         root = run.evaluations
         if request.fresh and (root / settings.directory_name()).is_dir():
             log.info(f"the earlier samples are kept in {run.set_aside(f'{root.name}/{settings.directory_name()}')}")
-        done = evaluate(
+        evaluation = evaluate(
             root,
             settings,
             [1] if greedy else request.ks,
             make_sampler=_sampler_maker(source, settings, request.trust_remote_code, load, ends),
-            described={
+            policy_fields={
                 "method": config.method.name if is_run else None,
                 "method_version": config.method.version if is_run else None,
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
-                "end_tokens": list(token_texts(plain, ends)),
+                "end_tokens": list(texts_of(plain, ends)),
                 "eval_dir": str(root / settings.directory_name()),
             },
             title=f"{run.name} on {task.label} ({request.split})"
             + (f", temperature {temperature:g}" if len(temperatures) > 1 else ""),
             trained_on=run.trained_on() if is_run else (),
         )
-        samples = done.samples if config.tracking.wandb.log_samples else None
-        tracked.log_scores(done.directory.name, done.scores.as_json(), samples)
-        all_scores.append(done.scores)
+        samples = evaluation.samples if config.tracking.wandb.log_samples else None
+        tracked.scores(evaluation.directory.name, evaluation.scores.as_json(), samples)
+        all_scores.append(evaluation.scores)
     return all_scores
 
 
@@ -177,7 +184,7 @@ def _sampler_maker(
     ends: Sequence[int],
 ) -> Callable[[Task], Sampler]:
     def make(task: Task) -> Sampler:
-        asked: dict[str, Any] = {
+        options: dict[str, Any] = {
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "max_new_tokens": task.max_new_tokens,
@@ -194,25 +201,26 @@ def _sampler_maker(
                 dtype=settings.dtype,
                 ends=ends,
                 trust_remote_code=trust_remote_code,
-                **asked,
+                **options,
             )
         with heavy_imports():
             from progrpo_cli.sampling.hf import HfSampler
 
         model, tokenizer = load(settings.dtype, task.chat)
-        return HfSampler(model, tokenizer, stop_tokens=settings.stop_tokens, **asked)
+        return HfSampler(model, tokenizer, stop_tokens=settings.stop_tokens, **options)
 
     return make
 
 
-def directory_of(source: policy.Source) -> Path:
-    """Where the evaluations of a policy that no run of ours trained are kept.
+def policy_directory(source: policy.Source) -> Path:
+    """The run directory for evaluations of a policy that no run trained, ``runs/eval-<name>``.
 
-    ``owner--name`` for a hub name (and ours); for a directory its name and a few digits of its place and content.
+    The name is ``owner--name`` for policies of a hub or a package. For a directory it is the directory's name and a
+    short hash of its path and content.
     """
     if source.directory is None or source.from_a_package:
         name = source.label.replace("/", "--")
     else:
-        place = source.directory.resolve()
-        name = f"{place.name}-{digest([str(place), source.fingerprint()])[:6]}"
+        directory = source.directory.resolve()
+        name = f"{directory.name}-{digest([str(directory), source.fingerprint()])[:6]}"
     return RUNS / f"eval-{name}"

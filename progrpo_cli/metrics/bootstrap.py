@@ -1,12 +1,12 @@
-"""95 % bootstrap intervals: over problems for one run, crossed over seeds and problems for several.
+"""95 % bootstrap intervals: over problems for one run, crossed over seeds and problems for several runs.
 
-Seeds and problems are crossed: every seed answers the same problems. Resampling problems within each seed would treat
-one hard problem as many, and measured coverage was 74 to 80 %; so one draw of problems serves all seeds,
-differences are paired on each problem, and seeds are drawn on their own.
+Seeds and problems are crossed: every seed answers the same problems. All seeds therefore share one draw of problems,
+differences are paired on each problem, and seeds are drawn separately. Resampling problems within each seed would count
+one hard problem many times; its measured coverage was 74 to 80 %.
 
-Plain percentiles of such draws are too narrow where seeds are few and differ, and where a few problems carry the mean.
-So the draws of problems are those of :mod:`progrpo_cli.metrics.resampling`, one rule from the middle to the edges, and
-a draw of seeds is one of Student's t: see :func:`crossed`. docs/statistics.md has the measured coverage.
+Plain percentile intervals are too narrow when there are few seeds that differ, and when a few problems carry the mean.
+Problems are therefore drawn as described in :mod:`progrpo_cli.metrics.resampling`, and seeds from Student's t
+distribution (see :func:`crossed_bootstrap`). docs/statistics.md reports the measured coverage.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli.metrics.resampling import draws_of_mean
-from progrpo_cli.metrics.tail import LEAST_P, two_sided
+from progrpo_cli.metrics.resampling import draw_interval_ends
+from progrpo_cli.metrics.tail import MIN_P, two_sided_p
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,19 +28,19 @@ RESAMPLES = 10_000
 SEED = 0
 _QUANTILES = (0.025, 0.975)
 ENOUGH_SEEDS = 3
-"""From so many seeds on intervals about a method hold what they promise (docs/statistics.md)."""
+"""The smallest number of seeds whose intervals about a method reach 95 % coverage (docs/statistics.md)."""
 
 Bounds = tuple[float, float]
 PROBABILITY: Bounds = (0.0, 1.0)
-"""The bounds of Pass@k and of every share."""
+"""The bounds of Pass@k and of shares."""
 
 
-def bounds_of(metric: str, n: int) -> Bounds | None:
-    """What a problem's value of a metric cannot leave; None: nothing is known.
+def metric_bounds(metric: str, n: int) -> Bounds | None:
+    """The smallest and largest possible value of a metric on one problem, or None if it is not bounded.
 
     Args:
-        metric: ``pass@K``, ``distinct_correct`` or another.
-        n: samples a problem; of several counts the largest.
+        metric: ``pass@K``, ``distinct_correct`` or another metric.
+        n: samples per problem; the largest number if it differs between evaluations.
     """
     if metric == "distinct_correct":
         return 0.0, float(n)
@@ -49,7 +49,7 @@ def bounds_of(metric: str, n: int) -> Bounds | None:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the ends of its 95 % interval, all in the unit of the data."""
+    """A mean and the ends of its 95 % interval, in the unit of the data."""
 
     value: float
     low: float
@@ -57,80 +57,80 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Crossed:
-    """What :func:`crossed` gives for one group."""
+class CrossedResult:
+    """The result of :func:`crossed_bootstrap` for one group."""
 
     mean: Interval
     difference: Interval | None
-    """Group minus baseline, paired; None for the baseline itself and where there is no baseline."""
+    """Group minus baseline, paired. None for the baseline itself and if there is no baseline."""
     p: float | None
-    """Two-sided p of no difference, see :func:`p_method`; None where there is no difference, and where one of the two
-    is a method with one seed: nothing is tested about methods then."""
+    """Two-sided p value of no difference, see :func:`p_value_method`. None if there is no difference, or if one of the
+    two groups is a method with one seed: methods are not tested then."""
 
 
-def problems_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
-    """How :func:`over_problems` made an interval, for the files that hold it."""
+def mean_interval_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
+    """A description of :func:`mean_interval` for the files that store its intervals."""
     return f"studentised bootstrap over problems, 95 %, {resamples} resamples, seed {seed}"
 
 
-def crossed_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
-    """How :func:`crossed` made an interval, for the files that hold it."""
+def crossed_bootstrap_method(resamples: int = RESAMPLES, seed: int = SEED) -> str:
+    """A description of :func:`crossed_bootstrap` for the files that store its intervals."""
     return (
         "studentised bootstrap, crossed (one draw of problems for all rows x a draw of seeds for each row), "
         f"95 %, {resamples} resamples, seed {seed}"
     )
 
 
-def p_method() -> str:
-    """How :func:`crossed` made a p, for the files that hold it."""
+def p_value_method() -> str:
+    """A description of the p values of :func:`crossed_bootstrap` for the files that store them."""
     return (
         "crossed-bootstrap test: the level at which the interval of the paired difference would just touch 0, "
-        f"by Student's t beyond the draws; at least {LEAST_P:g}, printed as p <="
+        f"continued by Student's t beyond the draws; values below {MIN_P:g} are printed as p <= {MIN_P:g}"
     )
 
 
-def over_problems(
+def mean_interval(
     per_problem: Floats, *, bounds: Bounds | None = None, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval:
     """The mean over problems with its interval.
 
     Args:
-        per_problem: (P,) one value a problem, finite.
-        bounds: what a problem's value cannot leave, e.g. :data:`PROBABILITY`; with them an interval is sensible at its
-            edges: 0 of 100 problems solved gives [0, 0.033], not [0, 0].
+        per_problem: (P,) one finite value per problem.
+        bounds: the smallest and largest possible value, e.g. :data:`PROBABILITY`. They make intervals sensible near the
+            bounds: 0 of 100 problems solved gives [0, 0.033], not [0, 0].
 
     Raises:
-        ValueError: no problems, another shape, values that are not finite or out of bounds.
+        ValueError: ``per_problem`` is empty, has another shape, or holds values that are not finite or out of bounds.
     """
     limits = {} if bounds is None else {"": bounds}
-    return each_over_problems({"": per_problem}, bounds=limits, resamples=resamples, seed=seed)[""]
+    return mean_intervals({"": per_problem}, bounds=limits, resamples=resamples, seed=seed)[""]
 
 
-def each_over_problems(
+def mean_intervals(
     metrics: Mapping[str, Floats], *, bounds: Mapping[str, Bounds], resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
-    """:func:`over_problems` of several metrics of the same problems, which are drawn once for all of them.
+    """:func:`mean_interval` of several metrics on the same problems; all metrics share one draw of problems.
 
     Args:
-        metrics: for each name (P,) one value a problem, finite.
-        bounds: for those metrics that have bounds.
+        metrics: for each name (P,) one finite value per problem.
+        bounds: the bounds of the metrics that have any.
 
     Raises:
-        ValueError: no problems, shapes that differ or are others, values that are not finite or out of bounds.
+        ValueError: values are empty, not finite or out of bounds, or their shapes are wrong or differ.
     """
     for name, per_problem in metrics.items():
         if per_problem.ndim != 1:
-            raise ValueError(f"one value a problem is needed, (P,), not {per_problem.shape}")
+            raise ValueError(f"expected one value per problem, (P,), not {per_problem.shape}")
         _check({name: per_problem[None, :]}, None, bounds.get(name))
     limits = [bounds.get(name) for name in metrics]
-    lows, highs = draws_of_mean(np.stack(list(metrics.values())), limits, resamples=resamples, seed=seed)
+    lows, highs = draw_interval_ends(np.stack(list(metrics.values())), limits, resamples=resamples, seed=seed)
     return {
         name: _interval(float(per_problem.mean()), lows[row], highs[row], limits[row])
         for row, (name, per_problem) in enumerate(metrics.items())
     }
 
 
-def crossed(
+def crossed_bootstrap(
     groups: Mapping[str, Floats],
     *,
     bounds: Bounds | None = None,
@@ -138,58 +138,58 @@ def crossed(
     seed: int = SEED,
     baseline: str | None = None,
     policies: Collection[str] = (),
-) -> dict[str, Crossed]:
+) -> dict[str, CrossedResult]:
     """Means over seeds and problems with their intervals, and paired differences to a baseline.
 
-    The error of a mean is taken to be two independent parts, each drawn with its own standard error:
+    The error of a mean has two independent parts, each drawn with its own standard error:
 
-    - problems: draws of the mean over seeds; of a difference those of the differences on each problem, which pairs
-      them: see :func:`progrpo_cli.metrics.resampling.draws_of_mean`;
-    - seeds: Student's t with S - 1 degrees of freedom, for each group on its own (methods share problems, not training
-      randomness), and for a difference with those of Welch and Satterthwaite. Its squared standard error is that of the
-      S seeds' means, less the part of the interaction of seeds and problems, which the first part holds already (the
-      unbiased estimate for two crossed random factors: Searle, Casella & McCulloch 1992, section 4.3).
+    - problems: draws of the mean over seeds, or of the differences on each problem, which pairs the two groups; see
+      :func:`progrpo_cli.metrics.resampling.draw_interval_ends`;
+    - seeds: Student's t with S - 1 degrees of freedom, separately for each group, because methods share problems but
+      not the randomness of training; a difference has Welch and Satterthwaite's degrees of freedom. The squared
+      standard error is that of the S seed means minus the part of the interaction of seeds and problems, which is
+      already contained in the first part (the unbiased estimate for two crossed random factors: Searle, Casella &
+      McCulloch 1992, section 4.3).
 
-    With one seed only problems are resampled, and the interval is about that policy. Nothing is tested about a method
-    with one seed.
+    With one seed only problems are resampled: the interval is about that policy, and the method is not tested.
 
     Args:
-        groups: for each name (S, P), a row a seed and a column a problem: the same problems in the same order in all
-            groups, while S may differ.
-        bounds: what a value cannot leave; without them nothing is known of values that were not seen.
-        baseline: the group that differences are taken to.
-        policies: groups that are one given policy each, such as the base, and no method that could have other seeds:
-            these are tested with one seed.
+        groups: for each name (S, P), one row per seed and one column per problem. All groups have the same problems in
+            the same order; S may differ.
+        bounds: the smallest and largest possible value of one problem; None if values are unbounded.
+        baseline: the group that is subtracted from the others.
+        policies: groups that are one given policy, such as the base, rather than a method that could have more seeds.
+            They are tested although they have one seed.
 
     Returns:
         For each name its mean with interval and, if there is a baseline, the difference to it.
 
     Raises:
-        ValueError: no groups, shapes that differ in P or are empty, values that are not finite or out of bounds,
-            unknown baseline.
+        ValueError: no groups, empty or differing shapes, values that are not finite or out of bounds, or an unknown
+            baseline.
     """
     _check(groups, baseline, bounds)
-    averaged = {name: values.mean(axis=0) for name, values in groups.items()}
-    spreads = {name: _of_seeds(values) for name, values in groups.items()}
-    of_problems = dict(averaged)
+    seed_means = {name: values.mean(axis=0) for name, values in groups.items()}
+    seed_errors = {name: _seed_error(values) for name, values in groups.items()}
+    per_problem = dict(seed_means)
     differing = [name for name in groups if baseline is not None and name != baseline]
     if baseline is not None:
-        of_problems |= {f"{name} - ": averaged[name] - averaged[baseline] for name in differing}
+        per_problem |= {f"{name} - ": seed_means[name] - seed_means[baseline] for name in differing}
     widest = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     limits = [bounds] * len(groups) + [widest] * len(differing)
-    ends = draws_of_mean(np.stack(list(of_problems.values())), limits, resamples=resamples, seed=seed)
-    drawn = dict(zip(of_problems, zip(*ends, strict=True), strict=True))
-    tested = {name for name, values in groups.items() if len(values) > 1 or name in policies}
-    results: dict[str, Crossed] = {}
+    ends = draw_interval_ends(np.stack(list(per_problem.values())), limits, resamples=resamples, seed=seed)
+    draws = dict(zip(per_problem, zip(*ends, strict=True), strict=True))
+    testable = {name for name, values in groups.items() if len(values) > 1 or name in policies}
+    results: dict[str, CrossedResult] = {}
     for name in groups:
-        mean, _ = _with_seeds(averaged[name], drawn[name], spreads[name], seed, bounds)
+        mean, _ = _add_seed_error(seed_means[name], draws[name], seed_errors[name], seed, bounds)
         difference, p = None, None
         if name in differing and baseline is not None:
-            paired, both = f"{name} - ", _welch(spreads[name], spreads[baseline])
-            difference, (lows, highs) = _with_seeds(of_problems[paired], drawn[paired], both, seed, widest)
-            if tested >= {name, baseline}:
-                p = two_sided(lows, highs, drawn[paired], of_problems[paired], widest, both)
-        results[name] = Crossed(mean, difference, p)
+            pair, error = f"{name} - ", _welch(seed_errors[name], seed_errors[baseline])
+            difference, (lows, highs) = _add_seed_error(per_problem[pair], draws[pair], error, seed, widest)
+            if testable >= {name, baseline}:
+                p = two_sided_p(lows, highs, draws[pair], per_problem[pair], widest, error)
+        results[name] = CrossedResult(mean, difference, p)
     return results
 
 
@@ -210,20 +210,23 @@ def _check(groups: Mapping[str, Floats], baseline: str | None, bounds: Bounds | 
 
 
 def seed_variances(values: Floats) -> tuple[float, float]:
-    """Of (S, P) values, S at least 2: the variance between the seeds' means, and that of seeds x problems.
+    """The variance between seed means, and that of the interaction of seeds and problems.
 
-    The second is the residual mean square of the crossed layout (Searle, Casella & McCulloch 1992, section 4.3); a P-th
-    of it is in the first.
+    The second is the residual mean square of the crossed layout (Searle, Casella & McCulloch 1992, section 4.3). The
+    first contains 1 / P of it.
+
+    Args:
+        values: (S, P) with S at least 2.
     """
     seeds, problems = values.shape
-    of_seeds = values.mean(axis=1)
-    residuals = values - of_seeds[:, None] - values.mean(axis=0) + values.mean()
+    seed_means = values.mean(axis=1)
+    residuals = values - seed_means[:, None] - values.mean(axis=0) + values.mean()
     interaction = float((residuals**2).sum()) / ((seeds - 1) * max(1, problems - 1))
-    return float(of_seeds.var(ddof=1)), interaction
+    return float(seed_means.var(ddof=1)), interaction
 
 
-def _of_seeds(values: Floats) -> tuple[float, float]:
-    """The seeds' part of the error of the mean of ``values`` (S, P): standard error, 0 with one seed, and freedom."""
+def _seed_error(values: Floats) -> tuple[float, float]:
+    """Standard error (0 with one seed) and degrees of freedom of the seeds' part of the mean of ``values`` (S, P)."""
     seeds = len(values)
     if seeds == 1:
         return 0.0, 1.0
@@ -233,41 +236,41 @@ def _of_seeds(values: Floats) -> tuple[float, float]:
 
 
 def _welch(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """The seeds' part of a difference: standard error, and the degrees of freedom of Welch and Satterthwaite."""
+    """Standard error and Welch and Satterthwaite's degrees of freedom of the seeds' part of a difference."""
     variances = [error**2 for error, _ in (one, other)]
     total = sum(variances)
     if total == 0:
         return 0.0, 1.0
     shares = [variance / total for variance in variances]
-    of_each = (share**2 / freedom for share, (_, freedom) in zip(shares, (one, other), strict=True))
-    return math.sqrt(total), 1 / sum(of_each)
+    terms = (share**2 / df for share, (_, df) in zip(shares, (one, other), strict=True))
+    return math.sqrt(total), 1 / sum(terms)
 
 
-def _with_seeds(
-    of_problems: Floats,
-    drawn: tuple[Floats, Floats],
-    spread: tuple[float, float],
+def _add_seed_error(
+    per_problem: Floats,
+    draws: tuple[Floats, Floats],
+    seed_error: tuple[float, float],
     seed: int,
     bounds: Bounds | None,
 ) -> tuple[Interval, tuple[Floats, Floats]]:
-    """The interval of the mean of ``of_problems`` (P,), with draws of both ends from problems and seeds together."""
-    error, freedom = spread
-    lows, highs = drawn
+    """The interval of the mean of ``per_problem`` (P,), and the draws of its ends with the seeds' error added."""
+    error, df = seed_error
+    lows, highs = draws
     if error > 0:
-        by_seeds = error * _student(seed, freedom, len(lows))
-        lows, highs = lows - by_seeds, highs - by_seeds
-    return _interval(float(of_problems.mean()), lows, highs, bounds), (lows, highs)
+        deviations = error * _student_draws(seed, df, len(lows))
+        lows, highs = lows - deviations, highs - deviations
+    return _interval(float(per_problem.mean()), lows, highs, bounds), (lows, highs)
 
 
-@lru_cache(maxsize=256)  # of 80 kB: the draws are the same for all groups of as many seeds
-def _student(seed: int, freedom: float, resamples: int) -> Floats:
-    drawn = np.random.default_rng([seed, 1]).standard_t(freedom, size=resamples)
-    drawn.flags.writeable = False
-    return drawn
+@lru_cache(maxsize=256)  # 80 kB each; groups with the same number of seeds share their draws
+def _student_draws(seed: int, df: float, resamples: int) -> Floats:
+    draws = np.random.default_rng([seed, 1]).standard_t(df, size=resamples)
+    draws.flags.writeable = False
+    return draws
 
 
 def _interval(value: float, lows: Floats, highs: Floats, bounds: Bounds | None) -> Interval:
-    """From draws of both ends."""
+    """The interval from the draws of its lower and upper end."""
     low, high = (float(np.quantile(*end)) for end in zip((lows, highs), _QUANTILES, strict=True))
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])

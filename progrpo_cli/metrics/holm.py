@@ -1,4 +1,4 @@
-"""Holm's correction for several comparisons (Scand. J. Statist. 6, 1979): no assumption about how they depend."""
+"""Holm's correction for multiple comparisons (Scand. J. Statist. 6, 1979), valid under any dependence between them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
-    """Adjusted p values: reject those at or below a level, and the chance of any false rejection is at most that level.
+    """Adjusted p values. Rejecting those at or below a level keeps the family-wise error rate at most at that level.
 
-    The i-th smallest of m is multiplied by m - i + 1, and none is below one that was smaller before.
+    The i-th smallest of m values is multiplied by m - i + 1, and the adjusted values keep the order of the originals.
     """
     adjusted: dict[Key, float] = {}
     largest = 0.0

@@ -1,12 +1,15 @@
-"""Draws of a mean over problems: what :mod:`progrpo_cli.metrics.bootstrap` makes intervals from.
+"""Draws of a mean over problems, from which :mod:`progrpo_cli.metrics.bootstrap` makes intervals.
 
-Two sets of draws are blended, by how many problems the spread and the skew of the values rest on (:func:`trust`):
+Two sets of draws are blended. Their weights depend on how many problems the spread and the skew of the values rest on
+(:func:`studentised_share`):
 
-- many: the studentised bootstrap, which knows the skew that was seen (Efron & Tibshirani 1993, section 12.5);
-- few: Gaffke's interval for bounded values, which reckons with a problem that was not seen and has the worst value
-  (Gaffke 2005; Learned-Miller & Thomas, arXiv 1905.06208). Here it has the worst value with a chance of two in three
-  and else the best. On values of 0 and 1 that is the exact binomial interval with two thirds of the chance of the
-  count seen (Clopper & Pearson count all of it, the mid-p interval half): it covers at least 93 % from 30 problems on.
+- many problems: the studentised bootstrap, which accounts for the observed skew (Efron & Tibshirani 1993, section
+  12.5);
+- few problems: Gaffke's interval for bounded values, which adds one unseen problem with the worst possible value
+  (Gaffke 2005; Learned-Miller & Thomas, arXiv 1905.06208). Here the unseen problem has the worst value with probability
+  2/3 and the best value otherwise. On values of 0 and 1 this is the exact binomial interval with two thirds of the
+  probability of the observed count (Clopper & Pearson use all of it, the mid-p interval half). It covers at least 93 %
+  from 30 problems on.
 """
 
 from __future__ import annotations
@@ -20,98 +23,104 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 
-_CHUNK_VALUES = 250_000  # 2 MB of weights at a time, however many problems there are: they stay in the cache
-_ROWS_AT_ONCE = 32  # 2.5 MB of draws each, in one product of matrices
-_LONGEST = 12.706
-"""The longest studentised deviation that counts, in standard errors: Student's t for two values."""
+_CHUNK_VALUES = 250_000  # 2 MB of weights at a time, which stay in the cache however many problems there are
+_ROWS_AT_ONCE = 32  # 2.5 MB of draws each, in one matrix product
+_MAX_DEVIATION = 12.706
+"""Studentised deviations are cut off here, in standard errors: the 97.5 % quantile of Student's t for two values."""
 UNSEEN_IS_WORST = 2 / 3
-_SPREAD = (3.0, 10.0)
-_SKEW = (5.0, 20.0)
-"""How many problems must carry the spread, and the skew, for studentised draws to count, and to count alone."""
-_ALIKE = 1e-9
-"""Deviations below this share of the distance between the bounds are rounding."""
+"""The probability that the unseen problem has the worst possible value."""
+_SPREAD_THRESHOLDS = (3.0, 10.0)
+_SKEW_THRESHOLDS = (5.0, 20.0)
+"""Effective numbers of problems above which studentised draws are used at all, and above which they are used alone."""
+_ROUNDING_SHARE = 1e-9
+"""Deviations below this share of the distance between the bounds are rounding errors."""
 
 
-def carriers(values: Floats, bounds: Bounds) -> tuple[Floats, Floats]:
-    """How many problems the spread and the skew of each row of ``values`` (R, P) rest on: (R,) each.
+def effective_problems(values: Floats, bounds: Bounds) -> tuple[Floats, Floats]:
+    """How many problems the spread and the skew of each row of ``values`` (R, P) rest on, (R,) each.
 
-    The first is the sum of the distances to the median, in units of the largest of them, from 0 to P: of values of 0
-    and 1 how many do not have the commoner one; 0 where all are alike. The second is P over the squared skewness,
-    infinite without skew: of values of 0 and 1, most of them alike, it is that count again, and it tells a long tail on
-    one side, which makes studentised intervals too short, from one on both, which does not.
+    For the spread: the sum of the distances to the median divided by the largest distance, from 0 (all values equal) to
+    P. For values of 0 and 1 it is the number of problems with the rarer value.
+
+    For the skew: P over the squared skewness, infinite without skew. For values of 0 and 1 with one of them rare it is
+    about the same number. It is small for a long tail on one side, which makes studentised intervals too short, but not
+    for long tails on both sides, which do not.
     """
     problems = values.shape[1]
     distances = _distances(values, bounds)
     largest = distances.max(axis=1)
-    of_spread: Floats = np.divide(distances.sum(axis=1), largest, out=np.zeros_like(largest), where=largest > 0)
+    spread: Floats = np.divide(distances.sum(axis=1), largest, out=np.zeros_like(largest), where=largest > 0)
     centred = (values - values.mean(axis=1, keepdims=True)) / np.where(largest > 0, largest, 1.0)[:, None]
     second, third = (np.where(largest > 0, (centred**power).mean(axis=1), 0.0) for power in (2, 3))
-    without = np.where(largest > 0, np.inf, 0.0)
-    of_skew: Floats = np.divide(problems * second**3, third**2, out=without, where=np.abs(third) > 1e-12)
-    return of_spread, of_skew
+    without_skew = np.where(largest > 0, np.inf, 0.0)
+    skew: Floats = np.divide(problems * second**3, third**2, out=without_skew, where=np.abs(third) > 1e-12)
+    return spread, skew
 
 
-def trust(values: Floats, bounds: Bounds) -> Floats:
-    """The share of the studentised draws for each row of ``values`` (R, P): (R,), from 0 to 1."""
+def studentised_share(values: Floats, bounds: Bounds) -> Floats:
+    """The weight of the studentised draws for each row of ``values`` (R, P): (R,), from 0 to 1."""
     shares = (
         np.clip((count - few) / (enough - few), 0, 1)
-        for count, (few, enough) in zip(carriers(values, bounds), (_SPREAD, _SKEW), strict=True)
+        for count, (few, enough) in zip(
+            effective_problems(values, bounds), (_SPREAD_THRESHOLDS, _SKEW_THRESHOLDS), strict=True
+        )
     )
     share: Floats = np.minimum(*shares)
     return share
 
 
-def draws_of_mean(
+def draw_interval_ends(
     values: Floats, bounds: Sequence[Bounds | None], *, resamples: int, seed: int
 ) -> tuple[Floats, Floats]:
     """Draws of the lower and the upper end of the mean of each row of ``values`` (R, P): (R, resamples) each.
 
-    Rows are resampled one by one, the values of each in order of size: so the same values have the same draws, whatever
-    their problems are called and whatever stands beside them. What is to be paired is a row of differences. The 0.025
-    quantile of the first and the 0.975 quantile of the second are the ends of a row's 95 % interval.
+    The 0.025 quantile of the first and the 0.975 quantile of the second are the ends of a row's 95 % interval.
+
+    Each row is sorted and resampled on its own, so equal values have equal draws, independent of the order of problems
+    and of the other rows. For a paired comparison pass a row of differences.
 
     Args:
-        values: finite, a row a metric or a method, a column a problem.
-        bounds: for each row what a value cannot leave; None: nothing is known of values that were not seen, and the
-            studentised draws count alone.
+        values: finite; one row per metric or method, one column per problem.
+        bounds: for each row the smallest and largest possible value. None if the values are unbounded; then only the
+            studentised draws are used.
     """
     values = np.sort(values, axis=1)
-    lows = values.mean(axis=1, keepdims=True) - _studentised(np.random.default_rng(seed), values, resamples)
+    lows = values.mean(axis=1, keepdims=True) - _studentised_errors(np.random.default_rng(seed), values, resamples)
     highs = lows.copy()
-    edges: dict[int, tuple[float, float, float]] = {}
+    blended: dict[int, tuple[float, float, float]] = {}
     for row, limits in enumerate(bounds):
         if limits is not None:
-            share = float(trust(values[row : row + 1], limits)[0])
+            share = float(studentised_share(values[row : row + 1], limits)[0])
             if share < 1:
-                edges[row] = (share, *_worst(values[row], limits, share))
-    if edges:
-        rows = list(edges)
-        shares, lowest, highest = (np.array(column)[:, None] for column in zip(*edges.values(), strict=True))
+                blended[row] = (share, *_unseen_range(values[row], limits, share))
+    if blended:
+        rows = list(blended)
+        shares, lowest, highest = (np.array(column)[:, None] for column in zip(*blended.values(), strict=True))
         random = np.random.default_rng([seed, values.shape[1]])
-        unseen = _with_unseen(random, values[rows], lowest, highest, resamples)
+        with_unseen = _draw_with_unseen(random, values[rows], lowest, highest, resamples)
         studentised = np.sort(lows[rows], axis=1)
-        for ends, of_end in zip((lows, highs), unseen, strict=True):
-            ends[rows] = (1 - shares) * np.sort(of_end, axis=1) + shares * studentised  # quantile by quantile
+        for ends, draws in zip((lows, highs), with_unseen, strict=True):
+            ends[rows] = (1 - shares) * np.sort(draws, axis=1) + shares * studentised  # quantile by quantile
     return lows, highs
 
 
 def _distances(values: Floats, bounds: Bounds) -> Floats:
-    """To the median of the row, (R, P)."""
+    """Distances to the median of each row, (R, P)."""
     distances: Floats = np.abs(values - np.median(values, axis=1, keepdims=True))
-    distances[distances < _ALIKE * (bounds[1] - bounds[0])] = 0.0
+    distances[distances < _ROUNDING_SHARE * (bounds[1] - bounds[0])] = 0.0
     return distances
 
 
-def unseen_values(values: Floats, bounds: Bounds) -> tuple[float, float]:
-    """The least and the greatest value that :func:`draws_of_mean` reckons with for a problem not seen, of (P,)."""
-    return _worst(values, bounds, float(trust(values[None, :], bounds)[0]))
+def unseen_range(values: Floats, bounds: Bounds) -> tuple[float, float]:
+    """The smallest and largest value that :func:`draw_interval_ends` assumes for an unseen problem, given (P,)."""
+    return _unseen_range(values, bounds, float(studentised_share(values[None, :], bounds)[0]))
 
 
-def _worst(values: Floats, bounds: Bounds, share: float) -> tuple[float, float]:
-    """What values a problem may have that was not seen.
+def _unseen_range(values: Floats, bounds: Bounds, share: float) -> tuple[float, float]:
+    """The range of values of an unseen problem, given the weight of the studentised draws.
 
-    A bound where few problems carry the spread; with more of them it comes nearer, on a scale of ratios, to the
-    distance of the farthest problem seen, since a bound may lie far beyond what anybody has seen.
+    It reaches to the bounds if few problems carry the spread. With more problems it shrinks geometrically towards the
+    distance of the farthest observed problem, because a bound may lie far beyond all observed values.
     """
     middle = float(np.median(values))
     farthest = float(np.abs(values - middle).max())
@@ -122,8 +131,8 @@ def _worst(values: Floats, bounds: Bounds, share: float) -> tuple[float, float]:
     return middle - lower, middle + upper
 
 
-def _problem_weights(random: np.random.Generator, problems: int, resamples: int) -> Iterator[Floats]:
-    """(B, P) chunks: how often each problem is in each resample."""
+def _resample_counts(random: np.random.Generator, problems: int, resamples: int) -> Iterator[Floats]:
+    """Chunks (B, P): how often each problem occurs in each resample."""
     size = max(1, _CHUNK_VALUES // problems)
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
@@ -132,35 +141,35 @@ def _problem_weights(random: np.random.Generator, problems: int, resamples: int)
         yield np.bincount(drawn.ravel(), minlength=count * problems).reshape(count, problems).astype(np.float64)
 
 
-def _studentised(random: np.random.Generator, values: Floats, resamples: int) -> Floats:
-    """Errors of the means of ``values`` (R, P) by the draw of problems: (R, resamples), in the data's unit."""
+def _studentised_errors(random: np.random.Generator, values: Floats, resamples: int) -> Floats:
+    """Studentised errors of the means of ``values`` (R, P), in the unit of the data: (R, resamples)."""
     problems = values.shape[1]
-    longest = _LONGEST / math.sqrt(max(1, problems - 1))
+    longest = _MAX_DEVIATION / math.sqrt(max(1, problems - 1))
     centred = values - values.mean(axis=1, keepdims=True)
-    drawn = np.empty((len(values), resamples))
+    errors = np.empty((len(values), resamples))
     done = 0
-    for weights in _problem_weights(random, problems, resamples):
+    for weights in _resample_counts(random, problems, resamples):
         for first in range(0, len(values), _ROWS_AT_ONCE):
-            some = centred[first : first + _ROWS_AT_ONCE]
-            deviation = some @ weights.T / problems
-            spread = np.sqrt(np.maximum(some**2 @ weights.T / problems - deviation**2, 0.0))
-            # Standard errors are these spreads over sqrt(P - 1). Resamples of equal values have none to divide by.
+            rows = centred[first : first + _ROWS_AT_ONCE]
+            deviation = rows @ weights.T / problems
+            spread = np.sqrt(np.maximum(rows**2 @ weights.T / problems - deviation**2, 0.0))
+            # The standard error is spread / sqrt(P - 1). It is 0 for resamples of equal values.
             usual = np.abs(deviation) < longest * spread
             studentised = np.divide(deviation, spread, out=longest * np.sign(deviation), where=usual)
-            of_rows = studentised * some.std(axis=1, keepdims=True)
-            drawn[first : first + _ROWS_AT_ONCE, done : done + len(weights)] = of_rows
+            row_errors = studentised * rows.std(axis=1, keepdims=True)
+            errors[first : first + _ROWS_AT_ONCE, done : done + len(weights)] = row_errors
         done += len(weights)
-    return drawn
+    return errors
 
 
-def _with_unseen(
+def _draw_with_unseen(
     random: np.random.Generator, values: Floats, lowest: Floats, highest: Floats, resamples: int
 ) -> tuple[Floats, Floats]:
-    """Draws of both ends, (R, resamples) each: Dirichlet weights over the P problems and one that was not seen.
+    """Draws of both ends, (R, resamples) each, with Dirichlet weights over the P problems and one unseen problem.
 
     Args:
         values: (R, P).
-        lowest, highest: (R, 1), between them the unseen problem's value lies.
+        lowest, highest: (R, 1) the range of the unseen problem's value.
     """
     lows, highs = np.empty((2, len(values), resamples))
     size = max(1, _CHUNK_VALUES // (values.shape[1] + 1))
@@ -169,7 +178,7 @@ def _with_unseen(
         weights /= weights.sum(axis=1, keepdims=True)
         is_worst = random.random(len(weights)) < UNSEEN_IS_WORST
         seen = values @ weights[:, :-1].T
-        here = slice(start, start + len(weights))
-        lows[:, here] = seen + weights[:, -1] * np.where(is_worst, lowest, highest)
-        highs[:, here] = seen + weights[:, -1] * np.where(is_worst, highest, lowest)
+        chunk = slice(start, start + len(weights))
+        lows[:, chunk] = seen + weights[:, -1] * np.where(is_worst, lowest, highest)
+        highs[:, chunk] = seen + weights[:, -1] * np.where(is_worst, highest, lowest)
     return lows, highs

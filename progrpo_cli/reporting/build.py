@@ -1,4 +1,4 @@
-"""A report from its sources to its files."""
+"""Build a report: from its sources to its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records.files import write_text
 from progrpo_cli.reporting.analysis import dataset
 from progrpo_cli.reporting.analysis.ablations import ablation_tables
-from progrpo_cli.reporting.analysis.figure_data import about_one_seed, drawn_rows
+from progrpo_cli.reporting.analysis.figure_data import one_seed_note, select_rows
 from progrpo_cli.reporting.analysis.frontier import compare_with_temperatures, frontier_table
 from progrpo_cli.reporting.analysis.main_table import choose_baseline, choose_ks, main_table
 from progrpo_cli.reporting.analysis.power import power_table
@@ -23,9 +23,9 @@ from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.analysis.training_table import training_table
 from progrpo_cli.reporting.reading import sources
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
-from progrpo_cli.reporting.reading.parallel import helper
+from progrpo_cli.reporting.reading.parallel import open_helper
 from progrpo_cli.reporting.rendering import figures, render, terminal_figure
-from progrpo_cli.reporting.rendering.page import Content, page
+from progrpo_cli.reporting.rendering.page import Content, render_page
 
 FORMATS = ("term", "md", "tex", "csv", "html")
 
@@ -34,26 +34,26 @@ PAGE = "index.html"
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What a report says and where it is."""
+    """The contents and files of a report."""
 
     out: Path
     files: list[Path]
     main: Table
     frontier: list[Table]
-    """Trained methods against their base's temperatures: one, or none where the base has one temperature."""
+    """Trained methods against their base's temperatures: one table, or none if the base has one temperature."""
     findings: list[str]
-    """What the numbers say, in words."""
+    """The results in words."""
     ablations: list[Table]
     power: Table | None
-    """How many seeds and problems would show a difference, if that was asked for."""
+    """How many seeds and problems would detect a difference, if requested."""
     provenance: Table
     published: Table
     training: list[Table]
-    """Of the training problems, one where it was asked for."""
+    """Pass@k on the training problems: one table if requested, else none."""
     terminal_figure: list[str]
     """Pass@k over k as lines of text."""
     notes: list[str]
-    """What was left out and why, a line each."""
+    """What was left out and why."""
 
 
 def build_report(
@@ -68,93 +68,92 @@ def build_report(
     training: bool = False,
     power: float | None = None,
 ) -> ReportResult:
-    """Read the runs, compare them, and write tables and figures into ``out``.
+    """Read runs, compare them, and write tables and figures into ``out``.
 
     Args:
-        read_from: sources, see :func:`progrpo_cli.reporting.reading.sources.read`; none: everything below ``runs/``.
-        out: created if need be; its files are replaced one by one, each at once.
-        formats: of the tables; figures are always drawn, and ``term`` is the caller's to print.
-        baseline: a row's label, or the name of a method that has one row; None: ``grpo`` if it is there.
-        ks: the k of Pass@k; None: those that the evaluations were scored with.
+        read_from: sources, see :func:`progrpo_cli.reporting.reading.sources.read`; empty: everything below ``runs/``.
+        out: created if necessary. Each of its files is replaced atomically.
+        formats: formats of the tables. Figures are always written; ``term`` is left to the caller.
+        baseline: label of a row, or name of a method with one row; None: ``grpo`` if there is one.
+        ks: the k of Pass@k; None: those of the evaluations.
         mixed: show evaluations of one task and split that were measured differently, with footnotes.
-        offline: ask no W&B server, read what was fetched before.
-        training: put Pass@k on the training problems beside the test's.
-        power: say how many seeds and problems would show this difference to the baseline.
+        offline: contact no W&B server; use runs fetched earlier.
+        training: add a table of Pass@k on the training problems.
+        power: add a table of the seeds and problems that would detect this difference to the baseline.
 
     Raises:
-        RequestError: nothing to report, unknown format or baseline, k above n; nothing has been written then.
-        WorkError: evaluations that cannot share a column.
+        RequestError: there is nothing to report, a format or the baseline is unknown, or a k is above n. Nothing has
+            been written then.
+        WorkError: evaluations cannot be compared, or a W&B server does not answer.
     """
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
-    with heavy.rare_collections(), helper() as both:
-        loaded = sources.read(list(read_from), offline=offline, helper=both)
-        both.start(len(loaded.runs))
-        both.prepare(*figures.MODULES)
-        evaluated = dataset.build(loaded, mixed=mixed)
-        if not evaluated.rows:
+    with heavy.seldom_collected(), open_helper() as helper:
+        loaded = sources.read(list(read_from), offline=offline, helper=helper)
+        helper.start(len(loaded.runs))
+        helper.prepare(*figures.MODULES)
+        data = dataset.build_dataset(loaded, mixed=mixed)
+        if not data.rows:
             places = ", ".join(read_from) or sources.DEFAULT
             raise RequestError(
                 f"no evaluated runs under {places}: {len(loaded.runs)} runs without scores; try `progrpo eval`"
             )
-        chosen = choose_baseline(evaluated.rows, baseline, loaded)
-        asked, ks = ks, choose_ks(evaluated.rows, ks, loaded)
+        baseline_label = choose_baseline(data.rows, baseline, loaded)
+        requested_ks, ks = ks, choose_ks(data.rows, ks, loaded)
         passes = [f"pass@{k}" for k in ks]
-        columns, about = drawn_rows(evaluated, chosen, passes)
-        about += about_one_seed(columns)
-        compared = compare_with_temperatures(evaluated.rows, passes)
-        over_all = both.begin(figures.planned(columns, about, passes, out / "figures", compared))
-        main = main_table(evaluated, loaded, ks=ks, baseline=chosen)
-        ablations = ablation_tables(evaluated, main, loaded)
-        over_settings = both.begin(figures.planned_ablations(ablations, main, out / "figures"))
-        provenance = provenance_table(evaluated, loaded)
+        groups, note = select_rows(data, baseline_label, passes)
+        note += one_seed_note(groups)
+        comparisons = compare_with_temperatures(data.rows, passes)
+        finish_figures = helper.begin(figures.plan_figures(groups, note, passes, out / "figures", comparisons))
+        main = main_table(data, loaded, ks=ks, baseline=baseline_label)
+        ablations = ablation_tables(data, main, loaded)
+        finish_ablations = helper.begin(figures.plan_ablation_figures(ablations, main, out / "figures"))
+        provenance = provenance_table(data, loaded)
         published = published_table()
-        of_temperatures = [frontier_table(compared)] if compared else []
-        of_training = [training_table(evaluated, main)] if training else []
-        planned = [] if power is None else [power_table(evaluated.rows, main.metrics, chosen, power)]
-        tidy = Table("frame", "Every number", dataset.tidy(evaluated, loaded, main.metrics), (), None, ())
-        made = [main, *of_temperatures, *ablations, *of_training, *planned]
-        files = _write_tables([*made, provenance, published], out, formats, loaded.notes)
+        frontier_tables = [frontier_table(comparisons)] if comparisons else []
+        training_tables = [training_table(data, main)] if training else []
+        power_tables = [] if power is None else [power_table(data.rows, main.metrics, baseline_label, power)]
+        tidy = Table("frame", "Every number", dataset.tidy_frame(data, loaded, main.metrics), (), None, ())
+        tables = [main, *frontier_tables, *ablations, *training_tables, *power_tables]
+        files = _write_tables([*tables, provenance, published], out, formats, loaded.notes)
         if "csv" in formats:
             files.append(_write(out / "frame.csv", render.csv_text(tidy)))
-        drawn = [*over_all(), *over_settings()]
-    files += [file for each in drawn for file in each.files]
+        drawn = [*finish_figures(), *finish_ablations()]
+    files += [file for figure in drawn for file in figure.files]
     _note_leftovers(out, [*files, out / PAGE], loaded)
-    said = findings(evaluated, main, compared)
+    sentences = findings(data, main, comparisons)
     if "html" in formats:
-        again = reproduce(read_from, out=out, baseline=baseline, ks=asked, mixed=mixed, training=training, power=power)
+        command = report_command(
+            read_from, out=out, baseline=baseline, ks=requested_ks, mixed=mixed, training=training, power=power
+        )
         content = Content(
-            findings=said,
-            caveats=caveats(evaluated, main, loaded.notes),
-            tables=[*made, published],
+            findings=sentences,
+            caveats=caveats(data, main, loaded.notes),
+            tables=[*tables, published],
             figures=drawn,
             provenance=provenance,
-            commands={
-                **commands(evaluated),
-                again: "Made this report:",
-            },
+            commands={**commands(data), command: "Made this report:"},
             notes=loaded.notes,
         )
-        files.append(_write(out / PAGE, page(content)))
-    curves = terminal_figure.pass_at_k(columns)
+        files.append(_write(out / PAGE, render_page(content)))
     return ReportResult(
-        out,
-        files,
-        main,
-        of_temperatures,
-        said,
-        ablations,
-        next(iter(planned), None),
-        provenance,
-        published,
-        of_training,
-        curves,
-        loaded.notes,
+        out=out,
+        files=files,
+        main=main,
+        frontier=frontier_tables,
+        findings=sentences,
+        ablations=ablations,
+        power=next(iter(power_tables), None),
+        provenance=provenance,
+        published=published,
+        training=training_tables,
+        terminal_figure=terminal_figure.pass_at_k(groups),
+        notes=loaded.notes,
     )
 
 
-def reproduce(
+def report_command(
     read_from: Sequence[str],
     *,
     out: Path,
@@ -164,7 +163,7 @@ def reproduce(
     training: bool = False,
     power: float | None = None,
 ) -> str:
-    """The command that makes this report again."""
+    """The command line that builds this report again."""
     options = [
         *(["--baseline", baseline] if baseline else []),
         *(["--k", ",".join(map(str, ks))] if ks else []),
@@ -175,11 +174,11 @@ def reproduce(
     return shlex.join(["progrpo", "report", *read_from, *options, "--out", str(out)])
 
 
-def _write_tables(made: Sequence[Table], out: Path, formats: Sequence[str], notes: Sequence[str]) -> list[Path]:
-    """What was published stands under the main table and alone as CSV: main.csv has only what was measured."""
-    published = [table for table in made if table.name == "published"]
+def _write_tables(tables: Sequence[Table], out: Path, formats: Sequence[str], notes: Sequence[str]) -> list[Path]:
+    """Write all tables. The published one goes below the main table, but into a CSV of its own."""
+    published = [table for table in tables if table.name == "published"]
     written = []
-    for table in made:
+    for table in tables:
         group = [table, *published] if table.name == "main" else [table]
         if "csv" in formats:
             written.append(_write(out / f"{table.name}.csv", render.csv_text(table)))
@@ -199,7 +198,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _note_leftovers(out: Path, files: Sequence[Path], loaded: LoadedRuns) -> None:
-    """Files of an earlier report in the same place are not removed, but nobody must take them for this one's."""
-    ours = [path for pattern in ("*.csv", "*.md", "*.tex", "figures/*.*") for path in out.glob(pattern)]
-    for path in sorted(set(ours) - set(files)):
-        loaded.note(f"{path} is of an earlier report, not of this one")
+    """Note files of an earlier report in the same directory. They are not removed."""
+    present = [path for pattern in ("*.csv", "*.md", "*.tex", "figures/*.*") for path in out.glob(pattern)]
+    for path in sorted(set(present) - set(files)):
+        loaded.note(f"{path} belongs to an earlier report, not to this one")

@@ -68,7 +68,7 @@ def interval(metric: str, per_problem: Sequence[Sequence[float]], n: int) -> tup
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import bounds_of, crossed
+    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
 
-    mean = crossed({"": np.array(per_problem, dtype=np.float64)}, bounds=bounds_of(metric, n))[""].mean
+    mean = crossed_bootstrap({"": np.array(per_problem, dtype=np.float64)}, bounds=metric_bounds(metric, n))[""].mean
     return mean.low, mean.high

@@ -214,7 +214,7 @@ def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> Non
             cached.cache_clear()
         with TemporaryDirectory() as directory:
             began, busy = time.perf_counter(), time.process_time()
-            evaluate(Path(directory), settings, [1, 32], make_sampler=make, described={}, title="bench")
+            evaluate(Path(directory), settings, [1, 32], make_sampler=make, policy_fields={}, title="bench")
             seconds.append(time.perf_counter() - began)
             busy = time.process_time() - busy
         sampler = timed[-1]

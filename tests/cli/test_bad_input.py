@@ -38,7 +38,7 @@ CASES = [
     (["eval", "progrpo/lab-base", "--temperature", "0.001"], "must be 0 (greedy)"),
     (["eval", "progrpo/lab-base", "--temperature", "0.5,-1"], "--temperature -1: must be 0 (greedy)"),
     (["eval", "progrpo/lab-base", "--temperature", "nan"], "must be 0 (greedy)"),
-    (["eval", "progrpo/lab-base", "--temperature", "1,0.3,1.0"], "--temperature 1: is there twice"),
+    (["eval", "progrpo/lab-base", "--temperature", "1,0.3,1.0"], "--temperature 1: given twice"),
     (["eval", "progrpo/lab-base", "--temperature", "1,warm"], "numbers separated by commas"),
     (["eval", "progrpo/lab-base", "--split", "tset"], "did you mean 'test'"),
     (["sweep", "--space", "arm_alhpa"], "arm_alpha"),

@@ -1,4 +1,4 @@
-"""An evaluation goes on with samples of the problems that the task has now, and with no others."""
+"""An evaluation continues only with samples of the problems that the task has now."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +20,16 @@ FIRST_BATCH = 128
 
 
 class Repeating:
-    """Draws the same right answer for each prompt, so many batches."""
+    """A sampler that draws the correct answer for a number of batches and is then interrupted."""
 
     def __init__(self, batches: int) -> None:
-        self._left = batches
+        self._remaining = batches
 
     def sample(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
         for batch in batches:
-            if not self._left:
+            if not self._remaining:
                 raise KeyboardInterrupt
-            self._left -= 1
+            self._remaining -= 1
             yield [Sample(prompt.split()[1].strip("."), 3, True, logprob=-1.0, entropy=0.5) for prompt in batch.prompts]
 
 
@@ -37,7 +37,7 @@ def write(path: Path, rows: Sequence[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def evaluated(directory: Path, batches: int) -> FinishedEvaluation:
+def run_evaluation(directory: Path, batches: int) -> FinishedEvaluation:
     changes = ["task.shares.rl=0", "task.shares.validation=0", "task.shares.test=100", "task.fields.id=id"]
     task = compose(["task=own", f"task.dataset={directory / 'own.jsonl'}", *changes]).task
     settings = EvalSettings(
@@ -53,19 +53,19 @@ def evaluated(directory: Path, batches: int) -> FinishedEvaluation:
         policy="",
     )
     return evaluate(
-        directory / "eval", settings, [1], make_sampler=lambda _: Repeating(batches), described={}, title="a test"
+        directory / "eval", settings, [1], make_sampler=lambda _: Repeating(batches), policy_fields={}, title="a test"
     )
 
 
 @pytest.fixture(params=["finished", "half-done"])
-def begun(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A directory with the own file and an evaluation of it."""
+def started(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A directory with a file of problems and an evaluation of it."""
     write(tmp_path / "own.jsonl", ROWS)
     if request.param == "finished":
-        evaluated(tmp_path, 2)
+        run_evaluation(tmp_path, 2)
     else:
         with pytest.raises(KeyboardInterrupt):
-            evaluated(tmp_path, 1)
+            run_evaluation(tmp_path, 1)
     return tmp_path
 
 
@@ -85,53 +85,53 @@ CHANGES: dict[str, Callable[[list[dict]], list[dict]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_other_problems_are_refused_and_nothing_is_touched(begun: Path, change: str) -> None:
-    write(begun / "own.jsonl", CHANGES[change](ROWS))
-    before = {path: path.read_bytes() for path in begun.glob("eval/*/*")}
+def test_changed_problems_are_refused_without_changing_files(started: Path, change: str) -> None:
+    write(started / "own.jsonl", CHANGES[change](ROWS))
+    before = {path: path.read_bytes() for path in started.glob("eval/*/*")}
     with pytest.raises(RequestError, match="samples of other problems than the task has now; --fresh") as caught:
-        evaluated(begun, 2)
+        run_evaluation(started, 2)
     assert "\n" not in str(caught.value)
-    assert {path: path.read_bytes() for path in begun.glob("eval/*/*")} == before
+    assert {path: path.read_bytes() for path in started.glob("eval/*/*")} == before
 
 
-def test_what_the_task_does_not_read_may_change(begun: Path) -> None:
-    assert len(samples(begun)) in (SAMPLES, FIRST_BATCH)
-    write(begun / "own.jsonl", [{**row, "note": "checked"} for row in ROWS])
-    assert evaluated(begun, 1).scores.metrics()["pass@1"].value == 1.0
-    assert len(samples(begun)) == SAMPLES
+def test_fields_that_the_task_does_not_read_may_change(started: Path) -> None:
+    assert len(samples(started)) in (SAMPLES, FIRST_BATCH)
+    write(started / "own.jsonl", [{**row, "note": "checked"} for row in ROWS])
+    assert run_evaluation(started, 1).scores.metrics()["pass@1"].value == 1.0
+    assert len(samples(started)) == SAMPLES
 
 
 @pytest.fixture
 def first_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the judge had never changed: what it judged before there were digests can still be gone on with."""
+    """Set the judge's version to 1, so that samples without a recorded version can be continued."""
     monkeypatch.setattr(OwnConfig, "judge_version_of_code", 1)
 
 
 @pytest.mark.usefixtures("first_judge")
-def test_samples_of_an_earlier_version_are_known_by_their_ids(begun: Path) -> None:
-    (digest,) = begun.glob("eval/*/problems.json")
+def test_samples_without_a_digest_are_identified_by_their_ids(started: Path) -> None:
+    (digest,) = started.glob("eval/*/problems.json")
     digest.unlink()
-    write(begun / "own.jsonl", CHANGES["an id"](ROWS)[::-1])
+    write(started / "own.jsonl", CHANGES["an id"](ROWS)[::-1])
     with pytest.raises(RequestError, match="--fresh"):
-        evaluated(begun, 1)
-    write(begun / "own.jsonl", ROWS)
-    assert evaluated(begun, 1).scores.metrics()["pass@1"].value == 1.0
-    assert len(samples(begun)) == SAMPLES
+        run_evaluation(started, 1)
+    write(started / "own.jsonl", ROWS)
+    assert run_evaluation(started, 1).scores.metrics()["pass@1"].value == 1.0
+    assert len(samples(started)) == SAMPLES
     assert not digest.exists()
 
 
-def test_samples_on_which_the_judge_failed_are_kept_named_and_judged_again(
-    begun: Path, monkeypatch: pytest.MonkeyPatch
+def test_samples_on_which_the_judge_failed_are_kept_and_judged_again(
+    started: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (path,) = (begun / "eval").glob("*/samples.jsonl")
+    (path,) = (started / "eval").glob("*/samples.jsonl")
     monkeypatch.setattr(Own, "verdicts", lambda self, attempts: ["error"] * len(attempts))
     (path.parent / "scores.json").unlink(missing_ok=True)
     path.unlink()
     with pytest.raises(WorkError, match="the judge failed on"):
-        evaluated(begun, 100)
+        run_evaluation(started, 100)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert {line["verdict"] for line in lines} == {"error"}
     assert not (path.parent / "scores.json").exists()
     monkeypatch.undo()
-    assert evaluated(begun, 0).scores.verdicts["error"] == 0  # nothing is drawn again
+    assert run_evaluation(started, 0).scores.verdicts["error"] == 0  # no sample is drawn again
     assert len(path.read_text().splitlines()) == len(lines)

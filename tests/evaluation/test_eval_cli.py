@@ -1,4 +1,4 @@
-"""Evaluation through the real command line, and its numbers against what stands in samples.jsonl."""
+"""Evaluation through the command line, with its numbers checked against samples.jsonl."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ def evaluated(
     return command, command.json("eval", "--k", "1,4")  # no TARGET: the newest finished run
 
 
-def test_scores_and_samples_have_what_the_contract_says(evaluated: tuple[CommandLine, dict]) -> None:
+def test_scores_and_samples_have_the_documented_fields(evaluated: tuple[CommandLine, dict]) -> None:
     command, scores = evaluated
     directory = command.directory / scores["eval_dir"]
     assert directory.parent == command.directory / "runs" / "only" / "eval"
@@ -64,19 +64,19 @@ def test_the_scores_follow_from_the_samples(evaluated: tuple[CommandLine, dict])
     assert [row[0] for row in scores["counts"]] == [problem.id for problem in problems]
     pass_at_4, distinct = [], []
     for problem, (_, n, correct) in zip(problems, scores["counts"], strict=True):
-        of_problem = [s for s in samples if s["problem_id"] == problem.id]
-        right = [s for s in of_problem if s["verdict"] == "correct"]
-        assert (len(of_problem), len(right)) == (n, correct)
+        problem_samples = [s for s in samples if s["problem_id"] == problem.id]
+        right = [s for s in problem_samples if s["verdict"] == "correct"]
+        assert (len(problem_samples), len(right)) == (n, correct)
         subsets = list(itertools.combinations(range(n), 4))
-        rights = {index for index, s in enumerate(of_problem) if s["verdict"] == "correct"}
+        rights = {index for index, s in enumerate(problem_samples) if s["verdict"] == "correct"}
         pass_at_4.append(sum(bool(rights & set(subset)) for subset in subsets) / len(subsets))
         distinct.append(len({task.canonical(problem, s["text"]) for s in right}))
     assert scores["pass@1"]["value"] == pytest.approx(sum(row[2] for row in scores["counts"]) / len(samples))
     assert scores["pass@4"]["value"] == pytest.approx(sum(pass_at_4) / len(pass_at_4))
     assert scores["distinct_correct"]["value"] == pytest.approx(sum(distinct) / len(distinct))
     assert scores["entropy"]["value"] == pytest.approx(sum(s["entropy"] for s in samples) / len(samples))
-    counted = {verdict: sum(s["verdict"] == verdict for s in samples) for verdict in VERDICTS}
-    assert scores["verdicts"] == counted
+    verdict_counts = {verdict: sum(s["verdict"] == verdict for s in samples) for verdict in VERDICTS}
+    assert scores["verdicts"] == verdict_counts
 
 
 def test_scores_and_counts_go_to_the_runs_wandb(evaluated: tuple[CommandLine, dict]) -> None:
@@ -84,10 +84,10 @@ def test_scores_and_counts_go_to_the_runs_wandb(evaluated: tuple[CommandLine, di
     (tracked,) = read_wandb_dir(command.directory / "runs" / "only" / "wandb")
     name = Path(scores["eval_dir"]).name
     assert json.loads(tracked.summary[f"scores/{name}"])["counts"] == scores["counts"]
-    assert len(tracked.history) == 4  # training's history is not disturbed
+    assert len(tracked.history) == 4  # the history of training is unchanged
 
 
-def test_again_samples_nothing_and_more_k_are_added(evaluated: tuple[CommandLine, dict], tmp_path: Path) -> None:
+def test_a_second_evaluation_draws_nothing_and_adds_k(evaluated: tuple[CommandLine, dict], tmp_path: Path) -> None:
     command, scores = evaluated
     samples = command.directory / scores["eval_dir"] / "samples.jsonl"
     before = samples.stat().st_mtime_ns
@@ -97,14 +97,14 @@ def test_again_samples_nothing_and_more_k_are_added(evaluated: tuple[CommandLine
     assert again["pass@1"] == scores["pass@1"]
 
 
-def test_training_problems_are_evaluated_on_request_and_stand_apart(
+def test_training_problems_are_evaluated_on_request_in_their_own_directory(
     evaluated: tuple[CommandLine, dict],
 ) -> None:
     command, scores = evaluated
     train = command.json("eval", "runs/only", "--k", "1,4", "--split", "train", "--limit", "5")
     validation = command.json("eval", "runs/only", "--k", "1,4", "--split", "validation")
     assert (train["split"], train["problems"], validation["split"]) == ("rl", 5, "validation")
-    assert len({each["eval_dir"] for each in (scores, train, validation)}) == 3
+    assert len({document["eval_dir"] for document in (scores, train, validation)}) == 3
     task = make_task(compose(TINY).task)
     assert [row[0] for row in train["counts"]] == [problem.id for problem in task.problems("rl")[:5]]
     reported = command.json("report", "runs/only", "--training", "--format", "csv")
@@ -115,36 +115,40 @@ def test_training_problems_are_evaluated_on_request_and_stand_apart(
     assert 0 <= row["rollouts_pass@1"] <= row["rollouts_pass@4"] <= 1
 
 
-def test_another_temperature_is_another_directory(evaluated: tuple[CommandLine, dict]) -> None:
+def test_another_temperature_has_another_directory(evaluated: tuple[CommandLine, dict]) -> None:
     command, scores = evaluated
     cooler = command.json("eval", "runs/only", "--k", "1,4", "--temperature", "0.5", "--top-p", "0.9")
     assert cooler["eval_dir"] != scores["eval_dir"]
     assert cooler["entropy"]["value"] < scores["entropy"]["value"]
 
 
-def test_several_temperatures_are_an_evaluation_each_and_greedy_has_one_sample(
+def test_each_temperature_is_an_evaluation_and_greedy_has_one_sample(
     evaluated: tuple[CommandLine, dict],
 ) -> None:
     command, scores = evaluated
     done = command("eval", "runs/only", "--k", "1,4", "--temperature", "0,0.5,1", "--json")
     assert done.returncode == 0, done.stderr
-    assert "pass@1 alone, without k = 4" in done.stderr
+    assert "only pass@1 is computed, not k = 4" in done.stderr
     greedy, cooler, own = json.loads(done.stdout)["evaluations"]
-    assert own["eval_dir"] == scores["eval_dir"]  # at the run's own temperature: nothing is drawn again
+    assert own["eval_dir"] == scores["eval_dir"]  # the run's own temperature: no sample is drawn again
     assert own["counts"] == scores["counts"]
-    assert len({each["eval_dir"] for each in (greedy, cooler, own)}) == 3
-    assert [(each["temperature"], each["n"]) for each in (greedy, cooler, own)] == [(0.0, 1), (0.5, 8), (1.0, 8)]
+    assert len({document["eval_dir"] for document in (greedy, cooler, own)}) == 3
+    assert [(document["temperature"], document["n"]) for document in (greedy, cooler, own)] == [
+        (0.0, 1),
+        (0.5, 8),
+        (1.0, 8),
+    ]
     assert (greedy["k"], cooler["k"]) == ([1], [1, 4])
     assert {1, 4} <= set(own["k"])  # other tests have asked this evaluation for more k
     assert "pass@4" not in greedy
     assert greedy["entropy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert {sample["logprob"] for sample in read_samples(command.directory / greedy["eval_dir"])} == {0.0}
-    # top-p changes nothing at temperature 0, and so is not another evaluation of it
+    # top-p has no effect at temperature 0, so this is the same evaluation
     nucleus = command.json("eval", "runs/only", "--k", "1", "--n", "3", "--temperature", "0", "--top-p", "0.5")
     assert (nucleus["eval_dir"], nucleus["top_p"]) == (greedy["eval_dir"], 1.0)
 
 
-def test_several_temperatures_are_one_table_with_the_base_beside(
+def test_several_temperatures_share_one_table_with_the_base(
     trained: tuple[CommandLine, dict[str, Path]], tmp_path: Path
 ) -> None:
     command = CommandLine(tmp_path)
@@ -166,14 +170,14 @@ def test_a_killed_evaluation_resumes_to_the_same_samples(progrpo: CommandLine) -
     pattern = "runs/eval-progrpo--lab-base/eval/*/samples.jsonl"
 
     def some_samples() -> bool:
-        found = list(progrpo.directory.glob(pattern))
-        return bool(found) and len(found[0].read_text().splitlines()) >= 512
+        paths = list(progrpo.directory.glob(pattern))
+        return bool(paths) and len(paths[0].read_text().splitlines()) >= 512
 
     wait_for(some_samples, process)
     kill(process)
     (samples,) = progrpo.directory.glob(pattern)
     with samples.open("a") as file:
-        file.write('{"problem_id": "cut sho')  # what a crash in the middle of a line leaves
+        file.write('{"problem_id": "cut sho')  # a line cut by a crash
     resumed = progrpo.json(*command)
     straight = CommandLine(progrpo.directory / "other")
     straight.directory.mkdir()
@@ -183,7 +187,7 @@ def test_a_killed_evaluation_resumes_to_the_same_samples(progrpo: CommandLine) -
         assert resumed[metric] == whole[metric]
 
 
-def test_the_base_and_a_model_directory_are_evaluated_alike(
+def test_a_copy_of_the_base_has_the_same_scores(
     progrpo: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
     from progrpo_cli.config.paths import ASSETS
@@ -200,7 +204,7 @@ def test_the_base_and_a_model_directory_are_evaluated_alike(
     assert (manifest["kind"], manifest["status"], manifest["model"]) == ("model", "finished", "progrpo/lab-base")
 
 
-def test_a_directory_that_cannot_be_loaded_is_one_line(progrpo: CommandLine) -> None:
+def test_a_directory_that_cannot_be_loaded_gives_a_one_line_error(progrpo: CommandLine) -> None:
     (progrpo.directory / "broken").mkdir()
     (progrpo.directory / "broken" / "config.json").write_text("{}")
     done = progrpo("eval", "broken", "--k", "1")
@@ -208,8 +212,8 @@ def test_a_directory_that_cannot_be_loaded_is_one_line(progrpo: CommandLine) -> 
     assert "cannot load broken" in done.stderr.splitlines()[-1]
 
 
-def test_a_chat_template_is_used_where_the_task_asks_for_it() -> None:
-    """A template that repeats the user's words makes the chat path draw the plain path's samples."""
+def test_the_chat_template_is_used_if_the_task_asks_for_it() -> None:
+    """With a template that repeats the user's message, the chat path draws the samples of the plain path."""
     from progrpo_cli.config.paths import ASSETS
     from progrpo_cli.policies import policy
     from progrpo_cli.sampling.base import Batch
@@ -237,7 +241,7 @@ def test_sigterm_ends_an_evaluation_with_130_and_keeps_its_samples(progrpo: Comm
     assert manifest["status"] == "interrupted"
 
 
-def test_the_table_has_the_base_beside_the_trained_policy(
+def test_the_table_shows_the_base_beside_the_trained_policy(
     progrpo: CommandLine, trained: tuple[CommandLine, dict[str, Path]]
 ) -> None:
     shutil.copytree(trained[1]["grpo"], progrpo.directory / "runs" / "only")
@@ -255,7 +259,7 @@ def test_the_table_has_the_base_beside_the_trained_policy(
     assert "response_length (tokens)" in beside
 
 
-def test_a_tokenizer_without_a_chat_template_is_one_line(progrpo: CommandLine) -> None:
+def test_a_tokenizer_without_a_chat_template_gives_a_one_line_error(progrpo: CommandLine) -> None:
     done = progrpo("eval", "progrpo/lab-base", "--k", "1", "--tasks", "countdown_chat", "-q")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [

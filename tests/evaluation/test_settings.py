@@ -16,7 +16,7 @@ def test_k_is_checked(ks: list[int], n: int | None, message: str) -> None:
         samples_needed(ks, n)
 
 
-def test_other_sampling_settings_are_another_directory() -> None:
+def test_other_sampling_settings_have_another_directory() -> None:
     def settings(**changes: object) -> EvalSettings:
         defaults = {
             "task": compose().task,

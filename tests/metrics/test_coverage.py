@@ -1,4 +1,4 @@
-"""How often intervals hold the truth: docs/figures/coverage.py's grid, a few cells of it in the short tests."""
+"""Coverage of intervals on the grid of docs/figures/coverage.py; the fast tests use a few of its cells."""
 
 import importlib.util
 import sys
@@ -16,7 +16,7 @@ specification.loader.exec_module(coverage)
 @pytest.mark.parametrize(
     "cell",
     [
-        coverage.Cell(30, 64, 32, 1000.0, 0.995),  # all values near 1, all a little different
+        coverage.Cell(30, 64, 32, 1000.0, 0.995),  # values near 1 that all differ slightly
         coverage.Cell(30, 256, 32, 1000.0, 0.999),
         coverage.Cell(100, 64, 32, 20.0, 0.995),
         coverage.Cell(100, 64, 1, 0.05, 0.02),  # all or none
@@ -35,17 +35,17 @@ def test_one_policys_interval_holds_the_truth(cell):
 
 
 @pytest.mark.long
-def test_the_bar_holds_on_the_whole_grid():
-    """Three standard errors of 600 data sets: 3.1 points at 93 %, 2.1 at 97 %."""
+def test_coverage_holds_on_the_whole_grid():
+    """The tolerances are three standard errors of 600 data sets: 3.1 points at 93 %, 2.1 at 97 %."""
     cells = list(coverage.grid())
     measured = {cell: coverage.measure(cell, studies=600, resamples=500, seed=1) for cell in cells}
-    assert {cell: found for cell, found in measured.items() if found.coverage < 0.93 - 0.031} == {}
-    low = [cell for cell, found in measured.items() if found.coverage < 0.93]
-    assert len(low) <= len(cells) / 50  # chance alone puts a few of those that cover 94 % below
-    assert {cell: found for cell, found in measured.items() if found.width > 1.1} == {}
-    spread = {cell: found for cell, found in measured.items() if not found.nearly_constant}
+    assert {cell: results for cell, results in measured.items() if results.coverage < 0.93 - 0.031} == {}
+    low = [cell for cell, results in measured.items() if results.coverage < 0.93]
+    assert len(low) <= len(cells) / 50  # by chance a few cells that cover 94 % fall below
+    assert {cell: results for cell, results in measured.items() if results.width > 1.1} == {}
+    spread = {cell: results for cell, results in measured.items() if not results.nearly_constant}
     assert len(spread) > 100
-    assert {cell: found for cell, found in spread.items() if found.coverage > 0.97 + 0.021} == {}
+    assert {cell: results for cell, results in spread.items() if results.coverage > 0.97 + 0.021} == {}
 
 
 @pytest.mark.long
@@ -53,6 +53,6 @@ def test_the_bar_holds_on_the_whole_grid():
 def test_a_methods_interval_holds_the_truth_from_three_seeds_on(seeds):
     for world in coverage.WORLDS:
         for k in (1, 32):
-            found = coverage.coverage(world, seeds, k, studies=200, resamples=300)
-            assert found["mean"] >= 0.93 - 0.054, (world, k, found)  # three standard errors
-            assert found["difference"] >= 0.93 - 0.054, (world, k, found)
+            results = coverage.coverage(world, seeds, k, studies=200, resamples=300)
+            assert results["mean"] >= 0.93 - 0.054, (world, k, results)  # three standard errors
+            assert results["difference"] >= 0.93 - 0.054, (world, k, results)

@@ -11,10 +11,10 @@ def test_the_entropy_lies_within_the_bounds_and_all_tokens_give_it_exactly():
     entropy = -(np.exp(logps) * logps).sum(axis=1)
     ordered = -np.sort(-logps, axis=1)
     for k in (1, 5, 20, 49):
-        found = topk_entropy(ordered[:, :k], 50)
-        assert (found.entropy <= entropy + 1e-12).all()
-        assert (entropy <= found.at_most + 1e-12).all()
-        assert found.missing_mass == pytest.approx(1 - np.exp(ordered[:, :k]).sum(axis=1))
+        bounds = topk_entropy(ordered[:, :k], 50)
+        assert (bounds.entropy <= entropy + 1e-12).all()
+        assert (entropy <= bounds.at_most + 1e-12).all()
+        assert bounds.missing_mass == pytest.approx(1 - np.exp(ordered[:, :k]).sum(axis=1))
     exact = topk_entropy(ordered, 50)
     assert exact.entropy == pytest.approx(entropy)
     assert exact.at_most == pytest.approx(entropy)
@@ -23,14 +23,14 @@ def test_the_entropy_lies_within_the_bounds_and_all_tokens_give_it_exactly():
 
 def test_the_upper_bound_is_reached_where_the_other_tokens_are_alike():
     logps = np.log(np.array([[0.4, 0.3]]))  # and 0.3 over three others
-    found = topk_entropy(logps, 5)
+    bounds = topk_entropy(logps, 5)
     whole = [0.4, 0.3, 0.1, 0.1, 0.1]
-    assert found.at_most[0] == pytest.approx(-sum(p * np.log(p) for p in whole))
+    assert bounds.at_most[0] == pytest.approx(-sum(p * np.log(p) for p in whole))
 
 
 def test_tokens_that_cannot_be_drawn_count_nothing():
-    found = topk_entropy(np.array([[0.0, -np.inf]]), 10)
-    assert (found.entropy[0], found.missing_mass[0], found.at_most[0]) == (0.0, 0.0, 0.0)
+    bounds = topk_entropy(np.array([[0.0, -np.inf]]), 10)
+    assert (bounds.entropy[0], bounds.missing_mass[0], bounds.at_most[0]) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("k", [0, 6])

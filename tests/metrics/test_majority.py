@@ -1,6 +1,6 @@
 import pytest
 
-from progrpo_cli.metrics.majority import majority_is_right
+from progrpo_cli.metrics.majority import majority_vote_accuracy
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from progrpo_cli.metrics.majority import majority_is_right
     ],
 )
 def test_the_commonest_answer_decides_and_ties_are_shared(answers, chance):
-    assert majority_is_right(answers) == pytest.approx(chance)
+    assert majority_vote_accuracy(answers) == pytest.approx(chance)

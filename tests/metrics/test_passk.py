@@ -9,7 +9,7 @@ from progrpo_cli.metrics.passk import pass_at_k, pass_at_k_per_problem
 
 
 def _by_enumeration(n: int, correct: int, k: int) -> float:
-    """The definition itself: of all k-subsets of n samples, how many hold a correct one."""
+    """The definition: the share of k-subsets of n samples that contain a correct one."""
     subsets = list(combinations([True] * correct + [False] * (n - correct), k))
     return sum(any(subset) for subset in subsets) / len(subsets)
 
@@ -22,7 +22,7 @@ def test_equals_the_enumeration_of_all_subsets(n):
 
 
 def test_random_tables_agree_with_an_independent_product_of_fractions():
-    """Drawing k without replacement and missing each time: (n - c) / n, then (n - c - 1) / (n - 1), and so on."""
+    """The probability of k wrong draws without replacement: (n - c) / n, then (n - c - 1) / (n - 1), and so on."""
     random = np.random.default_rng(3)
     for _ in range(40):
         n = random.integers(1, 300, size=20)
@@ -32,7 +32,7 @@ def test_random_tables_agree_with_an_independent_product_of_fractions():
             prod((Fraction(max(0, int(a - c) - i), int(a) - i) for i in range(k)), start=Fraction(1))
             for a, c in zip(n, correct, strict=True)
         ]
-        assert pass_at_k_per_problem(n, correct, k).tolist() == [float(1 - each) for each in missed]
+        assert pass_at_k_per_problem(n, correct, k).tolist() == [float(1 - chance) for chance in missed]
 
 
 def test_it_is_unbiased_where_the_plug_in_estimate_is_not():

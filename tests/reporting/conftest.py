@@ -1,4 +1,4 @@
-"""The fixtures of the report's tests; what makes runs is in made_up_runs.py, which tests import by its name."""
+"""Fixtures of the report's tests. made_up_runs.py, which tests import by name, writes the runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from progrpo_cli.reporting.rendering import figures
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``runs/`` with the base, GRPO and a study of ProGRPO over two alphas, two seeds each. To read or to copy."""
+    """``runs/`` with the base, GRPO and a study of ProGRPO over two alphas, two seeds each. Do not write to it."""
     runs = tmp_path_factory.mktemp("lab") / "runs"
     write_run(runs / "eval-base", kind="model", scores=[make_scores(seed=1, rate=0.1)])
     for seed in (0, 1):
@@ -26,6 +26,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a report's time and is tested in test_report_output.py."""
-    for planned in ("planned", "planned_ablations"):
-        monkeypatch.setattr(figures, planned, lambda *_: [])
+    """Skip drawing, which takes most of a report's time and is tested in test_report_output.py."""
+    for function in ("plan_figures", "plan_ablation_figures"):
+        monkeypatch.setattr(figures, function, lambda *_: [])

@@ -1,4 +1,4 @@
-"""Run directories as our commands write them, W&B files by the real wandb included; only the numbers are made up."""
+"""Run directories as the commands write them, including real W&B files; only the numbers are invented."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def make_scores(
     task: str = "countdown",
     **changes: Any,
 ) -> dict[str, Any]:
-    """A ``scores.json`` of problems that are solved at about ``rate``, some harder than others."""
+    """The contents of a ``scores.json`` with problems of different difficulty, solved at about ``rate``."""
     random = np.random.default_rng(seed)
     ids = [f"problem {number}" for number in range(problems)]
-    hardness = np.random.default_rng(0).uniform(0.2, 1.8, problems)  # the same problems are hard for everybody
+    hardness = np.random.default_rng(0).uniform(0.2, 1.8, problems)  # the same for all policies
     correct = random.binomial(n, np.clip(rate * hardness, 0, 1))
     return {
         "task": task,
@@ -65,9 +65,9 @@ def write_run(
     status: str = "finished",
     drawn: int | None = None,
 ) -> RunDirectory:
-    """One run, or (kind "model") the evaluations of a policy that is no run, made as the commands make them.
+    """Write a run or, with kind "model", the evaluations of a policy that no run trained.
 
-    ``drawn``: samples an update, of 10 tokens and a millisecond each; None: as runs of before the counting.
+    ``drawn``: samples per update, of 10 tokens and a millisecond each; None: not counted, as in early versions.
     """
     config = compose([*overrides, f"tracking.wandb.mode={wandb}"])
     run = RunDirectory(directory)
@@ -79,7 +79,7 @@ def write_run(
             if drawn is not None:
                 samples = step * drawn
                 record |= {"samples_drawn": samples, "tokens_drawn": 10 * samples, "train_seconds": samples / 1000}
-            for name in config.method.curves:  # of ARM's one, with a first value that is none
+            for name in config.method.curves:  # one of ARM's curves, with NaN as its first value
                 if not name.startswith("arm/"):
                     record[name] = step / 10
                 elif name == "arm/shift_std":
@@ -87,10 +87,10 @@ def write_run(
             with run.metrics_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             tracked.log(record)
-        for number, of_task in enumerate(scores or []):
-            name = f"{of_task['task']}-{of_task['split']}{number}"
-            files.write_json(run.path / "eval" / name / "scores.json", of_task)
-            tracked.log_scores(name, of_task, None)
+        for number, document in enumerate(scores or []):
+            name = f"{document['task']}-{document['split']}{number}"
+            files.write_json(run.path / "eval" / name / "scores.json", document)
+            tracked.scores(name, document, None)
     if wandb != "disabled":
         finished_run(run.path / "wandb")
     run.update(status=status)

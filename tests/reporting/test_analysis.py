@@ -1,4 +1,4 @@
-"""The room that analyses, on its own: records in memory go in, numbers come out, no file is read or written."""
+"""The analysis on its own: from records in memory to numbers, without files."""
 
 import json
 
@@ -14,7 +14,7 @@ from progrpo_cli.reporting.reading.record import Curves, RunRecord
 
 
 def record(method: str, seed: int, rate: float) -> tuple[RunRecord, float]:
-    """A run's record, and the Pass@1 of its scores by hand."""
+    """A run's record, and the Pass@1 of its scores computed by hand."""
     config = compose([f"method={method}", f"seed={seed}"])
     scores = make_scores(seed=seed + int(100 * rate), rate=rate)
     identity = {
@@ -26,7 +26,7 @@ def record(method: str, seed: int, rate: float) -> tuple[RunRecord, float]:
         "directory": f"{method}-{seed}",
         "model": "progrpo/lab-base",
     }
-    made = RunRecord(
+    report_dataset = RunRecord(
         id=f"{method}{seed}",
         name=f"{method}-{seed}",
         group=None,
@@ -39,18 +39,18 @@ def record(method: str, seed: int, rate: float) -> tuple[RunRecord, float]:
         path="memory",
     )
     counts = scores["counts"]
-    return made, sum(right / n for _, n, right in counts) / len(counts)
+    return report_dataset, sum(right / n for _, n, right in counts) / len(counts)
 
 
-def test_rows_are_means_over_seeds_and_differences_are_paired_with_the_baseline() -> None:
-    found, by_hand = LoadedRuns(), {}
+def test_rows_are_seed_means_with_paired_differences_to_the_baseline() -> None:
+    loaded, by_hand = LoadedRuns(), {}
     for method, rate in (("grpo", 0.3), ("progrpo", 0.5)):
         for seed in (0, 1, 2):
-            made, by_hand[method, seed] = record(method, seed, rate)
-            found.add(made, "memory")
-    made = dataset.build(found)
-    assert [(row.name, len(row.evaluations)) for row in made.rows] == [("grpo", 3), ("progrpo", 3)]
-    table = main_table(made, found, ks=[1], baseline="grpo").frame.set_index("method")
+            report_dataset, by_hand[method, seed] = record(method, seed, rate)
+            loaded.add(report_dataset, "memory")
+    report_dataset = dataset.build_dataset(loaded)
+    assert [(row.name, len(row.evaluations)) for row in report_dataset.rows] == [("grpo", 3), ("progrpo", 3)]
+    table = main_table(report_dataset, loaded, ks=[1], baseline="grpo").frame.set_index("method")
     means = {method: sum(by_hand[method, seed] for seed in (0, 1, 2)) / 3 for method in ("grpo", "progrpo")}
     assert table.loc["grpo", "pass@1"] == pytest.approx(means["grpo"])
     assert table.loc["progrpo", "pass@1"] == pytest.approx(means["progrpo"])

@@ -1,4 +1,4 @@
-"""What training took, in the tables and in what a reviewer would object."""
+"""Training budgets in tables and caveats."""
 
 import json
 
@@ -22,13 +22,13 @@ def _report(runs, out, formats=("csv", "md", "html", "tex")):
     return build_report([str(runs)], out=out, formats=formats)
 
 
-def _caveats(out):
+def read_caveats(out):
     page = (out / "index.html").read_text()
-    return page.partition("What a reviewer would object")[2].partition("</ul>")[0]
+    return page.partition("Caveats")[2].partition("</ul>")[0]
 
 
-def test_counted_budgets_are_compared_not_configurations(tmp_path):
-    """dapo and grpo have the same configuration of rollouts; one of them drew more."""
+def test_counted_budgets_take_precedence_over_configurations(tmp_path):
+    """dapo and grpo have the same configuration of rollouts, but dapo drew more samples."""
     runs = tmp_path / "runs"
     for seed, drawn in enumerate((64, 66)):
         _run(runs, f"g{seed}", "method=grpo", f"seed={seed}", drawn=64, seed=seed)
@@ -41,12 +41,12 @@ def test_counted_budgets_are_compared_not_configurations(tmp_path):
     assert main.loc["base", COLUMNS].isna().all()
     text = (tmp_path / "out" / "main.csv").read_text()
     assert ",20,3900,39000,3.9," in text  # whole numbers, in full
-    said = _caveats(tmp_path / "out")
-    assert "samples_drawn from 1,280 (grpo) to 3,900 (dapo); tokens_drawn from 12,800 (grpo) to 39,000 (dapo)." in said
-    assert "updates from" not in said
-    assert "unknown" not in said
+    text = read_caveats(tmp_path / "out")
+    assert "samples_drawn from 1,280 (grpo) to 3,900 (dapo); tokens_drawn from 12,800 (grpo) to 39,000 (dapo)." in text
+    assert "updates from" not in text
+    assert "unknown" not in text
     markdown = (tmp_path / "out" / "main.md").read_text()
-    assert "what training took, a mean a run" in markdown
+    assert "training budget, mean per run" in markdown
     assert "| dapo | 2 | 20 | 3,900 | 39,000 | 4 |" in markdown
     latex = (tmp_path / "out" / "main.tex").read_text()
     assert latex.count(r"\label{tab:main}") == latex.count(r"\label{tab:main-budget}") == 1
@@ -55,14 +55,14 @@ def test_counted_budgets_are_compared_not_configurations(tmp_path):
     assert provenance.loc["eval-base", COLUMNS].isna().all()
 
 
-def test_the_same_configuration_and_the_same_budget_is_no_objection(tmp_path):
+def test_equal_budgets_give_no_caveat(tmp_path):
     _run(tmp_path / "runs", "g", "method=grpo", drawn=64)
     _run(tmp_path / "runs", "p", "method=progrpo", drawn=64)
     _report(tmp_path / "runs", tmp_path / "out")
-    assert "budget" not in _caveats(tmp_path / "out")
+    assert "budget" not in read_caveats(tmp_path / "out")
 
 
-def test_runs_of_before_are_unknown_and_not_guessed(tmp_path):
+def test_uncounted_budgets_are_unknown(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "g0", "method=grpo")
     _run(runs, "g1", "method=grpo", "seed=1", drawn=64, seed=2)
@@ -72,21 +72,21 @@ def test_runs_of_before_are_unknown_and_not_guessed(tmp_path):
     assert main.loc["grpo", "updates"] == 20
     assert main.loc["grpo", COLUMNS[1:]].isna().all()
     assert "| grpo | 2 | 20 | unknown | unknown | unknown |" in (tmp_path / "out" / "main.md").read_text()
-    said = _caveats(tmp_path / "out")
-    assert "How much was drawn is unknown for grpo: it was not counted when they were trained." in said
-    assert "same budget" not in said
+    text = read_caveats(tmp_path / "out")
+    assert "The number of samples is unknown for grpo: it was not counted during their training." in text
+    assert "same budget" not in text
 
 
-def test_where_nothing_was_counted_configurations_are_compared_as_before(tmp_path):
+def test_without_counts_configurations_are_compared(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "g", "method=grpo")
     _run(runs, "p", "method=progrpo", "train.prompts_per_rollout=64")
     _report(runs, tmp_path / "out")
-    assert "equally many updates on equally many samples" in _caveats(tmp_path / "out")
-    assert "what training took" not in (tmp_path / "out" / "main.md").read_text()
+    assert "equally many updates on equally many samples" in read_caveats(tmp_path / "out")
+    assert "training budget" not in (tmp_path / "out" / "main.md").read_text()
 
 
-def test_ablations_have_the_budget_too(tmp_path):
+def test_ablations_have_budgets(tmp_path):
     for alpha in (0.3, 1.0):
         _run(tmp_path / "runs", f"a{alpha}", f"method.arm.alpha={alpha}", drawn=int(100 * alpha))
     _report(tmp_path / "runs", tmp_path / "out")
@@ -95,7 +95,7 @@ def test_ablations_have_the_budget_too(tmp_path):
     assert "| progrpo | 0.3 | 1 | 20 | 600 |" in (tmp_path / "out" / "ablation-method.arm.alpha.md").read_text()
 
 
-def test_budgets_are_the_same_from_wandb_and_from_files_that_a_crash_cut(tmp_path):
+def test_budgets_are_equal_from_wandb_and_from_files_cut_by_a_crash(tmp_path):
     runs = tmp_path / "runs"
     run = _run(runs, "g", "method=grpo", drawn=64, wandb="offline")
     with run.metrics_path.open("a") as file:
@@ -107,7 +107,7 @@ def test_budgets_are_the_same_from_wandb_and_from_files_that_a_crash_cut(tmp_pat
     assert ",20,1280,12800,1.28," in texts[0]
 
 
-def test_the_sources_of_method_and_judge_stand_in_provenance(tmp_path):
+def test_provenance_has_the_digests_of_method_and_judge(tmp_path):
     runs = tmp_path / "runs"
     run = _run(runs, "new", "method=grpo")
     sources = {"method": {"sha256": "a" * 64}, "judge": {"sha256": "b" * 64}}
@@ -119,7 +119,7 @@ def test_the_sources_of_method_and_judge_stand_in_provenance(tmp_path):
     assert frame.loc["old", ["method_source", "judge_source"]].isna().all()
 
 
-def test_training_problems_stand_beside_the_tests_on_request(tmp_path):
+def test_training_problems_are_shown_beside_the_tests_on_request(tmp_path):
     runs = tmp_path / "runs"
     group = "train.group_size=4"
     trained = [make_scores(seed=1, rate=0.4), make_scores(seed=2, rate=0.7, split="rl")]
@@ -144,14 +144,14 @@ def test_training_problems_stand_beside_the_tests_on_request(tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Training problems beside the test" in page
     assert "--training" in page.partition("Made this report")[2]
-    assert "Split rl: the problems that training drew from" in (tmp_path / "out" / "main.md").read_text()
+    assert "Split rl: the problems used for training" in (tmp_path / "out" / "main.md").read_text()
 
 
-def test_training_problems_alone_are_no_result(tmp_path):
+def test_training_problems_alone_give_a_caveat(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "g", "method=grpo", scores=[make_scores(seed=2, rate=0.7, split="rl")])
     _report(runs, tmp_path / "out")
-    assert "only training problems here" in _caveats(tmp_path / "out")
+    assert "only training problems here" in read_caveats(tmp_path / "out")
     _run(runs, "v", "method=grpo", "seed=1", scores=[make_scores(seed=2, rate=0.7, split="validation")])
     _report(runs, tmp_path / "both")
-    assert "only training problems here" not in _caveats(tmp_path / "both")
+    assert "only training problems here" not in read_caveats(tmp_path / "both")

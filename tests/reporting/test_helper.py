@@ -12,11 +12,11 @@ import pytest
 
 from progrpo_cli.errors import WorkError
 from progrpo_cli.reporting.reading import parallel as module
-from progrpo_cli.reporting.reading.parallel import WORTH_A_PROCESS, Helper, helper
+from progrpo_cli.reporting.reading.parallel import WORTH_A_PROCESS, Helper, open_helper
 
 
-def who(number: int, directory: Path) -> tuple[int, int]:
-    """The job's number and who did it; only when two are at work does anybody get on."""
+def job_and_process(number: int, directory: Path) -> tuple[int, int]:
+    """The job's number and its process; waits until two processes have taken a job."""
     (directory / str(os.getpid())).touch()
     deadline = time.monotonic() + 60
     while len(list(directory.iterdir())) < 2 and time.monotonic() < deadline:
@@ -35,13 +35,13 @@ def waits_for(path: Path, ours: int) -> int:
     return os.getpid()
 
 
-def who_did(path: Path) -> int:
+def process_of_job(path: Path) -> int:
     with path.open("a") as file:
         file.write("x")
     return os.getpid()
 
 
-def fails_or_counts(number: int, directory: Path) -> None:
+def fails_or_touches(number: int, directory: Path) -> None:
     if number == 99:
         raise KeyboardInterrupt
     (directory / str(number)).touch()
@@ -49,7 +49,7 @@ def fails_or_counts(number: int, directory: Path) -> None:
 
 
 def dies(ours: int) -> None:
-    """In the other process; this one waits for it."""
+    """Kill the other process; this one waits for it."""
     if os.getpid() != ours:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(2)
@@ -61,67 +61,67 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def started(runs: int = WORTH_A_PROCESS) -> Iterator[Helper]:
-    with helper() as made:
-        made.start(runs)
-        yield made
+def started_helper(runs: int = WORTH_A_PROCESS) -> Iterator[Helper]:
+    with open_helper() as helper:
+        helper.start(runs)
+        yield helper
 
 
 @pytest.fixture
-def both() -> Iterator[Helper]:
-    with started() as made:
-        yield made
+def helper() -> Iterator[Helper]:
+    with started_helper() as helper:
+        yield helper
 
 
-def test_two_share_the_jobs_of_a_large_report(both: Helper, tmp_path: Path) -> None:
-    end = both.begin(partial(who, number, tmp_path) for number in range(8))
-    done = end()
-    assert [number for number, _ in done] == list(range(8))
-    workers = [process for _, process in done]
+def test_two_processes_share_the_jobs_of_a_large_report(helper: Helper, tmp_path: Path) -> None:
+    finish = helper.begin(partial(job_and_process, number, tmp_path) for number in range(8))
+    results = finish()
+    assert [number for number, _ in results] == list(range(8))
+    workers = [process for _, process in results]
     assert workers[-1] == os.getpid() != workers[0]
     assert len(set(workers)) == 2
 
 
-def test_a_job_that_takes_long_there_holds_up_no_other(both: Helper, tmp_path: Path) -> None:
-    """What waits in a pool's queue cannot be taken back, so nothing may wait there."""
-    jobs = [partial(waits_for, tmp_path / "last", os.getpid()), *[partial(who_did, tmp_path / "last")] * 7]
-    first, *others = both.begin(jobs)()
+def test_a_long_job_of_the_other_process_delays_no_other_job(helper: Helper, tmp_path: Path) -> None:
+    """A job in a pool's queue cannot be taken back, so no job may wait there."""
+    jobs = [partial(waits_for, tmp_path / "last", os.getpid()), *[partial(process_of_job, tmp_path / "last")] * 7]
+    first, *others = helper.begin(jobs)()
     assert first != os.getpid()
     assert others == [os.getpid()] * 7
 
 
-def test_jobs_begun_twice_end_in_any_order(both: Helper) -> None:
-    first, second = (both.begin(partial(abs, -number) for number in range(low, low + 50)) for low in (0, 50))
+def test_two_sets_of_jobs_can_be_finished_in_any_order(helper: Helper) -> None:
+    first, second = (helper.begin(partial(abs, -number) for number in range(low, low + 50)) for low in (0, 50))
     assert second() == list(range(50, 100))
     assert first() == list(range(50))
-    assert both.begin([])() == []
+    assert helper.begin([])() == []
 
 
 @pytest.mark.parametrize("alone", ["few runs", "one core"])
-def test_a_small_report_and_one_core_have_no_second_process(alone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_second_process_for_a_small_report_or_one_core(alone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if alone == "one core":
         monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
     runs = WORTH_A_PROCESS - (alone == "few runs")
-    with started(runs) as made:
-        assert made.begin([os.getpid] * 3)() == [os.getpid()] * 3
+    with started_helper(runs) as helper:
+        assert helper.begin([os.getpid] * 3)() == [os.getpid()] * 3
 
 
 @pytest.mark.parametrize("position", [0, 7])
-def test_what_goes_wrong_there_is_raised_here(position: int) -> None:
+def test_an_error_of_the_other_process_is_raised(position: int) -> None:
     jobs = [fails if number == position else os.getpid for number in range(8)]
-    with pytest.raises(OSError, match="no space"), started() as made:
-        made.begin(jobs)()
+    with pytest.raises(OSError, match="no space"), started_helper() as helper:
+        helper.begin(jobs)()
 
 
-def test_what_goes_wrong_here_waits_for_no_job_there(tmp_path: Path) -> None:
-    jobs = [partial(fails_or_counts, number, tmp_path) for number in range(100)]
-    with pytest.raises(KeyboardInterrupt), started() as made:
-        made.begin(jobs)()
+def test_an_error_here_does_not_wait_for_the_other_process(tmp_path: Path) -> None:
+    jobs = [partial(fails_or_touches, number, tmp_path) for number in range(100)]
+    with pytest.raises(KeyboardInterrupt), started_helper() as helper:
+        helper.begin(jobs)()
     assert len(list(tmp_path.iterdir())) < 10
 
 
-# Python before 3.11.8 complains in its own thread about jobs that were taken back.
+# Before 3.11.8 Python's own thread reports an error about cancelled jobs.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_killed_helper_is_one_line() -> None:
-    with pytest.raises(WorkError, match="was killed"), started() as made:
-        made.begin([partial(dies, os.getpid())] * 20)()
+def test_a_killed_helper_gives_a_one_line_error() -> None:
+    with pytest.raises(WorkError, match="was killed"), started_helper() as helper:
+        helper.begin([partial(dies, os.getpid())] * 20)()

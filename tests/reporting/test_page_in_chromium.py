@@ -41,7 +41,7 @@ def browser():
 
 
 def _column(browser, name):
-    """The texts of a column of the first table, top to bottom."""
+    """The texts of a column of the first table from top to bottom."""
     return browser.execute_script(
         """const table = document.querySelector("table");
         const column = [...table.tHead.rows[0].cells].findIndex((cell) => cell.innerText.trim() === arguments[0]);
@@ -58,7 +58,7 @@ def _click(browser, name):
     )
 
 
-def test_it_opens_sorts_and_asks_nobody(browser, url):
+def test_the_page_opens_and_sorts_without_network_requests(browser, url):
     browser.get_log("performance")
     browser.get(url)
     before = _column(browser, "pass@1")
@@ -74,12 +74,12 @@ def test_it_opens_sorts_and_asks_nobody(browser, url):
     assert names == sorted(names)
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert url in asked
-    assert [address for address in asked if address != url and not address.startswith("data:")] == []
+    requested = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert url in requested
+    assert [address for address in requested if address != url and not address.startswith("data:")] == []
 
 
-def test_it_reads_well_on_a_phone(browser, url):
+def test_the_page_fits_a_phone(browser, url):
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
     )
@@ -87,13 +87,13 @@ def test_it_reads_well_on_a_phone(browser, url):
     width, text = browser.execute_script(
         "return [document.documentElement.scrollWidth, parseFloat(getComputedStyle(document.body).fontSize)]"
     )
-    assert width <= 375  # wide tables scroll in themselves
+    assert width <= 375  # wide tables scroll inside
     assert text >= 16
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground_in_both_modes(browser, url, scheme):
+def test_text_has_enough_contrast_in_both_modes(browser, url, scheme):
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     browser.get(url)
@@ -102,10 +102,10 @@ def test_text_stands_out_from_its_ground_in_both_modes(browser, url, scheme):
         const link = getComputedStyle(document.querySelector("a"));
         return [style.backgroundColor, style.color, link.color];"""
     )
-    ground, *inks = (_luminance(colour) for colour in colours)
-    assert (ground < 0.1) == (scheme == "dark")
-    for ink in inks:
-        assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) >= 4.5  # WCAG 2.2, AA
+    background, *foregrounds = (_luminance(colour) for colour in colours)
+    assert (background < 0.1) == (scheme == "dark")
+    for foreground in foregrounds:
+        assert (max(background, foreground) + 0.05) / (min(background, foreground) + 0.05) >= 4.5  # WCAG 2.2, AA
 
 
 def _luminance(colour):

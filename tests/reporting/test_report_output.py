@@ -40,7 +40,7 @@ def test_the_files_of_a_report(lab, tmp_path):
     assert str(lab) in (tmp_path / "provenance.csv").read_text()
 
 
-def test_figures_have_200_dots_an_inch_and_fit_a_column(lab, tmp_path):
+def test_figures_have_200_dpi_and_the_width_of_a_column(lab, tmp_path):
     from PIL import Image
 
     build_report([str(lab)], out=tmp_path, formats=["csv"])
@@ -48,7 +48,7 @@ def test_figures_have_200_dots_an_inch_and_fit_a_column(lab, tmp_path):
         with Image.open(path) as image:
             assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
             assert image.width == 3.5 * 200
-            assert len(image.convert("RGB").getcolors(maxcolors=10**6)) > 10  # something is drawn
+            assert len(image.convert("RGB").getcolors(maxcolors=10**6)) > 10  # the image is not empty
 
 
 def test_only_numeric_sweeps_have_figures(tmp_path):
@@ -61,26 +61,26 @@ def test_only_numeric_sweeps_have_figures(tmp_path):
     assert drawn == ["pass_at_k.png", "plane.png"]
 
 
-def test_reporting_again_changes_nothing_and_leftovers_are_named(lab, tmp_path):
+def test_a_second_report_changes_nothing_and_names_leftovers(lab, tmp_path):
     build_report([str(lab)], out=tmp_path)
     first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     build_report([str(lab)], out=tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
     result = build_report([str(lab / "grpo-s0")], out=tmp_path, formats=["csv"])
-    left = [note for note in result.notes if "of an earlier report" in note]
-    assert any("ablation-method.arm.alpha.csv" in note for note in left)
-    assert any("main.md" in note for note in left)
-    assert not any("main.csv" in note for note in left)
+    leftovers = [note for note in result.notes if "belongs to an earlier report" in note]
+    assert any("ablation-method.arm.alpha.csv" in note for note in leftovers)
+    assert any("main.md" in note for note in leftovers)
+    assert not any("main.csv" in note for note in leftovers)
 
 
-def test_csv_text_cannot_be_a_formula_and_numbers_stay_numbers():
+def test_csv_escapes_formulas_but_not_numbers():
     rows = list(csv.reader(render.csv_text(_table(delta=[-0.5, 1 / 3], note=["+1", "  @x"])).splitlines()))
     assert rows[1][0].startswith("'=cmd|")
     assert [row[2] for row in rows[1:]] == ["-0.5", "0.333333"]
     assert [row[3] for row in rows[1:]] == ["'+1", "'  @x"]
 
 
-def test_no_format_lets_control_characters_through(capsys):
+def test_all_formats_drop_control_characters(capsys):
     table = _table()
     render.to_terminal(table, [HOSTILE])
     for text in (
@@ -94,19 +94,19 @@ def test_no_format_lets_control_characters_through(capsys):
         assert "cmd" in text
 
 
-def test_the_terminal_takes_brackets_as_text(capsys):
+def test_brackets_are_text_on_the_terminal(capsys):
     render.to_terminal(_table(), [])
     assert "[bold]" in capsys.readouterr().out
 
 
-def test_markdown_cells_stay_cells():
+def test_markdown_cells_are_escaped():
     lines = [line for line in render.markdown([_table()], []).splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert {len(line.replace("\\\\", "").replace("\\|", "").split("|")) for line in lines} == {4}
     assert "<b>" not in "".join(lines).replace("\\<b\\>", "")
 
 
-def test_latex_specials_are_text():
+def test_latex_special_characters_are_escaped():
     escaped = escape.latex(r"a_b & 100% $x$ #1 {y} ~ ^ \ [z]")
     assert escaped == (r"a\_b \& 100\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{} {[}z{]}")
 
@@ -117,7 +117,7 @@ def test_latex_tables_are_booktabs(lab, tmp_path):
     rules = [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
     assert rules == [3, 3, 3]  # values, differences, published
     rows = [line for line in text.splitlines() if line.startswith("grpo &")]
-    assert len(rows) == 1  # not compared with itself
+    assert len(rows) == 1  # the baseline is in the values only
     assert rows[0].count(" & ") == 5
 
 
@@ -146,7 +146,7 @@ def test_without_term_nothing_is_printed(lab, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_the_default_place_is_report_in_the_working_directory(lab, tmp_path, monkeypatch):
+def test_the_default_directory_is_report(lab, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(lab / "grpo-s0", tmp_path / "runs" / "grpo-s0")
     print_report([], formats=["csv"])
@@ -164,19 +164,19 @@ def test_the_terminal_shows_pass_at_k_as_bars(lab, tmp_path, no_figures):
     lines = result.terminal_figure
     assert lines[0] == "Pass@k over k, countdown (test split)"
     base = result.main.frame.query("method == 'base' and split == 'test'").iloc[0]
-    of_base = [line for line in lines if " base " in line]
-    assert of_base[0].endswith(f"{base['pass@1']:.3f} [{base['pass@1_low']:.3f}, {base['pass@1_high']:.3f}]")
-    bars = [line.count("█") for line in of_base]
+    base_lines = [line for line in lines if " base " in line]
+    assert base_lines[0].endswith(f"{base['pass@1']:.3f} [{base['pass@1_low']:.3f}, {base['pass@1_high']:.3f}]")
+    bars = [line.count("█") for line in base_lines]
     assert bars == sorted(bars)  # Pass@k grows with k
     assert bars[-1] > bars[0]
 
 
-def test_notes_about_hostile_names_do_not_reach_the_terminal_raw(caplog):
-    found = LoadedRuns()
+def test_hostile_names_in_notes_are_escaped(caplog):
+    loaded = LoadedRuns()
     with caplog.at_level(logging.WARNING, logger="progrpo"):
-        found.note(f"{HOSTILE} skipped")
+        loaded.note(f"{HOSTILE} skipped")
     assert "skipped" in caplog.text
-    for text in (*found.notes, *(record.getMessage() for record in caplog.records)):
+    for text in (*loaded.notes, *(record.getMessage() for record in caplog.records)):
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "\n" not in text
@@ -195,7 +195,7 @@ def test_the_terminal_shows_each_row_up_to_its_own_n(tmp_path, no_figures, ns):
     assert len([line for line in lines if f" {fewer}" in line]) == 3
 
 
-def test_names_of_tasks_and_splits_are_text_in_figures_and_terminal(tmp_path):
+def test_names_of_tasks_and_splits_are_escaped_in_figures_and_terminal(tmp_path):
     hostile = {"task": "t\x1b[31m$\\frac$", "split": "$\\frac$\x1b[2J"}
     for seed, method in enumerate(("grpo", "progrpo")):
         scores = make_scores(seed=seed, rate=0.5)
@@ -208,7 +208,7 @@ def test_names_of_tasks_and_splits_are_text_in_figures_and_terminal(tmp_path):
     assert all(line.isprintable() for line in result.terminal_figure)
 
 
-def test_a_k_that_only_a_split_without_figures_has_costs_no_figure(tmp_path):
+def test_a_k_of_a_split_without_figures_prevents_no_figure(tmp_path):
     scores = [make_scores(seed=1, rate=0.5, n=4, k=[1]), make_scores(seed=2, rate=0.5, split="validation")]
     write_run(tmp_path / "runs" / "r", "method=grpo", scores=scores, wandb="disabled", steps=0)
     result = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
@@ -223,12 +223,12 @@ def test_the_legend_has_the_lines_of_all_panels():
     first.plot([0], [0], label="base")
     for panel, name in ((second, "base"), (second, "grpo"), (third, "grpo"), (third, "dapo"), (third, "dapo")):
         panel.plot([0], [0], label=name)
-    handles, names = figure_style.legend_of([first, second, third])
-    assert names == ["base", "grpo", "dapo", "dapo"]  # two lines of one panel stay two
+    handles, names = figure_style.merge_legends([first, second, third])
+    assert names == ["base", "grpo", "dapo", "dapo"]  # two lines of one panel are both kept
     assert handles == [first.lines[0], second.lines[1], *third.lines[1:]]
 
 
-def test_letters_that_the_usual_fonts_of_tex_lack_are_numbers():
+def test_letters_missing_in_tex_fonts_become_code_points():
     assert escape.latex("ÄčŁőß") == "ÄčŁőß"
     for letter in "ĦħĸĿŀŉŦŧſ漢":
         assert escape.latex(letter) == rf"{{[}}U+{ord(letter):04X}{{]}}"

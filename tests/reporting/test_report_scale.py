@@ -1,7 +1,7 @@
-"""What large reports cost; docs/benchmarks.md has the figures.
+"""Time and memory of large reports; see docs/benchmarks.md.
 
-A machine's speed changes by the minute where others use its cores, so on one that is slower just now than that of
-docs/benchmarks.md the bounds are longer by as much.
+The time bounds are scaled by the current speed of the machine relative to that of docs/benchmarks.md, because other
+load changes it by the minute.
 """
 
 import json
@@ -16,13 +16,13 @@ from bench.report_scale import measure
 pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 SAME_WORK_SECONDS = 0.61
-"""What :func:`slowness`'s work took there; inferred from 2026-11-29, when it took 0.73 to 1.3 s and what then was the
-report of a thousand runs 18.8 to 22.8 s, 21.5 times as long in the middle, instead of 13.2 s."""
+"""Duration of the work of :func:`slowness` on that machine. It is inferred from 2026-11-29, when the work took 0.73 to
+1.3 s and the report of a thousand runs 18.8 to 22.8 s, 21.5 times the median of the work, instead of 13.2 s."""
 TRIES = 3
 
 
 def slowness() -> float:
-    """How many times as long as there some reading and sorting takes now; at least 1."""
+    """Duration of some reading and sorting relative to ``SAME_WORK_SECONDS``, at least 1."""
     line = json.dumps({f"metric/{number}": number / 7 for number in range(30)})
     began = time.monotonic()
     for _ in range(20_000):
@@ -31,7 +31,7 @@ def slowness() -> float:
 
 
 def memory_of_report_within(seconds: float, source: str, out: Path) -> float:
-    """Report, again if it took longer; the last one's GiB."""
+    """Build a report, up to ``TRIES`` times until it is fast enough, and return its memory in GiB."""
     took = []
     for _ in range(TRIES):
         before = slowness()

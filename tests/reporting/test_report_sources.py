@@ -31,7 +31,7 @@ def _without_wandb(lab, tmp_path):
     return copy
 
 
-def test_the_same_runs_give_the_same_tables_however_they_are_read(lab, tmp_path):
+def test_all_sources_give_the_same_tables(lab, tmp_path):
     from_directories = _texts([str(lab)], tmp_path / "a")
     from_wandb_alone = _texts([f"wandb-offline:{lab}"], tmp_path / "b")
     plain = _without_wandb(lab, tmp_path)
@@ -44,7 +44,7 @@ def test_the_same_runs_give_the_same_tables_however_they_are_read(lab, tmp_path)
     assert origins == [[f"{lab} (run directories)"], [f"{lab} (offline W&B files)"], [f"{plain} (run directories)"]]
 
 
-def test_a_run_has_one_shape_from_both(lab, tmp_path):
+def test_directories_and_wandb_files_give_equal_records(lab, tmp_path):
     def shape(run):
         curves = {name: values.tolist() for name, values in run.curves.values.items()}
         scores = {key: json.loads(text) for key, text in run.scores.items()}
@@ -55,7 +55,7 @@ def test_a_run_has_one_shape_from_both(lab, tmp_path):
     own = sorted(read([str(_without_wandb(lab, tmp_path))]).runs, key=lambda run: run.id)
     assert len(own) == 7
     for one, other in zip(logged, own, strict=True):
-        assert repr(shape(one)) == repr(shape(other))  # nan is not equal to itself
+        assert repr(shape(one)) == repr(shape(other))  # NaN is not equal to itself
     assert {run.group for run in own} == {None, "study"}
     trained = [run for run in own if run.curves.steps.size]
     assert {len(run.curves.steps) for run in trained} == {20}
@@ -63,7 +63,7 @@ def test_a_run_has_one_shape_from_both(lab, tmp_path):
         assert run.curves.not_finite == ({"arm/shift_std": 1} if run.config["method"]["arm"] else {})
 
 
-def test_a_directory_is_read_from_its_own_files_whatever_became_of_the_trackers(tmp_path):
+def test_a_directory_is_read_from_its_own_files_not_the_trackers(tmp_path):
     run = write_run(tmp_path / "runs" / "r", "method=grpo", scores=[make_scores(seed=1, rate=0.5)])
     (log,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
     whole = log.read_bytes()
@@ -71,14 +71,14 @@ def test_a_directory_is_read_from_its_own_files_whatever_became_of_the_trackers(
     (own,) = read([str(tmp_path / "runs")]).runs
     assert own.curves.steps.tolist() == list(range(1, 21))
     assert own.scores
-    found = read([f"wandb-offline:{tmp_path / 'runs'}"])
-    (cut,) = found.runs
+    loaded = read([f"wandb-offline:{tmp_path / 'runs'}"])
+    (cut,) = loaded.runs
     assert len(cut.curves.steps) < 20
     assert cut.damaged_records == 1
-    assert any("1 damaged records" in note for note in found.notes)
+    assert any("1 damaged records" in note for note in loaded.notes)
 
 
-def test_lines_that_are_cut_or_out_of_order_cost_nothing_else(tmp_path):
+def test_lines_that_are_cut_or_out_of_order_affect_no_others(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = [{"step": step, "reward": step / 10, "note": "text"} for step in (1, 2, 3)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "rew')
@@ -109,13 +109,13 @@ def test_directories_that_begin_with_a_dot_are_left_out(lab, tmp_path):
     assert [run.name for run in read([f"wandb-offline:{runs}"]).runs] == ["grpo-s0"]
 
 
-def test_a_run_that_two_sources_hold_counts_once(lab):
-    found = read([str(lab), f"wandb-offline:{lab / 'grpo-s0'}"])
-    assert len(found.runs) == 7
-    assert [note for note in found.notes if "counted once" in note and "grpo-s0" in note]
+def test_a_run_in_two_sources_counts_once(lab):
+    loaded = read([str(lab), f"wandb-offline:{lab / 'grpo-s0'}"])
+    assert len(loaded.runs) == 7
+    assert [note for note in loaded.notes if "counted once" in note and "grpo-s0" in note]
 
 
-def test_what_is_not_a_run_of_ours_is_skipped_with_a_line_each(lab, tmp_path, caplog):
+def test_directories_that_are_not_runs_are_skipped_with_a_note_each(lab, tmp_path, caplog):
     import wandb
 
     runs = tmp_path / "runs"
@@ -155,14 +155,14 @@ def test_what_is_not_a_run_of_ours_is_skipped_with_a_line_each(lab, tmp_path, ca
         (".", r"no runs under \."),
     ],
 )
-def test_nothing_to_read_is_a_wrong_request(tmp_path, monkeypatch, source, message):
+def test_sources_without_runs_are_refused(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match=message) as raised:
         read([source])
     assert "\n" not in str(raised.value)
 
 
-def test_the_default_is_everything_below_runs(lab, monkeypatch, tmp_path):
+def test_the_default_source_is_runs(lab, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="no runs under runs"):
         read([])
@@ -170,7 +170,7 @@ def test_the_default_is_everything_below_runs(lab, monkeypatch, tmp_path):
     assert len(read([]).runs) == 7
 
 
-def test_numbers_that_no_figure_can_hold_are_counted_and_cost_nothing_else(tmp_path):
+def test_values_too_large_for_figures_are_counted_and_left_out(tmp_path):
     huge = "1" + "0" * 400
     lines = ['{"step": 1, "reward": 0.1}', '{"step": 1e300, "reward": 0.2}', f'{{"step": {huge}, "reward": 0.2}}']
     text = "\n".join([*lines, f'{{"step": 2, "reward": {huge}}}', f'{{"step": 3, "reward": -{huge}}}']) + "\n"
@@ -187,7 +187,9 @@ def test_numbers_that_no_figure_can_hold_are_counted_and_cost_nothing_else(tmp_p
     run.metrics_path.write_text(text)
     result = build_report([str(tmp_path / "runs")], out=tmp_path / "out", formats=["csv"])
     assert result.main.frame["method"].tolist() == ["grpo"]
-    (note,) = [note for note in result.notes if note.startswith("step: 2 logged values that are no steps are left out")]
+    (note,) = [
+        note for note in result.notes if note.startswith("step: 2 logged values that are not valid steps are left out")
+    ]
     assert str(run.path) in note
 
 
@@ -199,7 +201,7 @@ def test_numbers_that_no_figure_can_hold_are_counted_and_cost_nothing_else(tmp_p
     ],
     ids=["a list", "a huge number"],
 )
-def test_an_odd_configuration_costs_its_run_alone(tmp_path, section, key, value, message):
+def test_an_invalid_configuration_skips_only_its_run(tmp_path, section, key, value, message):
     runs = tmp_path / "runs"
     write_run(runs / "good", "method=grpo", scores=[make_scores(seed=1, rate=0.5)], wandb="disabled")
     odd = write_run(runs / "odd", "method=grpo", "seed=1", scores=[make_scores(seed=2, rate=0.5)], wandb="disabled")

@@ -7,7 +7,7 @@ import yaml
 from made_up_runs import BASE, make_scores, write_run
 
 from progrpo_cli.errors import RequestError, WorkError
-from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed
+from progrpo_cli.metrics.bootstrap import PROBABILITY, crossed_bootstrap
 from progrpo_cli.metrics.holm import holm
 from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.reporting.analysis import views
@@ -21,7 +21,7 @@ def _report(runs, out, **options):
 
 
 def _run(runs, name, *overrides, **options):
-    """Without W&B: what is read from it is test_report_sources.py's."""
+    """Write a run without W&B files, which test_report_sources.py covers."""
     return write_run(runs / name, *overrides, wandb="disabled", steps=2, **options)
 
 
@@ -33,7 +33,7 @@ def _per_problem(scores, k):
     return [pass_at_k(n, right, k) for _, n, right in sorted(scores["counts"])]
 
 
-def test_the_main_table_is_what_its_definition_says(lab, tmp_path):
+def test_the_main_table_matches_its_definition(lab, tmp_path):
     result = _report(lab, tmp_path)
     frame = result.main.frame
     assert frame["method"].tolist() == [
@@ -50,7 +50,7 @@ def test_the_main_table_is_what_its_definition_says(lab, tmp_path):
     strong = np.array([_per_problem(make_scores(seed=100 + seed, rate=0.6), 8) for seed in (0, 1)])
     row = frame.set_index("method").loc["progrpo (method.arm.alpha=1)"]
     groups = {"grpo": grpo, "progrpo (method.arm.alpha=1)": strong}
-    expected = crossed(groups, bounds=PROBABILITY, baseline="grpo")[row.name]
+    expected = crossed_bootstrap(groups, bounds=PROBABILITY, baseline="grpo")[row.name]
     assert row["pass@8"] == strong.mean()
     assert row["pass@8_diff"] == pytest.approx(strong.mean() - grpo.mean())
     measured = [row["pass@8_low"], row["pass@8_high"], row["pass@8_diff_low"], row["pass@8_diff_high"]]
@@ -66,7 +66,7 @@ def test_k_is_computed_from_the_counts_and_never_above_n(lab, tmp_path):
     frame = result.main.frame
     assert [name for name in frame if name.startswith("pass@") and "_" not in name] == ["pass@3", "pass@16"]
     assert frame["pass@3"][0] == pytest.approx(np.mean(_per_problem(make_scores(seed=1, rate=0.1), 3)))
-    with pytest.raises(RequestError, match=r"--k 32 needs n >= 32 samples a problem; countdown \(test\) has n = 16"):
+    with pytest.raises(RequestError, match=r"--k 32 needs n >= 32 samples per problem; countdown \(test\) has n = 16"):
         _report(lab, tmp_path / "b", ks=[1, 32])
     with pytest.raises(RequestError, match="at least 1"):
         _report(lab, tmp_path / "b", ks=[0])
@@ -91,7 +91,7 @@ def test_without_a_baseline_there_are_no_differences(lab, tmp_path):
     assert not any("Differences" in sentence for sentence in result.main.caption)
 
 
-def test_an_ambiguous_default_baseline_is_said(tmp_path):
+def test_an_ambiguous_default_baseline_is_noted(tmp_path):
     for rate in ("1e-4", "2e-4"):
         _run(tmp_path / "runs", f"r{rate}", "method=grpo", f"train.learning_rate={rate}", scores=_scored())
     result = _report(tmp_path / "runs", tmp_path / "out")
@@ -126,7 +126,7 @@ def test_five_seeds_of_test_need_no_caveat(tmp_path):
     for seed in range(5):
         _run(runs, f"s{seed}", "method=grpo", f"seed={seed}", scores=_scored(seed=seed))
     caption = " ".join(_report(runs, tmp_path / "out").main.caption)
-    assert "5 seeds a row" in caption
+    assert "5 seeds per row" in caption
     assert "Fewer than" not in caption
     assert "Validation" not in caption
     assert "5 runs read from" in caption
@@ -173,7 +173,7 @@ def test_an_ablation_holds_everything_else_equal(tmp_path):
     tables = {table.name: table.frame for table in result.ablations}
     assert sorted(tables) == ["ablation-method.arm.alpha", "ablation-method.arm.low_fraction"]
     alpha = tables["ablation-method.arm.alpha"]
-    assert alpha["method.arm.alpha"].tolist() == [0.3, 1.0, 3.0]  # not the run with another low_fraction
+    assert alpha["method.arm.alpha"].tolist() == [0.3, 1.0, 3.0]  # without the run with another low_fraction
     assert set(alpha["held"]) == {"method.arm.low_fraction=0.2"}
     assert alpha["seeds"].tolist() == [2, 2, 2]
     fraction = tables["ablation-method.arm.low_fraction"]
@@ -187,14 +187,14 @@ def test_an_ablation_holds_everything_else_equal(tmp_path):
     assert alpha.iloc[2][["pass@1", "pass@1_low"]].tolist() == same[["pass@1", "pass@1_low"]].tolist()
 
 
-def test_values_on_different_tasks_are_no_ablation(tmp_path):
+def test_values_on_different_tasks_give_no_ablation(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "a", "method.arm.alpha=1", scores=_scored())
     _run(runs, "b", "method.arm.alpha=2", scores=_scored(task="maths"))
     assert _report(runs, tmp_path / "out").ablations == []
 
 
-def test_a_key_that_was_added_later_is_at_its_default_in_older_runs(tmp_path):
+def test_a_newer_key_has_its_default_in_older_runs(tmp_path):
     runs = tmp_path / "runs"
     old = _run(runs, "old", "method.arm.alpha=0.3", scores=_scored())
     older = _run(runs, "older", "method.arm.alpha=1", "seed=1", scores=_scored(seed=3))
@@ -212,7 +212,7 @@ def test_a_key_that_was_added_later_is_at_its_default_in_older_runs(tmp_path):
     assert table.frame["method.arm.alpha"].tolist() == [0.3, 1.0]
 
 
-def test_provenance_says_whether_the_code_was_what_the_commit_says(tmp_path):
+def test_provenance_says_whether_the_code_was_modified(tmp_path):
     states = {
         "clean": {"commit": "a", "dirty": False},
         "changed": {"commit": "a", "dirty": True},
@@ -225,7 +225,7 @@ def test_provenance_says_whether_the_code_was_what_the_commit_says(tmp_path):
     assert frame["dirty"].to_dict() == {"clean": False, "changed": True, "old": None}
 
 
-def test_provenance_names_every_run_and_where_it_was_read(lab, tmp_path):
+def test_provenance_names_every_run_and_its_source(lab, tmp_path):
     frame = pd.read_csv(_report(lab, tmp_path).out / "provenance.csv").set_index("run")
     assert len(frame) == 7
     row = frame.loc["a0.3-s1"]
@@ -242,12 +242,12 @@ def test_provenance_names_every_run_and_where_it_was_read(lab, tmp_path):
     ("damage", "message"),
     [
         (lambda scores: scores.pop("counts"), "counts: Field required"),
-        (lambda scores: scores["counts"].append(["problem 0", 16, 1]), "counts contradict"),
-        (lambda scores: scores["counts"].__setitem__(3, ["problem 3", 16, 17]), "counts contradict"),
+        (lambda scores: scores["counts"].append(["problem 0", 16, 1]), "counts are inconsistent"),
+        (lambda scores: scores["counts"].__setitem__(3, ["problem 3", 16, 17]), "counts are inconsistent"),
         (lambda scores: scores["per_problem"]["entropy"].pop(), "different lengths"),
         (lambda scores: scores["per_problem"]["problem_id"].__setitem__(0, "x"), "different problems"),
         (lambda scores: scores.__setitem__("temperature", "hot"), "temperature"),
-        (lambda scores: scores["counts"].__setitem__(3, ["problem 3", 16, 2**70]), "counts contradict"),
+        (lambda scores: scores["counts"].__setitem__(3, ["problem 3", 16, 2**70]), "counts are inconsistent"),
         (lambda scores: scores["per_problem"]["distinct_correct"].__setitem__(3, -1), "distinct_correct contradicts n"),
         (lambda scores: scores["per_problem"]["distinct_correct"].__setitem__(3, 17), "distinct_correct contradicts n"),
     ],
@@ -276,13 +276,13 @@ def test_a_metric_that_was_not_measured_is_empty_not_zero(tmp_path):
     assert line.endswith("," * 8)
 
 
-def test_runs_without_any_scores_are_no_report(tmp_path):
+def test_runs_without_scores_are_refused(tmp_path):
     _run(tmp_path / "runs", "r", "method=grpo")
     with pytest.raises(RequestError, match=r"no evaluated runs under .*1 runs without scores"):
         _report(tmp_path / "runs", tmp_path / "out")
 
 
-def test_one_run_measured_twice_is_reported_the_way_that_all_share(tmp_path):
+def test_a_run_measured_twice_is_reported_with_the_shared_n(tmp_path):
     runs = tmp_path / "runs"
     twice = [make_scores(seed=1, rate=0.5), make_scores(seed=1, rate=0.5, n=32)]
     _run(runs, "twice", "method=grpo", scores=twice)
@@ -291,10 +291,10 @@ def test_one_run_measured_twice_is_reported_the_way_that_all_share(tmp_path):
     assert result.main.frame["n"].tolist() == [16, 16]
     assert [note for note in result.notes if "twice: countdown-test1 (test, n = 32) left out" in note]
     alone = _report(runs / "twice", tmp_path / "alone")
-    assert alone.main.frame["n"].tolist() == [32]  # of two ways that all share, the one of the most samples
+    assert alone.main.frame["n"].tolist() == [32]  # the larger of two n that all policies share
 
 
-def test_what_was_measured_differently_is_footnoted_when_asked_for(tmp_path):
+def test_different_measures_are_footnoted_on_request(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "first", "method=grpo", scores=_scored(max_new_tokens=24))
     _run(runs, "longer", "method=progrpo", scores=_scored(seed=2, max_new_tokens=32))
@@ -310,7 +310,7 @@ def test_what_was_measured_differently_is_footnoted_when_asked_for(tmp_path):
     ]
     assert result.main.frame["pass@1_diff"].isna().all()  # nothing here may be subtracted
     assert not result.main.best
-    assert any("NOT measured alike" in sentence for sentence in result.main.caption)
+    assert any("NOT measured in the same way" in sentence for sentence in result.main.caption)
     assert "30 problems, token limit 24" in (tmp_path / "out" / "main.md").read_text()
 
 
@@ -321,7 +321,7 @@ def _of_other_problems(**changes):
     return [scores]
 
 
-def test_two_sets_of_as_many_problems_are_told_apart(tmp_path):
+def test_two_sets_with_equally_many_problems_are_distinguished(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "a", "method=grpo", scores=_scored(seed=1))
     _run(runs, "b", "method=grpo", "seed=1", scores=_of_other_problems(seed=2))
@@ -334,7 +334,7 @@ def test_two_sets_of_as_many_problems_are_told_apart(tmp_path):
     assert sorted(frame["pass@1"]) == pytest.approx(sorted(expected))
 
 
-def test_a_difference_is_to_the_baseline_measured_alike_or_there_is_none(tmp_path):
+def test_differences_are_only_to_a_baseline_with_the_same_measure(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "g24", "method=grpo", scores=_scored(seed=1))
     _run(runs, "g32", "method=grpo", "seed=1", scores=_scored(seed=2, rate=0.4, max_new_tokens=32))
@@ -355,18 +355,18 @@ def test_a_difference_is_to_the_baseline_measured_alike_or_there_is_none(tmp_pat
     assert [row[column].text for row in differences.rows] == [other]
 
 
-def test_scores_that_name_no_k_are_reported_with_pass_at_1(tmp_path):
+def test_scores_without_k_are_reported_with_pass_at_1(tmp_path):
     runs = tmp_path / "runs"
     run = _run(runs, "a", "method=grpo", scores=_scored(k=[]))
     _run(runs, "b", "method=progrpo", scores=_scored(seed=2, k=[32]))
     result = _report(runs, tmp_path / "out")
     assert [metric for metric in result.main.metrics if metric.startswith("pass@")] == ["pass@1"]
     assert result.main.frame["pass@1"].notna().all()
-    (note,) = [note for note in result.notes if "pass@1 alone is reported" in note]
+    (note,) = [note for note in result.notes if "only pass@1 is reported" in note]
     assert f"{run.path}: scores/countdown-test0 of a" in note
 
 
-def test_another_version_of_a_task_is_another_measurement(tmp_path):
+def test_another_version_of_a_task_is_another_measure(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "old", "method=grpo", scores=_scored(task_version="a"))
     _run(runs, "new", "method=progrpo", scores=_scored(task_version="b"))
@@ -374,7 +374,7 @@ def test_another_version_of_a_task_is_another_measurement(tmp_path):
         _report(runs, tmp_path / "out")
 
 
-def test_arm_on_another_base_has_a_name_of_its_own(tmp_path):
+def test_arm_on_another_method_has_its_own_name(tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "plain", "method=dr_grpo", scores=_scored())
     _run(runs, "with", "method=dr_grpo", "method.arm.alpha=0.3", scores=_scored(seed=2))
@@ -382,7 +382,7 @@ def test_arm_on_another_base_has_a_name_of_its_own(tmp_path):
     assert _report(runs, tmp_path / "out").main.frame["method"].tolist() == ["dr_grpo", "dr_grpo+arm", "progrpo"]
 
 
-def test_only_a_lead_beyond_doubt_is_bold(tmp_path):
+def test_only_a_significant_lead_is_bold(tmp_path):
     runs = tmp_path / "runs"
     for seed in (0, 1):
         _run(runs, f"low{seed}", "method=grpo", f"seed={seed}", scores=_scored(seed=seed, rate=0.2))
@@ -393,12 +393,12 @@ def test_only_a_lead_beyond_doubt_is_bold(tmp_path):
     value = result.main.frame["pass@1"][1]
     assert f"**{value:.3f} " in (tmp_path / "out" / "main.md").read_text()
     assert rf"\textbf{{{value:.3f} " in (tmp_path / "out" / "main.tex").read_text()
-    for seed in (0, 1):  # a third that is as good as the second
+    for seed in (0, 1):  # a third method that is as good as the second
         _run(runs, f"same{seed}", "method=gspo", f"seed={seed}", scores=_scored(seed=seed + 7, rate=0.7))
     assert not any(metric == "pass@1" for _, metric in _report(runs, tmp_path / "out").main.best)
 
 
-def test_differences_are_tested_and_corrected_over_the_stated_family(lab, tmp_path):
+def test_differences_are_corrected_over_the_stated_family(lab, tmp_path):
     result = _report(lab, tmp_path)
     frame = result.main.frame.set_index("method")
     tested = [metric for metric in result.main.metrics if metric != "entropy"]
@@ -409,16 +409,16 @@ def test_differences_are_tested_and_corrected_over_the_stated_family(lab, tmp_pa
     assert all(adjusted[key] >= p[key] for key in p)
     assert frame.loc["grpo", [f"{m}_diff_p" for m in tested]].isna().all()
     assert frame["entropy_diff_p"].isna().all()
-    for name, metric in p:  # test and interval agree, but for the one more resample
+    for name, metric in p:  # test and interval agree up to one resample
         low, high = frame.loc[name, f"{metric}_diff_low"], frame.loc[name, f"{metric}_diff_high"]
         assert (p[name, metric] > 0.051) <= (low <= 0 <= high)
         assert (p[name, metric] < 0.049) <= (not low <= 0 <= high)
-    said = " ".join(result.main.caption)
-    assert "crossed-bootstrap test" in said
-    assert "Holm over the family of all tested rows x pass@1, pass@8, distinct_correct of a task and split" in said
+    caption = " ".join(result.main.caption)
+    assert "crossed-bootstrap test" in caption
+    assert "Holm's method over all tested rows x pass@1, pass@8, distinct_correct of a task and split" in caption
 
 
-def test_published_figures_stand_beside_and_never_in_main_csv(lab, tmp_path):
+def test_published_results_are_never_in_main_csv(lab, tmp_path):
     result = build_report([str(lab)], out=tmp_path, formats=["csv", "md", "tex", "term"])
     assert "published" not in (tmp_path / "main.csv").read_text()
     for name in ("main.md", "main.tex"):
@@ -430,7 +430,7 @@ def test_published_figures_stand_beside_and_never_in_main_csv(lab, tmp_path):
     assert "not measured here" in " ".join(result.published.caption)
 
 
-def test_the_tidy_frame_has_a_row_a_run_task_and_metric(lab, tmp_path):
+def test_the_tidy_frame_has_one_row_per_run_task_and_metric(lab, tmp_path):
     _report(lab, tmp_path)
     frame = pd.read_csv(tmp_path / "frame.csv")
     assert len(frame) == 7 * 4
@@ -443,7 +443,7 @@ def test_the_tidy_frame_has_a_row_a_run_task_and_metric(lab, tmp_path):
     assert json.loads(row["parameters"])["method.arm.alpha"] == 0.3
 
 
-def test_runs_of_different_versions_are_said(lab, tmp_path):
+def test_different_versions_are_noted(lab, tmp_path):
     runs = tmp_path / "runs"
     _run(runs, "a", "method=grpo", scores=_scored())
     other = _run(runs, "b", "method=progrpo", scores=_scored(seed=2))

@@ -46,7 +46,7 @@ def _curves(run):
     return run.curves.steps.tolist(), {name: repr(values.tolist()) for name, values in run.curves.values.items()}
 
 
-def test_runs_come_by_the_page_and_histories_once(stub, monkeypatch):
+def test_runs_are_fetched_in_pages_and_histories_once(stub, monkeypatch):
     monkeypatch.setattr(wandb_server, "PAGE", 3)
     assert len(read([SOURCE]).runs) == 7
     assert len(stub.operations("Runs")) == 3
@@ -54,16 +54,16 @@ def test_runs_come_by_the_page_and_histories_once(stub, monkeypatch):
     first = len(stub.operations("HistoryPage"))
     assert first == 6  # the base has none
     assert len(read([SOURCE]).runs) == 7
-    assert len(stub.operations("HistoryPage")) == first  # nothing has changed since
+    assert len(stub.operations("HistoryPage")) == first  # unchanged since then
 
 
-def test_offline_uses_what_was_fetched(stub):
+def test_offline_reads_the_cache(stub):
     with pytest.raises(RequestError, match="was never fetched with these filters: leave out --offline once"):
         read([SOURCE], offline=True)
     fetched = read([SOURCE])
-    asked = len(stub.requests)
+    requests = len(stub.asked)
     again = read([SOURCE], offline=True)
-    assert len(stub.requests) == asked
+    assert len(stub.asked) == requests
     assert [run.id for run in again.runs] == [run.id for run in fetched.runs]
     assert list(map(_curves, again.runs)) == list(map(_curves, fetched.runs))
     assert set(again.origin.values()) == {f"{SOURCE} (W&B, from the cache)"}
@@ -83,13 +83,13 @@ def test_filters(stub, filters, names):
     assert {run.name for run in read([f"{SOURCE}?{filters}"]).runs} == names
 
 
-def test_a_server_that_stumbles_is_asked_again(stub):
+def test_server_errors_are_retried(stub):
     stub.failures = [500, 429]
     assert len(read([SOURCE]).runs) == 7
     assert stub.failures == []
 
 
-def test_an_outage_longer_than_the_clients_patience_is_waited_out(monkeypatch, caplog):
+def test_an_outage_longer_than_the_clients_retries_is_waited_out(monkeypatch, caplog):
     from wandb.proto.wandb_api_pb2 import ApiErrorResponse
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
@@ -97,24 +97,26 @@ def test_an_outage_longer_than_the_clients_patience_is_waited_out(monkeypatch, c
     monkeypatch.setattr(wandb_server.time, "sleep", pauses.append)
 
     def failing(*statuses):
-        left = [WandbApiFailedError("no", ApiErrorResponse(message="no", http_status=status)) for status in statuses]
+        remaining = [
+            WandbApiFailedError("no", ApiErrorResponse(message="no", http_status=status)) for status in statuses
+        ]
 
         def action():
-            if left:
-                raise left.pop(0)
+            if remaining:
+                raise remaining.pop(0)
             return "answer"
 
         return action
 
-    assert wandb_server._retry(failing(503, 500, 429)) == "answer"
+    assert wandb_server._retried(failing(503, 500, 429)) == "answer"
     assert pauses == [1, 2, 4]
     with pytest.raises(WorkError, match="--offline reads what was fetched before"):
-        wandb_server._retry(failing(500, 500, 500, 500))
+        wandb_server._retried(failing(500, 500, 500, 500))
     with pytest.raises(RequestError, match="W&B: no"):
-        wandb_server._retry(failing(403))
+        wandb_server._retried(failing(403))
 
 
-def test_a_page_that_fails_beyond_the_clients_patience_loses_no_run(stub, monkeypatch):
+def test_a_page_that_fails_beyond_the_clients_retries_loses_no_run(stub, monkeypatch):
     from wandb.apis.public import Runs
     from wandb.proto.wandb_api_pb2 import ApiErrorResponse
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
@@ -129,25 +131,25 @@ def test_a_page_that_fails_beyond_the_clients_patience_loses_no_run(stub, monkey
     monkeypatch.setattr(Runs, "_update_response", stumbling)
     monkeypatch.setattr(wandb_server, "PAGE", 3)
     monkeypatch.setattr(wandb_server, "FIRST_PAUSE", 0)
-    found = read([SOURCE]).runs
+    records = read([SOURCE]).runs
     assert failures == []
-    assert [run.id for run in found] == [run.id for run in stub.runs]
+    assert [run.id for run in records] == [run.id for run in stub.runs]
 
 
-def test_offline_never_passes_a_part_for_the_whole(stub, tmp_path):
-    of_seed = f"{SOURCE}?config.seed=1"
-    read([of_seed])
-    assert {run.name for run in read([of_seed], offline=True).runs} == {"grpo-s1", "a0.3-s1", "a1.0-s1"}
+def test_offline_refuses_an_incomplete_cache(stub, tmp_path):
+    seed_source = f"{SOURCE}?config.seed=1"
+    read([seed_source])
+    assert {run.name for run in read([seed_source], offline=True).runs} == {"grpo-s1", "a0.3-s1", "a1.0-s1"}
     for other in (SOURCE, f"{SOURCE}?config.seed=0"):
         with pytest.raises(RequestError, match="never fetched with these filters"):
             read([other], offline=True)
     read([SOURCE])
-    _kept(tmp_path)[0].unlink()
+    _cached_runs(tmp_path)[0].unlink()
     with pytest.raises(RequestError, match="1 of 7 runs are not in the cache: leave out --offline once"):
         read([SOURCE], offline=True)
 
 
-def _kept(tmp_path):
+def _cached_runs(tmp_path):
     return sorted((tmp_path / "cache").rglob("run-*.json"))
 
 
@@ -155,7 +157,7 @@ def test_a_cache_that_another_version_wrote_is_fetched_again(stub, tmp_path):
     read([SOURCE])
     histories = len(stub.operations("HistoryPage"))
     for path, text in zip(
-        _kept(tmp_path), ['{"stamp": [], "run": {"id": "x", "tags": []}}', "[]", "{"] * 3, strict=False
+        _cached_runs(tmp_path), ['{"stamp": [], "run": {"id": "x", "tags": []}}', "[]", "{"] * 3, strict=False
     ):
         path.write_text(text)
     with pytest.raises(RequestError, match="7 of 7 runs are not in the cache"):
@@ -165,7 +167,7 @@ def test_a_cache_that_another_version_wrote_is_fetched_again(stub, tmp_path):
     assert len(read([SOURCE], offline=True).runs) == 7
 
 
-def test_what_changes_without_the_history_is_kept_too(stub):
+def test_changes_without_new_history_are_cached(stub):
     read([SOURCE])
     histories = len(stub.operations("HistoryPage"))
     stub.runs[0] = replace(stub.runs[0], summary={"scores/later": "{}"})
@@ -179,7 +181,7 @@ def test_a_plus_in_a_filter_is_a_plus():
     assert query.filters == {"$and": [{"tags": {"$in": ["dr_grpo+arm"]}}, {"group": "x&y z"}]}
 
 
-def test_a_project_that_is_not_there_is_a_wrong_request(stub):
+def test_a_missing_project_is_refused(stub):
     with pytest.raises(RequestError, match="Could not find project nothing"):
         read([f"wandb:{ENTITY}/nothing"])
 
@@ -187,19 +189,19 @@ def test_a_project_that_is_not_there_is_a_wrong_request(stub):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("lab", "wandb:ENTITY/PROJECT is needed"),
-        ("a/b/c", "wandb:ENTITY/PROJECT is needed"),
+        ("lab", "expected wandb:ENTITY/PROJECT"),
+        ("a/b/c", "expected wandb:ENTITY/PROJECT"),
         ("a/b?tga=x", "unknown filter 'tga'.*did you mean 'tag'"),
     ],
 )
-def test_what_is_no_source_is_said_before_anybody_is_asked(source, message):
+def test_invalid_sources_are_refused_without_a_request(source, message):
     with pytest.raises(RequestError, match=message):
         wandb_online.parse(source)
 
 
-@pytest.mark.skipif("WANDB_API_KEY" not in os.environ, reason="no WANDB_API_KEY: W&B itself is not asked")
+@pytest.mark.skipif("WANDB_API_KEY" not in os.environ, reason="no WANDB_API_KEY")
 def test_wandb_itself(tmp_path: Path, monkeypatch):
-    """One run to the real service and back; needs an account."""
+    """Send a run to the real service and read it back; needs an account."""
     import wandb
     from made_up_runs import make_scores, write_run
 
@@ -207,5 +209,5 @@ def test_wandb_itself(tmp_path: Path, monkeypatch):
     run = write_run(tmp_path / "runs" / "live", "method=grpo", scores=[make_scores(seed=1, rate=0.5)], wandb="online")
     entity = wandb.Api().default_entity
     source = f"wandb:{entity}/progrpo?config.progrpo.directory=live"
-    ids = [found.id for found in read([source]).runs]
+    ids = [run.id for run in read([source]).runs]
     assert run.manifest()["wandb_run_id"] in ids

@@ -14,7 +14,7 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.config.schema import Config
 from progrpo_cli.errors import RequestError
 from progrpo_cli.evaluation.request import Request
-from progrpo_cli.evaluation.targets import evaluate_target, targets
+from progrpo_cli.evaluation.targets import evaluate_target, resolve_targets
 from progrpo_cli.policies import policy
 from progrpo_cli.records.rundir import RunDirectory
 from progrpo_cli.training.checkpoints import FILES
@@ -176,7 +176,7 @@ def test_a_runs_own_configuration_cannot_allow_remote_code(with_code: Path, tmp_
     assert sent.config().model.trust_remote_code
     sent.update(status="finished")
     with pytest.raises(RequestError, match="trust_remote_code"):
-        evaluate_target(targets(str(sent.path))[0], Request(ks=[1], limit=1))
+        evaluate_target(resolve_targets(str(sent.path))[0], Request(ks=[1], limit=1))
     assert not (tmp_path / "executed").exists()
 
 

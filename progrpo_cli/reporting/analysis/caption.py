@@ -1,57 +1,58 @@
-"""What has to stand under a table so that its numbers can be judged."""
+"""The captions of tables: sources, measurement and caveats."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_method
+from progrpo_cli.metrics.bootstrap import ENOUGH_SEEDS, crossed_bootstrap_method
 from progrpo_cli.reporting.analysis.comparability import footnotes
-from progrpo_cli.reporting.analysis.compare import columns_of, one_seed
+from progrpo_cli.reporting.analysis.compare import group_by_split, has_single_seed
 from progrpo_cli.reporting.analysis.dataset import Row
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 
 FEW_SEEDS = 5
-"""Below this many seeds captions say so: how seeds vary is then assumed rather than seen (docs/statistics.md)."""
+"""With fewer seeds, captions warn that the spread of seeds is assumed rather than measured (docs/statistics.md)."""
 
 
 def caption(rows: Sequence[Row], loaded: LoadedRuns) -> list[str]:
-    """Sources, what was measured and how, and the caveats: a sentence each."""
+    """The sentences under a table: its sources, what was measured and how, and caveats."""
     run_ids = dict.fromkeys(e.run.record.id for row in rows for e in row.evaluations)
-    sentences = [f"Sources: {read_from(run_ids, loaded)}."]
-    for column in columns_of(rows):
-        first = column[0].evaluations[0]
-        same = f"{len(first.problem_ids)} problems, n = {_listed(row.n for row in column)} samples a problem, "
-        same += f"temperature {_listed(row.key.sampling.temperature for row in column)}"
-        mixed = any(row.footnote for row in column)
-        measured = "NOT measured alike, see the brackets behind the names" if mixed else same
-        sentences.append(f"{first.task} ({first.split}): {measured}; {seeds_of(column)} a row.")
-        sentences += footnotes([e for row in column for e in row.evaluations])
-    sentences.append(f"Intervals: {crossed_method()}. Entropy in nats at the sampling temperature.")
+    sentences = [f"Sources: {describe_sources(run_ids, loaded)}."]
+    for group in group_by_split(rows):
+        first = group[0].evaluations[0]
+        same = f"{len(first.problem_ids)} problems, n = {_list_values(row.n for row in group)} samples per problem, "
+        same += f"temperature {_list_values(row.key.sampling.temperature for row in group)}"
+        mixed = any(row.footnote for row in group)
+        measured = "NOT measured in the same way, see the brackets after the names" if mixed else same
+        sentences.append(f"{first.task} ({first.split}): {measured}; {describe_seeds(group)} per row.")
+        sentences += footnotes([e for row in group for e in row.evaluations])
+    sentences.append(f"Intervals: {crossed_bootstrap_method()}. Entropy in nats at the sampling temperature.")
     if has_few_seeds(rows):
         sentences.append(
-            f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals lean on seeds being normal around the method."
+            f"Fewer than {FEW_SEEDS} seeds in some rows: their intervals assume that seeds are normally distributed "
+            "around the method."
         )
-    sentences += about_too_few_seeds(rows)
+    sentences += seed_caveats(rows)
     if any(row.split == "validation" for row in rows):
-        sentences.append("Validation split: what settings were chosen on; not a final result.")
+        sentences.append("Validation split: settings were chosen on it, so these are not final results.")
     if any(row.split == "rl" for row in rows):
-        sentences.append("Split rl: the problems that training drew from; no result about new ones.")
+        sentences.append("Split rl: the problems used for training; no result about new problems.")
     return sentences
 
 
-def about_too_few_seeds(rows: Sequence[Row]) -> list[str]:
-    """What is not known of methods with one or two seeds: a sentence each, none where there are none."""
+def seed_caveats(rows: Sequence[Row]) -> list[str]:
+    """Sentences about methods with one or two seeds; empty if there are none."""
     sentences = []
-    if one_seed(rows):
+    if has_single_seed(rows):
         sentences.append(
-            "One seed a method in some rows: their intervals and differences are about these policies, and nothing is "
-            "tested about the methods."
+            "Some methods have one seed: their intervals and differences are about these policies, and the methods are "
+            "not tested."
         )
     if any(1 < len(row.evaluations) < ENOUGH_SEEDS and not row.run.is_model for row in rows):
         sentences.append(
-            f"Too few seeds in some rows: with fewer than {ENOUGH_SEEDS} an interval may hold the method's value less "
-            "often than it says."
+            f"Too few seeds in some rows: with fewer than {ENOUGH_SEEDS} an interval may contain the method's value "
+            "less often than 95 %."
         )
     return sentences
 
@@ -61,20 +62,20 @@ def has_few_seeds(rows: Iterable[Row]) -> bool:
     return any(len(row.evaluations) < FEW_SEEDS and not row.run.is_model for row in rows)
 
 
-def read_from(run_ids: Iterable[str], loaded: LoadedRuns) -> str:
+def describe_sources(run_ids: Iterable[str], loaded: LoadedRuns) -> str:
     """``3 runs read from runs (run directories); ...``."""
     counts = Counter(loaded.origin[run_id] for run_id in run_ids)
-    return "; ".join(f"{count} run{'s' if count > 1 else ''} read from {place}" for place, count in counts.items())
+    return "; ".join(f"{count} run{'s' if count > 1 else ''} read from {source}" for source, count in counts.items())
 
 
-def seeds_of(rows: Sequence[Row]) -> str:
-    """``3 seeds`` or ``1 to 3 seeds``: those of trained methods, since a model that is no run of ours has none."""
+def describe_seeds(rows: Sequence[Row]) -> str:
+    """``3 seeds`` or ``1 to 3 seeds``, counting only trained methods: other models have no seeds."""
     counts = [len(row.evaluations) for row in rows if not row.run.is_model] or [1]
     span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     return f"{span} seed{'s' if max(counts) > 1 else ''}"
 
 
-def _listed(values: Iterable[float]) -> str:
+def _list_values(values: Iterable[float]) -> str:
     """``1``, or ``0.5, 1 or 1.5``."""
     *others, last = [f"{value:g}" for value in sorted(set(values))]
     return f"{', '.join(others)} or {last}" if others else last

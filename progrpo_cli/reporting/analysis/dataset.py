@@ -1,4 +1,4 @@
-"""The one frame that everything in a report is made from: rows with their seeds, and every run that was found."""
+"""The dataset that everything in a report is made from: rows with their seeds, and all runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from progrpo_cli.config.values import format_value
-from progrpo_cli.evaluation.scores_file import OF_ALL_SAMPLES, ComparableKey
-from progrpo_cli.reporting.analysis.comparability import Alike, choose
-from progrpo_cli.reporting.analysis.labels import BASE, labels
-from progrpo_cli.reporting.reading.evaluations import Evaluation, evaluations_of
+from progrpo_cli.config.values import shown
+from progrpo_cli.evaluation.scores_file import N_DEPENDENT_METRICS, ComparableKey
+from progrpo_cli.reporting.analysis.comparability import ComparableEvaluations, choose_evaluations
+from progrpo_cli.reporting.analysis.labels import BASE, row_labels
+from progrpo_cli.reporting.reading.evaluations import Evaluation, read_evaluations
 from progrpo_cli.reporting.reading.identity import ReportedRun, differing_settings, identify, note_versions
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
 from progrpo_cli.reporting.reading.record import CURVES, Floats
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 
 
 SPLIT_ORDER = {"test": 0, "validation": 1}
-"""Then all others: what was trained on says least about new problems."""
+"""Other splits come last: training problems say least about new ones."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The seeds of one method and configuration, or a model, on one task and split."""
+    """The seeds of one method and configuration, or one model, on one task and split."""
 
     label: str
     task: str
     split: str
     evaluations: tuple[Evaluation, ...]
-    """One a seed, ascending, all measured alike."""
+    """One per seed, ascending, all measured in the same way."""
     key: ComparableKey
-    """Rows with the same one may be subtracted from each other, no others."""
+    """Only rows with equal keys may be subtracted from each other."""
     footnote: str = ""
-    """In what it was measured otherwise than other rows of its task and split, which somebody asked for."""
+    """How it was measured, if other rows of its task and split were measured differently (``--mixed``)."""
     sampled: str = ""
-    """In what it was sampled otherwise, e.g. ``temperature 0.7``; of trained rows only where they differ among
-    themselves, and not where the base alone has several temperatures."""
+    """How it was sampled, if other rows were sampled differently, e.g. ``temperature 0.7``. Trained rows have it only
+    if they differ among themselves, not if the base alone has several temperatures."""
 
     @property
     def brackets(self) -> str:
-        """What stands behind the label: `` [back end vllm, temperature 0.7]``, or nothing."""
-        said = ", ".join(part for part in (self.footnote, self.sampled) if part)
-        return f" [{said}]" if said else ""
+        """The suffix of the label, e.g. `` [back end vllm, temperature 0.7]``; may be empty."""
+        parts = ", ".join(part for part in (self.footnote, self.sampled) if part)
+        return f" [{parts}]" if parts else ""
 
     @property
     def name(self) -> str:
@@ -56,12 +56,12 @@ class Row:
 
     @property
     def n(self) -> int:
-        """Samples a problem; where seeds have different numbers, the least."""
+        """Samples per problem; the smallest number if seeds differ."""
         return min(e.n for e in self.evaluations)
 
     @property
     def run(self) -> ReportedRun:
-        """The first seed's run: all of them have the same method and settings."""
+        """The run of the first seed; all seeds have the same method and settings."""
         return self.evaluations[0].run
 
     @property
@@ -70,60 +70,60 @@ class Row:
         return self.run.is_model and self.label.startswith(BASE)
 
     def values(self, metric: str) -> Floats | None:
-        """(S, P); None unless every seed has the metric, and one that grows with n has it of as many samples."""
-        if metric in OF_ALL_SAMPLES and len({e.n for e in self.evaluations}) > 1:
+        """(S, P) values; None if a seed lacks the metric, or if it depends on n and seeds have different n."""
+        if metric in N_DEPENDENT_METRICS and len({e.n for e in self.evaluations}) > 1:
             return None
         per_seed = [values for e in self.evaluations if (values := e.values(metric)) is not None]
         return np.stack(per_seed) if len(per_seed) == len(self.evaluations) else None
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Everything a report is made from."""
+class Dataset:
+    """The rows and runs of a report."""
 
     rows: list[Row]
-    """By task, split (test, validation, what was trained on), and within: base, other models, methods."""
+    """Ordered by task, split (test, validation, training problems), then base, other models, methods."""
     runs: list[ReportedRun]
-    """All runs of ours that were found, those without evaluations too."""
+    """All runs, including those without evaluations."""
     used: dict[str, list[str]]
     """Run id -> its evaluations that are in ``rows``."""
 
 
-def build(loaded: LoadedRuns, *, mixed: bool = False) -> Frame:
-    """Make the frame; what is left out goes to ``loaded.notes``.
+def build_dataset(loaded: LoadedRuns, *, mixed: bool = False) -> Dataset:
+    """Build the dataset. Everything left out is named in ``loaded.notes``.
 
     Raises:
-        WorkError: evaluations were measured in several ways that as many policies have, and ``mixed`` is false.
+        WorkError: evaluations were measured in several ways with equally many policies, and ``mixed`` is false.
     """
     runs = [run for record in loaded.runs if (run := identify(record, loaded)) is not None]
     evaluations: list[Evaluation] = []
     for run in runs:
-        of_run = evaluations_of(run, loaded)
+        run_evaluations = read_evaluations(run, loaded)
         record = run.record
-        if not of_run:
+        if not run_evaluations:
             loaded.note(
                 f"{record.path}: {record.name} ({record.status}) has no scores and is left out; "
-                "`progrpo eval` makes them"
+                "evaluate it with `progrpo eval`"
             )
         elif record.status not in ("finished", "unknown"):
             loaded.note(f"{record.path}: {record.name} has scores although its status is {record.status}")
-        evaluations.extend(of_run)
+        evaluations.extend(run_evaluations)
     note_versions(runs, loaded)
     _note_not_finite(runs, loaded)
-    alike = choose(evaluations, loaded, mixed=mixed)
-    evaluations = [e for group in alike for e in group.evaluations]
-    rows = _rows(alike, labels([e.run for e in evaluations]))
+    groups = choose_evaluations(evaluations, loaded, mixed=mixed)
+    evaluations = [e for group in groups for e in group.evaluations]
+    rows = _build_rows(groups, row_labels([e.run for e in evaluations]))
     used: dict[str, list[str]] = {run.record.id: [] for run in runs}
     for evaluation in evaluations:
         used[evaluation.run.record.id].append(f"{evaluation.key} ({evaluation.split})")
-    return Frame(rows, runs, used)
+    return Dataset(rows, runs, used)
 
 
-def tidy(frame: Frame, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFrame:
-    """A row a run, task and metric, with the mean over problems and where it came from."""
+def tidy_frame(dataset: Dataset, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per run, task and metric with the mean over problems and its source."""
     import pandas as pd
 
-    keys = differing_settings(run for run in frame.runs if not run.is_model)
+    keys = differing_settings(run for run in dataset.runs if not run.is_model)
     records = [
         {
             "method": row.label,
@@ -144,7 +144,7 @@ def tidy(frame: Frame, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFra
             "evaluation": e.key,
             "source": loaded.origin[e.run.record.id],
         }
-        for row in frame.rows
+        for row in dataset.rows
         for e in row.evaluations
         for metric in metrics
         if (values := e.values(metric)) is not None
@@ -153,39 +153,39 @@ def tidy(frame: Frame, loaded: LoadedRuns, metrics: Sequence[str]) -> pd.DataFra
 
 
 def _note_not_finite(runs: Sequence[ReportedRun], loaded: LoadedRuns) -> None:
-    named = dict.fromkeys(metric for run in runs for metric in run.record.curves.not_finite)
-    for metric in dict.fromkeys(["step", *(name for name in CURVES if name in named), *named]):
-        having = [run.record for run in runs if metric in run.record.curves.not_finite]
-        if having:
-            count = sum(record.curves.not_finite[metric] for record in having)
-            what = "are no steps" if metric == "step" else "are not finite"
+    metrics = dict.fromkeys(metric for run in runs for metric in run.record.curves.not_finite)
+    for metric in dict.fromkeys(["step", *(name for name in CURVES if name in metrics), *metrics]):
+        affected = [run.record for run in runs if metric in run.record.curves.not_finite]
+        if affected:
+            count = sum(record.curves.not_finite[metric] for record in affected)
+            reason = "are not valid steps" if metric == "step" else "are not finite"
             loaded.note(
-                f"{metric}: {count} logged values that {what} are left out of figures, in {len(having)} runs; "
-                f"the first is {having[0].path}"
+                f"{metric}: {count} logged values that {reason} are left out of figures, in {len(affected)} runs; "
+                f"the first is {affected[0].path}"
             )
 
 
-def _rows(alike: Sequence[Alike], names: Mapping[tuple[str, str], str]) -> list[Row]:
+def _build_rows(groups: Sequence[ComparableEvaluations], names: Mapping[tuple[str, str], str]) -> list[Row]:
     rows = []
-    sampled = {(e.task, e.split, e.sampling) for group in alike for e in group.evaluations if not e.run.is_model}
-    for group in alike:
-        seeds: dict[str, list[Evaluation]] = {}
+    trained = {(e.task, e.split, e.sampling) for group in groups for e in group.evaluations if not e.run.is_model}
+    for group in groups:
+        by_label: dict[str, list[Evaluation]] = {}
         for e in group.evaluations:
-            seeds.setdefault(names[e.run.row], []).append(e)
+            by_label.setdefault(names[e.run.row], []).append(e)
         measure = group.key.measure
-        for label, of_label in seeds.items():
-            ordered = tuple(sorted(of_label, key=lambda e: e.run.identity.seed))
-            of_trained = [each for each in sampled if each[:2] == (measure.task, measure.split)]
-            told = group.sampled if ordered[0].run.is_model or len(of_trained) > 1 else ""
-            rows.append(Row(label, measure.task, measure.split, ordered, group.key, group.footnote, told))
-    return sorted(rows, key=_order)
+        samplings = [sampling for task, split, sampling in trained if (task, split) == (measure.task, measure.split)]
+        for label, evaluations in by_label.items():
+            seeds = tuple(sorted(evaluations, key=lambda e: e.run.identity.seed))
+            sampled = group.sampled if seeds[0].run.is_model or len(samplings) > 1 else ""
+            rows.append(Row(label, measure.task, measure.split, seeds, group.key, group.footnote, sampled))
+    return sorted(rows, key=_sort_key)
 
 
-def _order(row: Row) -> tuple[object, ...]:
+def _sort_key(row: Row) -> tuple[object, ...]:
     rank = 2 if not row.run.is_model else 1 if not row.is_base else 0
-    # Numbers by size, not by spelling; a value that is a number in one run and a word in another still sorts.
+    # Numbers sort by size, before text; a setting may be a number in one run and text in another.
     settings = tuple(
-        (key, 0, float(value), "") if isinstance(value, int | float) else (key, 1, 0.0, format_value(value))
+        (key, 0, float(value), "") if isinstance(value, int | float) else (key, 1, 0.0, shown(value))
         for key, value in sorted(row.run.settings.items())
     )
     split = (SPLIT_ORDER.get(row.split, len(SPLIT_ORDER)), row.split)

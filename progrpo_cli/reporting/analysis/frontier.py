@@ -1,7 +1,7 @@
-"""Trained policies against their base at other temperatures: the control that costs no training.
+"""Compare trained policies with their base at other temperatures, a control that costs no training.
 
-Only here are evaluations of several temperatures set against each other; all else about them has to agree. What is
-computed, and what the line of temperatures is: :mod:`progrpo_cli.metrics.frontier`.
+This is the only comparison across temperatures; everything else about the evaluations must agree. See
+:mod:`progrpo_cli.metrics.frontier` for the line of temperatures and the computation.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import pandas as pd
 
 from progrpo_cli.config import paths
 from progrpo_cli.metrics.bootstrap import Interval
-from progrpo_cli.metrics.frontier import Standing, stand
-from progrpo_cli.reporting.analysis.compare import columns_of, preferred
+from progrpo_cli.metrics.frontier import Standing, measure_standing
+from progrpo_cli.reporting.analysis.compare import group_by_split, preferred_splits
 from progrpo_cli.reporting.analysis.dataset import Row
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.reading.record import Floats
 
 TEMPERATURES = "0,0.3,0.6,1"
-"""What a command that makes the control is told."""
-MOST_SENTENCES = 8
+"""Temperatures of the command that a report suggests."""
+MAX_SENTENCES = 8
 
 BEYOND = "beyond any temperature"
 ABOVE = "above the temperatures' line"
@@ -31,35 +31,35 @@ BELOW = "below the temperatures' line"
 WITHIN = "within noise of the temperatures' line"
 
 _CAPTION = (
-    "The line: the largest Pass@k that the base reaches at a given Pass@1 by a temperature, or by two of which a coin "
-    "chooses one for each problem; right of its last temperature it goes on as it came.",
-    "height: the method's Pass@k less the line at its Pass@1. margin: its Pass@1 less that of the base's best "
-    "temperature, greedy (0) among them, which has Pass@1 alone and is not on the line; where the margin is above 0 "
-    "beyond noise no temperature reaches the Pass@1, and there is no height.",
-    "Intervals: bootstrap, 95 %; in each draw of problems, the same for base and method, the line and the "
-    "best temperature are found anew; seeds by Student's t. They are not corrected for their number.",
+    "The line: the largest Pass@k that the base reaches at a given Pass@1 with one temperature, or with two of which a "
+    "coin toss chooses one for each problem; to the right of its last temperature it is extrapolated.",
+    "height: the method's Pass@k minus the line at its Pass@1. margin: its Pass@1 minus that of the base's best "
+    "temperature, including greedy (0), which has only Pass@1 and is not on the line. If the margin is significantly "
+    "above 0, no temperature reaches the Pass@1, and there is no height.",
+    "Intervals: bootstrap, 95 %; base and method share each draw of problems, in which the line and the best "
+    "temperature are determined anew; seeds by Student's t. There is no correction for multiple comparisons.",
 )
-_ONE_SEED = "With one seed the interval and the words are about that policy, not about the method."
+_ONE_SEED = "With one seed the interval and the verdict are about that policy, not about the method."
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A trained policy, or a method's seeds, and the temperatures of its base."""
+class FrontierComparison:
+    """A trained policy, or a method's seeds, compared with the temperatures of its base."""
 
     row: Row
     metric: str
-    """``pass@K``: the largest of the report that the row and all temperatures of its base have."""
+    """The largest ``pass@K`` of the report that the row and all temperatures of its base have."""
     temperatures: tuple[Row, ...]
-    """The base's rows that the line is drawn from, the coldest first."""
+    """The base's rows that define the line, the lowest temperature first."""
     greedy: tuple[Row, ...]
-    """The base's row at temperature 0, if there is one: it has Pass@1 alone."""
+    """The base's row at temperature 0, if any; it has only Pass@1."""
     standing: Standing
     seeds_beyond: int
-    """How many of the seeds have, each alone, a margin whose interval lies above 0."""
+    """How many single seeds have a margin whose interval lies above 0."""
 
     @property
     def verdict(self) -> str:
-        """Where it lies, in words."""
+        """The position relative to the line, in words."""
         if self.standing.beyond:
             return BEYOND
         if self.standing.height.low > 0:
@@ -67,161 +67,167 @@ class Compared:
         return BELOW if self.standing.height.high < 0 else WITHIN
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """Name, task and split: unique in a report."""
+    def row_key(self) -> tuple[str, str, str]:
+        """Name, task and split, unique in a report."""
         return self.row.name, self.row.task, self.row.split
 
     @property
     def at_equal_pass_1(self) -> str:
-        """What of the base reaches the line there: ``0.3``, or ``0.3 (40%) or 1 (60%)``; beyond it the best."""
+        """The base's temperatures on the line there, e.g. ``0.3`` or ``0.3 (40%) or 1 (60%)``.
+
+        If no temperature reaches the Pass@1, it is the best temperature.
+        """
         standing = self.standing
         if standing.beyond:
             return f"{_temperature((*self.temperatures, *self.greedy)[standing.best]):g}"
-        left, right = (f"{_temperature(self.temperatures[place]):g}" for place in (standing.left, standing.right))
+        left, right = (f"{_temperature(self.temperatures[index]):g}" for index in (standing.left, standing.right))
         if standing.left == standing.right or standing.share >= 1:
             return right
         return f"{left} ({1 - standing.share:.0%}) or {right} ({standing.share:.0%})"
 
 
-def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> list[Compared]:
-    """Every trained row whose base was evaluated at several temperatures, and otherwise alike.
+def compare_with_temperatures(rows: Sequence[Row], passes: Sequence[str]) -> list[FrontierComparison]:
+    """Compare every trained row whose base was evaluated at several temperatures in the same way.
 
     Args:
-        rows: of all tasks and splits.
+        rows: the rows of all tasks and splits.
         passes: the report's Pass@k, ascending.
     """
-    compared = []
-    for column in columns_of(rows):
-        for row in (row for row in column if not row.run.is_model):
-            every = temperatures_of_base(row, column)
-            sampled = [each for each in every if _temperature(each) > 0]
+    comparisons = []
+    for group in group_by_split(rows):
+        for row in (row for row in group if not row.run.is_model):
+            base_rows = base_temperatures(row, group)
+            greedy = [base for base in base_rows if _temperature(base) == 0]
+            sampled = [base for base in base_rows if _temperature(base) > 0]
             metric = _largest([row, *sampled], passes)
-            if len(every) > 1 and sampled and metric is not None:
-                compared.append(_compared(row, sampled, [each for each in every if _temperature(each) == 0], metric))
-    return compared
+            if len(base_rows) > 1 and sampled and metric is not None:
+                comparisons.append(_compare_row(row, sampled, greedy, metric))
+    return comparisons
 
 
-def temperatures_of_base(row: Row, rows: Sequence[Row]) -> list[Row]:
-    """The base's rows that differ from a trained row in temperature alone, the coldest first.
+def base_temperatures(row: Row, rows: Sequence[Row]) -> list[Row]:
+    """The base's rows that differ from a trained row only in temperature, the lowest temperature first.
 
-    At temperature 0 top-p changes nothing.
+    At temperature 0 top-p has no effect and may differ.
     """
-    of_base = [
-        each
-        for each in rows
-        if each.run.is_model
-        and each.run.identity.model == row.run.settings.get("model.path")
-        and each.key.measure == row.key.measure
-        and (_temperature(each) == 0 or _temperature(row) == 0 or each.key.sampling.top_p == row.key.sampling.top_p)
+    base_rows = [
+        base
+        for base in rows
+        if base.run.is_model
+        and base.run.identity.model == row.run.settings.get("model.path")
+        and base.key.measure == row.key.measure
+        and (_temperature(base) == 0 or _temperature(row) == 0 or base.key.sampling.top_p == row.key.sampling.top_p)
     ]
-    return sorted(of_base, key=_temperature)
+    return sorted(base_rows, key=_temperature)
 
 
-def frontier_table(compared: Sequence[Compared]) -> Table:
-    """A row a trained row: where it stands to the line, in numbers and in words."""
+def frontier_table(comparisons: Sequence[FrontierComparison]) -> Table:
+    """One row per trained row with its position relative to the line, in numbers and in words."""
     records = []
-    for each in compared:
-        standing, row = each.standing, each.row
-        height = (None, None, None) if standing.beyond else _ends(standing.height)
+    for item in comparisons:
+        standing, row = item.standing, item.row
+        height = (None, None, None) if standing.beyond else _numbers(standing.height)
         records.append(
             {
                 "method": row.name,
                 "task": row.task,
                 "split": row.split,
                 "seeds": len(row.evaluations),
-                "k": int(each.metric.removeprefix("pass@")),
+                "k": int(item.metric.removeprefix("pass@")),
                 "pass@1": round(standing.pass_1, 4),
                 "pass@k": round(standing.pass_k, 4),
-                "temperatures": ", ".join(f"{_temperature(row):g}" for row in (*each.greedy, *each.temperatures)),
-                "best temperature": each.at_equal_pass_1,
-                "verdict": each.verdict,
-                "seeds beyond": each.seeds_beyond,
+                "temperatures": ", ".join(f"{_temperature(base):g}" for base in (*item.greedy, *item.temperatures)),
+                "best temperature": item.at_equal_pass_1,
+                "verdict": item.verdict,
+                "seeds beyond": item.seeds_beyond,
                 **dict(zip(("height", "height_low", "height_high"), height, strict=True)),
-                **dict(zip(("margin", "margin_low", "margin_high"), _ends(standing.margin), strict=True)),
+                **dict(zip(("margin", "margin_low", "margin_high"), _numbers(standing.margin), strict=True)),
             }
         )
     table = pd.DataFrame(records)
     measured = [f"{name}{part}" for name in ("height", "margin") for part in ("", "_low", "_high")]
     table[measured] = table[measured].astype(float)
-    caption = (*_CAPTION, *([_ONE_SEED] if any(len(each.row.evaluations) == 1 for each in compared) else []))
+    caption = (*_CAPTION, *([_ONE_SEED] if any(len(item.row.evaluations) == 1 for item in comparisons) else []))
     return Table("frontier", "Against the base's temperatures", table, ("height", "margin"), None, caption)
 
 
-def sentences(compared: Sequence[Compared]) -> list[str]:
-    """A sentence a trained row, and how many more there are."""
-    said = [_sentence(each) for each in compared[:MOST_SENTENCES]]
-    if len(compared) > MOST_SENTENCES:
-        said.append(f"{len(compared) - MOST_SENTENCES} more rows stand in the table against the base's temperatures.")
-    return said
+def sentences(comparisons: Sequence[FrontierComparison]) -> list[str]:
+    """One sentence per trained row, and the number of rows beyond ``MAX_SENTENCES``."""
+    texts = [_sentence(item) for item in comparisons[:MAX_SENTENCES]]
+    if len(comparisons) > MAX_SENTENCES:
+        texts.append(f"{len(comparisons) - MAX_SENTENCES} more rows are in the table against the base's temperatures.")
+    return texts
 
 
-def without_control(rows: Sequence[Row]) -> list[str]:
-    """For each task whose base was not evaluated at several temperatures that it was not, and the command for it."""
-    said: dict[str, None] = {}
-    for column in preferred(rows):
-        for row in (row for row in column if not row.run.is_model):
-            if len(temperatures_of_base(row, column)) < 2:
-                said.setdefault(
-                    f"{row.task} ({row.split}): no temperature control was made, so a temperature of the base may do "
-                    f"as well as what was trained; `{_command(row)}` makes it.",
+def missing_controls(rows: Sequence[Row]) -> list[str]:
+    """A sentence, with the command to run, for each task whose base was not evaluated at several temperatures."""
+    texts: dict[str, None] = {}
+    for group in preferred_splits(rows):
+        for row in (row for row in group if not row.run.is_model):
+            if len(base_temperatures(row, group)) < 2:
+                texts.setdefault(
+                    f"{row.task} ({row.split}): there is no temperature control, so the base at another temperature "
+                    f"may do as well as the trained policies; run `{_command(row)}`.",
                     None,
                 )
-    return list(said)
+    return list(texts)
 
 
-def does_as_well(compared: Sequence[Compared]) -> dict[tuple[str, str, str], str]:
-    """For each row that is not beyond the base's temperatures what has to be said where it leads."""
+def matched_by_base(comparisons: Sequence[FrontierComparison]) -> dict[tuple[str, str, str], str]:
+    """Row key -> a remark, for each row that is not better than the base's temperatures."""
     return {
-        each.place: f"a temperature of the base does as well in pass@1 and {each.metric}"
-        for each in compared
-        if not each.standing.better
+        item.row_key: f"a temperature of the base does as well in pass@1 and {item.metric}"
+        for item in comparisons
+        if not item.standing.better
     }
 
 
-def _sentence(each: Compared) -> str:
-    standing, row = each.standing, each.row
+def _sentence(item: FrontierComparison) -> str:
+    standing, row = item.standing, item.row
     where = f"{row.task} ({row.split}): {row.name}"
-    about = ", one seed and so about this policy and not the method," if len(row.evaluations) == 1 else ""
+    about = " (one seed, so about this policy and not the method)" if len(row.evaluations) == 1 else ""
     margin, height = standing.margin, standing.height
     if standing.beyond:
-        best = f"temperature {each.at_equal_pass_1}"
-        said = f"its pass@1 of {standing.pass_1:.3f} is {_shown(margin)} above that of the base's best, {best}"
+        best = f"temperature {item.at_equal_pass_1}"
+        text = f"its pass@1 of {standing.pass_1:.3f} is {_format(margin)} above that of the base's best, {best}"
     else:
         line = standing.pass_k - height.value
-        said = (
-            f"at its pass@1 of {standing.pass_1:.3f} the line is at {line:.3f} in {each.metric} "
-            f"(temperature {each.at_equal_pass_1}), and {row.name} at {standing.pass_k:.3f}: {_shown(height)}"
+        text = (
+            f"at its pass@1 of {standing.pass_1:.3f} the line is at {line:.3f} in {item.metric} "
+            f"(temperature {item.at_equal_pass_1}), and {row.name} at {standing.pass_k:.3f}: {_format(height)}"
         )
         if margin.value > 0:
-            said += f"; its pass@1 is {_shown(margin)} from the best temperature's, which may be chance"
-    return f"{where}{about} is {each.verdict}: {said}."
+            text += f"; its pass@1 differs by {_format(margin)} from that of the best temperature, perhaps by chance"
+    return f"{where}{about} is {item.verdict}: {text}."
 
 
-def _shown(interval: Interval) -> str:
-    value, low, high = _ends(interval)
+def _format(interval: Interval) -> str:
+    value, low, high = _numbers(interval)
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _ends(interval: Interval) -> tuple[float, float, float]:
+def _numbers(interval: Interval) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-def _compared(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: str) -> Compared:
-    base_first, base_last = (np.stack([_mean(each, which) for each in sampled]) for which in ("pass@1", metric))
-    first_alone = np.stack([_mean(each, "pass@1") for each in greedy]) if greedy else None
-    first, last = row.values("pass@1"), row.values(metric)
-    assert first is not None
-    assert last is not None
-    standing = stand(base_first, base_last, first, last, first_alone=first_alone)
-    alone = 0
+def _compare_row(row: Row, sampled: Sequence[Row], greedy: Sequence[Row], metric: str) -> FrontierComparison:
+    base_pass_1, base_pass_k = (np.stack([_seed_mean(base, name) for base in sampled]) for name in ("pass@1", metric))
+    greedy_pass_1 = np.stack([_seed_mean(base, "pass@1") for base in greedy]) if greedy else None
+    pass_1, pass_k = row.values("pass@1"), row.values(metric)
+    assert pass_1 is not None
+    assert pass_k is not None
+    standing = measure_standing(base_pass_1, base_pass_k, pass_1, pass_k, greedy_pass_1=greedy_pass_1)
+    seeds_beyond = 0
     if standing.margin.value > 0:
-        seeds = (slice(seed, seed + 1) for seed in range(len(first)))
-        alone = sum(stand(base_first, base_last, first[s], last[s], first_alone=first_alone).beyond for s in seeds)
-    return Compared(row, metric, tuple(sampled), tuple(greedy), standing, alone)
+        seeds_beyond = sum(
+            measure_standing(base_pass_1, base_pass_k, one[None], many[None], greedy_pass_1=greedy_pass_1).beyond
+            for one, many in zip(pass_1, pass_k, strict=True)
+        )
+    return FrontierComparison(row, metric, tuple(sampled), tuple(greedy), standing, seeds_beyond)
 
 
-def _mean(row: Row, metric: str) -> Floats:
-    """(P,) the mean over a row's seeds."""
+def _seed_mean(row: Row, metric: str) -> Floats:
+    """(P,) means over a row's seeds."""
     values = row.values(metric)
     assert values is not None
     mean: Floats = values.mean(axis=0)
@@ -229,7 +235,7 @@ def _mean(row: Row, metric: str) -> Floats:
 
 
 def _largest(rows: Sequence[Row], passes: Sequence[str]) -> str | None:
-    """The largest Pass@k that all have, above Pass@1."""
+    """The largest Pass@k with k above 1 that all rows have."""
     for metric in reversed(passes):
         if metric != "pass@1" and all(row.values(metric) is not None for row in rows):
             return metric

@@ -1,4 +1,4 @@
-"""How many seeds and problems would show a difference: the table of ``progrpo report --power``."""
+"""The table of ``progrpo report --power``: how many seeds and problems would detect a difference."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from collections.abc import Sequence
 import pandas as pd
 
 from progrpo_cli.metrics import power
-from progrpo_cli.reporting.analysis.compare import baseline_of, columns_of
+from progrpo_cli.reporting.analysis.compare import find_baseline_row, group_by_split
 from progrpo_cli.reporting.analysis.dataset import Row
-from progrpo_cli.reporting.analysis.main_table import NEITHER_GOOD_NOR_BAD
+from progrpo_cli.reporting.analysis.main_table import UNRANKED_METRICS
 from progrpo_cli.reporting.analysis.table import Table
 
 PROBLEMS = (300, 1000)
-"""Besides the problems at hand."""
+"""Numbers of problems to plan for, besides the current number."""
 
 
 def power_table(rows: Sequence[Row], metrics: Sequence[str], baseline: str | None, difference: float) -> Table:
-    """A row a method, task, split and tested metric against the baseline; no rows where there is no baseline.
+    """One row per method, task, split and tested metric; no rows without a baseline.
 
     Args:
-        difference: what is to be shown, in the unit of each metric.
+        difference: the difference to detect, in the unit of each metric.
     """
     records = [
         _record(row, base, metric, difference)
-        for column in columns_of(rows)
-        for row in column
-        if (base := baseline_of(row, column, baseline)) is not None and base.name != row.name
+        for group in group_by_split(rows)
+        for row in group
+        if (base := find_baseline_row(row, group, baseline)) is not None and base.name != row.name
         for metric in metrics
-        if metric not in NEITHER_GOOD_NOR_BAD and row.values(metric) is not None and base.values(metric) is not None
+        if metric not in UNRANKED_METRICS and row.values(metric) is not None and base.values(metric) is not None
     ]
     columns = list(records[0]) if records else ["method", "task", "split", "metric"]
     caption = [
-        f"How many seeds a method, or problems, would show a difference of {difference:g} to "
-        f"{baseline or 'a baseline (there is none here)'} with 80 %, in a test at 5 % before Holm's correction.",
-        "From the variances of the runs at hand, which few seeds tell roughly; the formula is in docs/statistics.md.",
+        f"Seeds per method, or problems, that would detect a difference of {difference:g} to "
+        f"{baseline or 'a baseline (there is none here)'} with 80 % power, at level 5 % before Holm's correction.",
+        "Estimated from the variances of these runs, roughly if there are few seeds; see docs/statistics.md.",
     ]
     if any(record["seed sd"] is None for record in records):
         caption.append(
-            "Where the seed sd is unknown, a method has one seed: only problems can be planned, and they show a "
-            "difference of these policies, not of methods. Train two seeds or more to plan seeds."
+            "Where the seed sd is unknown, a method has one seed: only problems can be planned, to detect a difference "
+            "between these policies, not between methods. Train two or more seeds to plan seeds."
         )
     return Table("power", "Seeds and problems needed", pd.DataFrame(records, columns=columns), (), None, tuple(caption))
 
 
 def _record(row: Row, base: Row, metric: str, difference: float) -> dict[str, object]:
-    values, of_base = row.values(metric), base.values(metric)
+    values, base_values = row.values(metric), base.values(metric)
     assert values is not None
-    assert of_base is not None
-    given = (row.run.is_model, base.run.is_model)
-    found = power.components(values, of_base, policies=given)
+    assert base_values is not None
+    policies = (row.run.is_model, base.run.is_model)
+    components = power.estimate_components(values, base_values, policies=policies)
     problems = values.shape[1]
-    seeds = max(len(values), len(of_base))
-    least = power.least_difference(found, seeds, problems)
+    seeds = max(len(values), len(base_values))
+    detectable = power.detectable_difference(components, seeds, problems)
     record: dict[str, object] = {
         "method": row.name,
         "task": row.task,
@@ -60,17 +60,20 @@ def _record(row: Row, base: Row, metric: str, difference: float) -> dict[str, ob
         "metric": metric,
         "seeds": len(values),
         "problems": problems,
-        "shown now": f"{least:.3f}",
-        "problem sd": f"{found.problem**0.5:.3g}",
-        "seed sd": None if found.seed is None else f"{found.seed**0.5:.3g}",
-        "interaction sd": None if found.seed is None else f"{found.both**0.5:.3g}",
-        "problems needed": _shown(power.needed_problems(found, difference, seeds), power.MOST_PROBLEMS),
+        "shown now": f"{detectable:.3f}",
+        "problem sd": f"{components.problem**0.5:.3g}",
+        "seed sd": None if components.seed is None else f"{components.seed**0.5:.3g}",
+        "interaction sd": None if components.seed is None else f"{components.interaction**0.5:.3g}",
+        "problems needed": _format(power.needed_problems(components, difference, seeds), power.MAX_PROBLEMS),
     }
     for name, count in [("problems at hand", problems), *((f"{count} problems", count) for count in PROBLEMS)]:
-        needed = None if found.seed is None else _shown(power.needed_seeds(found, difference, count), power.MOST_SEEDS)
-        record[f"seeds needed, {name}"] = "unknown" if needed is None else needed
+        record[f"seeds needed, {name}"] = (
+            "unknown"
+            if components.seed is None
+            else _format(power.needed_seeds(components, difference, count), power.MAX_SEEDS)
+        )
     return record
 
 
-def _shown(count: int | None, most: int) -> str:
+def _format(count: int | None, most: int) -> str:
     return f"more than {most}" if count is None else str(count)

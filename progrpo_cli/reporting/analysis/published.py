@@ -1,4 +1,4 @@
-"""What others have published, to stand beside what was measured: marked as such, and never mixed into main.csv."""
+"""Published results of others for comparison, marked as such and never part of main.csv."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from progrpo_cli.reporting.analysis.table import Table
 
 SOURCE = "arXiv 2602.05281"
 _CAPTION = (
-    f"Published in {SOURCE}, not measured here: other models, tasks and budgets than above, without intervals.",
-    "The cells are from secondary notes on the paper and may be rounded; its abstract states +5.7 (Pass@1) and +13.9 "
+    f"Published in {SOURCE}, not measured here: with other models, tasks and budgets than above, without intervals.",
+    "The values come from secondary notes on the paper and may be rounded; its abstract states +5.7 (Pass@1) and +13.9 "
     "(Pass@32) points over GRPO on Qwen2.5-7B. avg@16: the mean over 16 samples.",
 )
 
 
 def published_table() -> Table:
-    """A row a method, model and task; fractions, and CodeForces' rating."""
+    """One row per method, model and task; values are fractions, except for the CodeForces rating."""
     cells = pd.read_csv(Path(__file__).with_name("published.csv"))
     keys = ["model", "task", "method"]
     wide = cells.pivot_table(index=keys, columns="metric", values="value", sort=False).reset_index()

@@ -1,4 +1,4 @@
-"""The shape of every table of a report."""
+"""The type of all tables of a report."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Table:
-    """One table of a report: a frame, and what stands under it."""
+    """A table of a report with its caption."""
 
     name: str
-    """Its file name without ending."""
+    """File name without extension."""
     title: str
     frame: pd.DataFrame
     metrics: tuple[str, ...]
-    """Columns of the frame that have ``<metric>_low`` and ``<metric>_high`` beside them."""
+    """Columns of the frame that have companions ``<metric>_low`` and ``<metric>_high``."""
     baseline: str | None
-    """``<metric>_diff``, its ends and its p are differences to this row; None: there are none."""
+    """Label of the row that ``<metric>_diff`` is a difference to; None if there are no differences."""
     caption: tuple[str, ...]
-    """What stands under it, a sentence each."""
+    """The sentences below the table."""
     best: frozenset[tuple[int, str]] = frozenset()
     """(row number, metric) of the cells in bold."""

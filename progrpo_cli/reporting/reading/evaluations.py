@@ -1,4 +1,4 @@
-"""From ``scores.json`` to counts that can be compared."""
+"""Read ``scores.json`` into counts that can be compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import ValidationError
 
-from progrpo_cli.evaluation.scores_file import Measure, PerProblem, Sampling, Scores, first_error
+from progrpo_cli.evaluation.scores_file import Measure, PerProblem, Sampling, Scores, short_error
 from progrpo_cli.metrics.passk import pass_at_k_per_problem
 from progrpo_cli.reporting.reading.identity import ReportedRun
 from progrpo_cli.reporting.reading.loaded_runs import LoadedRuns
@@ -17,20 +17,20 @@ from progrpo_cli.reporting.reading.record import Floats, Ints
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One policy's samples on one task, counted."""
+    """The counts of one policy's samples on one task."""
 
     run: ReportedRun
     key: str
-    """The evaluation directory's name."""
+    """Name of the evaluation directory."""
     task: str
     split: str
     measure: Measure
-    """How it was measured; with ``sampling`` what must agree before numbers are pooled or subtracted."""
+    """How it was measured. ``measure`` and ``sampling`` must agree before numbers are pooled or subtracted."""
     sampling: Sampling
     n: int
     ks: tuple[int, ...]
     problem_ids: tuple[str, ...]
-    """(P,) sorted; everything below is in this order."""
+    """(P,) sorted; the arrays below are in this order."""
     drawn: Ints
     correct: Ints
     entropy: Floats | None
@@ -38,7 +38,7 @@ class Evaluation:
     scored_at: str
 
     def values(self, metric: str) -> Floats | None:
-        """(P,) of ``pass@K``, ``entropy`` (nats) or ``distinct_correct``; None where it was not measured."""
+        """(P,) values of ``pass@K``, ``entropy`` (nats) or ``distinct_correct``; None if it was not measured."""
         if metric == "entropy":
             return self.entropy
         if metric == "distinct_correct":
@@ -47,18 +47,18 @@ class Evaluation:
         return pass_at_k_per_problem(self.drawn, self.correct, k) if k <= self.n else None
 
 
-def evaluations_of(run: ReportedRun, loaded: LoadedRuns) -> list[Evaluation]:
-    """The evaluations of a run; those whose scores are damaged or not finite are left out with a note."""
+def read_evaluations(run: ReportedRun, loaded: LoadedRuns) -> list[Evaluation]:
+    """Read the evaluations of a run. Damaged scores are left out with a note."""
     evaluations = []
     for key, text in sorted(run.record.scores.items()):
         try:
-            evaluations.append(_evaluation(run, key, text))
+            evaluations.append(_parse(run, key, text))
         except (ValidationError, ValueError, TypeError, OverflowError) as error:
-            loaded.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({first_error(error)})")
+            loaded.note(f"{run.record.path}: scores/{key} of {run.record.name} left out ({short_error(error)})")
     return evaluations
 
 
-def _evaluation(run: ReportedRun, key: str, text: str) -> Evaluation:
+def _parse(run: ReportedRun, key: str, text: str) -> Evaluation:
     scores = Scores.model_validate_json(text)
     ids = [str(problem) for problem, _, _ in scores.counts]
     order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -73,17 +73,16 @@ def _evaluation(run: ReportedRun, key: str, text: str) -> Evaluation:
         ks=tuple(k for k in scores.k if k <= scores.n),
         problem_ids=tuple(ids[index] for index in order),
         drawn=np.array([n for _, n, _ in scores.counts], dtype=np.int64)[order],
-        correct=np.array([right for _, _, right in scores.counts], dtype=np.int64)[order],
-        entropy=_aligned(scores.per_problem, scores.per_problem.entropy, ids, order),
-        distinct_correct=_aligned(scores.per_problem, scores.per_problem.distinct_correct, ids, order),
+        correct=np.array([correct for _, _, correct in scores.counts], dtype=np.int64)[order],
+        entropy=_align(scores.per_problem, scores.per_problem.entropy, ids, order),
+        distinct_correct=_align(scores.per_problem, scores.per_problem.distinct_correct, ids, order),
         scored_at=scores.scored_at,
     )
 
 
-def _aligned(
-    table: PerProblem, values: Sequence[float | None] | None, ids: list[str], order: list[int]
-) -> Floats | None:
+def _align(table: PerProblem, values: Sequence[float | None] | None, ids: list[str], order: list[int]) -> Floats | None:
+    """The values in the order of sorted ids, (P,); None if any value is missing."""
     if values is None or any(value is None for value in values):
         return None
-    of_problem = dict(zip(map(str, table.problem_id), values, strict=True))
-    return np.array([of_problem[ids[index]] for index in order], dtype=np.float64)
+    by_problem = dict(zip(map(str, table.problem_id), values, strict=True))
+    return np.array([by_problem[ids[index]] for index in order], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What reading the sources gave, and what has to be said about it."""
+"""The runs read from the sources of a report, with notes about them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ log = logging.getLogger("progrpo")
 
 @dataclass
 class LoadedRuns:
-    """The runs of all sources, and notes."""
+    """The runs of all sources and notes about reading them."""
 
     runs: list[RunRecord] = field(default_factory=list)
     origin: dict[str, str] = field(default_factory=dict)
-    """Run id -> where it was read, e.g. ``runs (run directories)``."""
+    """Run id -> its source, e.g. ``runs (run directories)``."""
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """Say something on the log and in the report; names in it are untrusted, and the log goes to a terminal."""
+        """Log a warning and add it to the report's notes. Names in it are untrusted, so the text is escaped."""
         safe = escape.plain(text)
         log.warning(safe)
         self.notes.append(safe)
 
     def add(self, run: RunRecord, place: str) -> None:
-        """Count a run once, however many sources hold it."""
+        """Add a run unless an earlier source already has it."""
         if run.id in self.origin:
-            self.note(f"{run.path}: run {run.id} is in {self.origin[run.id]} already; counted once")
+            self.note(f"{run.path}: run {run.id} was already read from {self.origin[run.id]}; counted once")
             return
         if run.damaged_records:
             self.note(f"{run.path}: {run.damaged_records} damaged records in the W&B files of {run.name} were left out")

@@ -1,4 +1,4 @@
-"""Run directories as records: their own files alone, which hold everything that any tracker was sent."""
+"""Read run directories as records, from their own files only: they hold everything that trackers receive."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from progrpo_cli.reporting.reading.record import (
     Curves,
     Floats,
     RunRecord,
-    budget_of_rows,
+    budget_from_rows,
     curve_names,
-    curves_of_columns,
-    curves_of_rows,
+    curves_from_columns,
+    curves_from_rows,
 )
 from progrpo_cli.tracking.tracked_run import STEPS_BELOW
 from progrpo_cli.untrusted import MEDIUM, METRICS, open_regular, read_bytes, read_text
 
-_LAST_BYTES = 2**16
-_AT_ONCE = 10
-"""Runs a job: so few that two processes end at about the same time."""
+_TAIL_BYTES = 2**16
+_RUNS_PER_JOB = 10
+"""Few enough that two processes end at about the same time."""
 
 
 def read(directories: list[Path], helper: Helper) -> Iterator[RunRecord | str]:
-    """For each directory its record, or a line that says why there is none; in their order."""
+    """Yield, in order, the record of each directory or a message that says why it was skipped."""
     helper.start(len(directories))
-    shares = [directories[first : first + _AT_ONCE] for first in range(0, len(directories), _AT_ONCE)]
-    for records in helper.begin(partial(_read_all, share) for share in shares)():
+    chunks = [directories[first : first + _RUNS_PER_JOB] for first in range(0, len(directories), _RUNS_PER_JOB)]
+    for records in helper.begin(partial(_read_all, chunk) for chunk in chunks)():
         yield from records
 
 
 def _read_all(directories: list[Path]) -> list[RunRecord | str]:
-    return [_read_or_say_why(directory) for directory in directories]
+    return [_read_or_explain(directory) for directory in directories]
 
 
-def _read_or_say_why(directory: Path) -> RunRecord | str:
+def _read_or_explain(directory: Path) -> RunRecord | str:
     try:
         return _read(RunDirectory(directory))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
@@ -81,40 +81,41 @@ def _read(run: RunDirectory) -> RunRecord:
 
 
 def _budget(path: Path) -> Budget | None:
-    """What the last complete line says; a longer file is not read for it."""
+    """The budget in the last complete line; only the end of the file is read."""
     if not path.exists():
         return None
     with open_regular(path, METRICS) as file:
-        file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         *_, last, _ = [b"", *file.read().split(b"\n")]
     try:
-        return budget_of_rows([json.loads(last)])
-    except (ValueError, AttributeError):  # too long, cut or no object
+        return budget_from_rows([json.loads(last)])
+    except (ValueError, AttributeError):  # the line is too long, cut, or not an object
         return None
 
 
 def read_curves(path: Path, names: tuple[str, ...] = CURVES) -> Curves:
-    """The curves of a ``metrics.jsonl`` that have these names.
+    """Read the curves with these names from a ``metrics.jsonl``. A crash may have cut its last line.
 
     Raises:
-        ValueError: a line other than the last, which a crash may have cut, is no JSON.
+        ValueError: another line is not JSON.
     """
-    numbers = _numbers(read_bytes(path, METRICS), names) if path.exists() else None
+    numbers = _decode_numbers(read_bytes(path, METRICS), names) if path.exists() else None
     if numbers is None:
-        return curves_of_rows(read_lines(path), names)
+        return curves_from_rows(read_lines(path), names)
     steps, *columns = numbers.T
     logged = {name: (column, ~np.isnan(column)) for name, column in zip(names, columns, strict=True)}
-    return curves_of_columns(steps.astype(np.int64), logged)
+    return curves_from_columns(steps.astype(np.int64), logged)
 
 
-def _numbers(lines: bytes, names: tuple[str, ...]) -> Floats | None:
-    """Each line's step and the ``names`` (T, 1 + C), steps ascending; None if some line must be looked at on its own.
+def _decode_numbers(lines: bytes, names: tuple[str, ...]) -> Floats | None:
+    """The step and the values of ``names`` of each line (T, 1 + C), steps ascending.
 
-    That is one that was cut, has NaN or text where a number should be, or a step that is out of order or no step.
+    None if the lines need the slower reader: one is cut, has NaN or text instead of a number, or an invalid or
+    unordered step.
     """
     try:
-        read = _line_decoder(names).decode_lines(lines)
-        flat = np.fromiter(chain.from_iterable(map(msgspec.structs.astuple, read)), np.float64)
+        decoded = _line_decoder(names).decode_lines(lines)
+        flat = np.fromiter(chain.from_iterable(map(msgspec.structs.astuple, decoded)), np.float64)
     except (msgspec.MsgspecError, OverflowError):
         return None
     numbers = flat.reshape(-1, 1 + len(names))
@@ -124,7 +125,7 @@ def _numbers(lines: bytes, names: tuple[str, ...]) -> Floats | None:
 
 @cache
 def _line_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """What reads a line's step and the ``names``, in this order; NaN, which JSON has not, stands for none."""
+    """A decoder of a line's step and the values of ``names``, in this order; a missing value becomes NaN."""
     fields = {f"curve_{number}": name for number, name in enumerate(names)}
     numbers = [(field, float, math.nan) for field in fields]
     return msgspec.json.Decoder(msgspec.defstruct("Line", [("step", int), *numbers], rename=fields, gc=False))

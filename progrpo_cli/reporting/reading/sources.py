@@ -1,4 +1,4 @@
-"""From the SOURCEs of ``progrpo report`` to runs: whatever they are read from, they have one shape."""
+"""Read the runs of all SOURCEs of ``progrpo report`` as records of one type."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _ONLINE, _OFFLINE = "wandb:", "wandb-offline:"
 
 
 def read(sources: list[str], *, offline: bool = False, helper: Helper | None = None) -> LoadedRuns:
-    """Read all sources; none given: everything below ``runs/``.
+    """Read the runs of all sources.
 
     Args:
-        sources: run directories, directories with run directories anywhere below them (a study, ``runs``), or
-            ``wandb-offline:DIR``. Directories whose name begins with a dot are left out. Or ``wandb:ENTITY/PROJECT``,
-            see :mod:`progrpo_cli.reporting.reading.wandb_online`.
-        offline: ask no server, read what was fetched before.
-        helper: who reads run directories with us; None: nobody.
+        sources: run directories, directories with run directories anywhere below them (a study, ``runs``),
+            ``wandb-offline:DIR``, or ``wandb:ENTITY/PROJECT`` (see :mod:`progrpo_cli.reporting.reading.wandb_online`).
+            Directories whose names begin with a dot are left out. Empty: everything below ``runs/``.
+        offline: contact no server; read runs fetched earlier from the cache.
+        helper: a second process that reads run directories too; None: none.
 
     Raises:
-        RequestError: a source that does not exist or is of no such form, or none of them holds a run.
+        RequestError: a source does not exist or has the wrong form, or no source has a run.
         WorkError: a W&B server does not answer.
     """
     wanted = sources or [DEFAULT]
@@ -46,17 +46,17 @@ def read(sources: list[str], *, offline: bool = False, helper: Helper | None = N
             hint = "; `progrpo train` makes the first run" if not sources else ""
             raise RequestError(f"no runs under {directory}: no such directory{hint}")
         if from_files:
-            records, skipped = wandb_files.read(_files(directory, ".wandb"))
-            for line in skipped:
-                loaded.note(line)
+            records, skipped = wandb_files.read(_find_files(directory, ".wandb"))
+            for message in skipped:
+                loaded.note(message)
             _add(loaded, records, f"{directory} (offline W&B files)")
         else:
-            manifests = _files(directory, MANIFEST)
+            manifests = _find_files(directory, MANIFEST)
             read_from = run_directories.read([manifest.parent for manifest in manifests], helper or Helper())
             _add(loaded, read_from, f"{directory} (run directories)")
     if not loaded.runs:
         reasons = f" ({len(loaded.notes)} skipped, see above)" if loaded.notes else ""
-        raise RequestError(f"no runs under {', '.join(wanted)}{reasons}; `progrpo train` and `progrpo eval` make them")
+        raise RequestError(f"no runs under {', '.join(wanted)}{reasons}; run `progrpo train` and `progrpo eval` first")
     return loaded
 
 
@@ -68,12 +68,12 @@ def _add(loaded: LoadedRuns, records: Iterable[RunRecord | str], place: str) -> 
             loaded.add(record, place)
 
 
-def _files(root: Path, ending: str) -> list[Path]:
-    """Files below ``root`` with this ending, sorted. What lies below a manifest belongs to its run."""
-    loaded: list[Path] = []
+def _find_files(root: Path, ending: str) -> list[Path]:
+    """Files below ``root`` with this ending, sorted. Directories below a manifest belong to its run; skip them."""
+    paths: list[Path] = []
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        loaded.extend(Path(parent, name) for name in sorted(names) if name.endswith(ending))
+        paths.extend(Path(parent, name) for name in sorted(names) if name.endswith(ending))
         if ending == MANIFEST in names:
             folders.clear()
-    return loaded
+    return paths

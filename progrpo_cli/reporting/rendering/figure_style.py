@@ -1,4 +1,4 @@
-"""What all figures share: one column wide, 200 dpi and vector, colours that colour-blind readers can tell apart."""
+"""The common style of all figures: one column wide, 200 dpi and vector, in colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli import escape
-from progrpo_cli.records.files import partial_path
+from progrpo_cli.records.files import beside
 from progrpo_cli.reporting.analysis.dataset import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, too light for a line; black is the base's.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, which is too light; the base is black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -26,8 +26,8 @@ Looks = Mapping[str, tuple[str, str, str]]
 _WIDTH, _HEIGHT, _LEGEND_ROW, DPI = 3.5, 2.3, 0.14, 200  # inches: a column's width, a panel, a line of the legend
 
 
-def looks_of(rows: Sequence[Row]) -> Looks:
-    """A row has the same line in every figure; that of the base is black and dashed."""
+def assign_looks(rows: Sequence[Row]) -> Looks:
+    """Give each row one look for all figures; the base is black and dashed."""
     names = dict.fromkeys(row.name for row in rows if not row.is_base)
     looks = {
         name: (
@@ -42,12 +42,13 @@ def looks_of(rows: Sequence[Row]) -> Looks:
 
 @contextmanager
 def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Axes to draw into; afterwards ``path`` (a PNG) and the same as PDF appear, each at once.
+    """Context manager. Yields a figure and its axes, and on exit writes ``path`` (PNG) and a PDF, each atomically.
 
     Args:
-        panels: how many axes.
-        columns: side by side.
-        legend: about how many entries the one legend below all of them has; it has those of all axes, each once.
+        path: the PNG file.
+        panels: number of axes.
+        columns: number of axes side by side.
+        legend: approximate number of entries of the common legend below the axes.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,25 +58,25 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
     height = _HEIGHT / (1 if columns == 1 else 1.6) * rows + _LEGEND_ROW * (legend + 1) + 0.2
     small: Any = {"font.size": 7, "axes.titlesize": 7, "axes.labelsize": 8, "legend.fontsize": 7, "pdf.fonttype": 42}
     with mpl.rc_context(small):
-        made: Figure = Figure(figsize=(_WIDTH, height), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(made)  # a figure of its own: pyplot would keep global state and look for a display
-        axes = list(made.subplots(rows, columns, squeeze=False).ravel())
+        canvas: Figure = Figure(figsize=(_WIDTH, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(canvas)  # not by pyplot, which keeps global state and looks for a display
+        axes = list(canvas.subplots(rows, columns, squeeze=False).ravel())
         for unused in axes[panels:]:
             unused.set_axis_off()
-        yield made, axes[:panels]
-        handles, names = legend_of(axes)
-        made.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
-        made.draw_without_rendering()
-        made.set_layout_engine(None)  # it stays as it was laid out: that takes as long as drawing
+        yield canvas, axes[:panels]
+        handles, names = merge_legends(axes)
+        canvas.legend(handles, names, loc="outside lower center", ncols=1, frameon=False)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine(None)  # keep this layout: computing it again takes as long as drawing
         pdf = path.with_suffix(".pdf")
         for target, metadata in ((path, {}), (pdf, {"CreationDate": None})):
-            partial = partial_path(target)
-            made.savefig(partial, format=target.suffix[1:], metadata=metadata)
+            partial = beside(target)
+            canvas.savefig(partial, format=target.suffix[1:], metadata=metadata)
             os.replace(partial, target)
 
 
-def legend_of(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
-    """Handles and labels of all axes; what an earlier one has is not repeated."""
+def merge_legends(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of all axes, without labels that an earlier axes already has."""
     handles: list[Any] = []
     names: list[str] = []
     for axes in all_axes:
@@ -86,12 +87,12 @@ def legend_of(all_axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
 
 
 def finish(axes: Axes, title: str = "") -> None:
-    """Title and grid."""
+    """Set the title and the grid."""
     axes.set_title(title)
     axes.grid(alpha=0.25, lw=0.5)
 
 
-def shown_name(text: str) -> str:
-    """Keys by their last parts; matplotlib would read dollar signs as mathematics, and hide a leading underscore."""
+def display_name(text: str) -> str:
+    """Shorten keys to their last part, escape dollar signs (mathematics) and drop leading underscores (hidden)."""
     short = re.sub(r"[\w.]+\.(\w+)=", r"\1=", escape.plain(text))
     return short.replace("$", r"\$").lstrip("_") or "?"

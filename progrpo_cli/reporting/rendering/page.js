@@ -1,5 +1,5 @@
 "use strict";
-// A click on a column's name sorts by it, the next click the other way round; cells without a value come last.
+// A click on a column's name sorts by it, the next click reverses the order; empty cells come last.
 document.querySelectorAll("table").forEach((table) => {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself: no network, no other file."""
+"""The report as a self-contained HTML page, without network access or other files."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pathlib import Path
 from progrpo_cli import __version__, escape
 from progrpo_cli.reporting.analysis.table import Table
 from progrpo_cli.reporting.analysis.views import views
-from progrpo_cli.reporting.rendering.figures import Drawn
+from progrpo_cli.reporting.rendering.figures import ReportFigure
 
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the page says, top to bottom."""
+    """The contents of the page from top to bottom."""
 
     findings: Sequence[str]
     caveats: Sequence[str]
     tables: Sequence[Table]
-    figures: Sequence[Drawn]
+    figures: Sequence[ReportFigure]
     provenance: Table
     commands: Mapping[str, str]
-    """Command -> what it made."""
+    """Command -> the heading above it."""
     notes: Sequence[str]
 
 
-def page(content: Content) -> str:
-    """The page. All text of it that is not ours is escaped by the template, control characters are dropped before."""
+def render_page(content: Content) -> str:
+    """Render the page. The template escapes all untrusted text, after control characters are dropped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -51,7 +51,7 @@ def page(content: Content) -> str:
     return environment.get_template("page.html.j2").render(
         content=content,
         version=__version__,
-        images=[base64.b64encode(drawn.path.read_bytes()).decode() for drawn in content.figures],
+        images=[base64.b64encode(figure.path.read_bytes()).decode() for figure in content.figures],
         script=Markup(script),
         style=Markup(style),
         script_hash=_hash(script),
@@ -60,5 +60,5 @@ def page(content: Content) -> str:
 
 
 def _hash(text: str) -> str:
-    """For the page's own policy: this script and this style, and nothing that somebody's name brought along."""
+    """A hash source for the page's Content-Security-Policy, which allows only this script and this style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,4 +1,4 @@
-"""The tables as Markdown, CSV, LaTeX and for the terminal."""
+"""Render tables as Markdown, CSV, LaTeX and for the terminal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from functools import lru_cache
 from progrpo_cli import escape
 from progrpo_cli.console import results
 from progrpo_cli.reporting.analysis.table import Table
-from progrpo_cli.reporting.analysis.views import Cell, cell_text, missing, records_of, views
+from progrpo_cli.reporting.analysis.views import Cell, cell_text, is_missing, to_records, views
 
 
 def csv_text(table: Table) -> str:
-    """Every column in full; numbers to six significant digits, empty where there is none."""
+    """All columns; numbers have six significant digits, missing values are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([escape.csv(str(column)) for column in table.frame.columns])
@@ -24,12 +24,14 @@ def csv_text(table: Table) -> str:
 
 
 def json_rows(table: Table) -> list[dict[str, object]]:
-    """The rows with null where there is no number."""
-    return [{name: None if missing(value) else value for name, value in row.items()} for row in records_of(table.frame)]
+    """The rows with None for missing values."""
+    return [
+        {name: None if is_missing(value) else value for name, value in row.items()} for row in to_records(table.frame)
+    ]
 
 
 def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
-    """The views of the tables with what stands under them, and what was left out of the report."""
+    """The views of the tables with their captions, followed by the report's notes."""
     parts = []
     for table in tables:
         for view in views(table):
@@ -45,7 +47,7 @@ def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """booktabs tables, to be taken in with \\input; the caption says what stands under the table."""
+    """Tables for the package booktabs, to be included with \\input."""
     parts = ["% in the preamble: \\usepackage{booktabs}"]
     for table in tables:
         for view in views(table):
@@ -79,12 +81,12 @@ def to_terminal(table: Table, notes: Sequence[str]) -> None:
 
     console = results()
     for view in views(table):
-        shown_table = RichTable(title=Text(escape.plain(view.title)), title_justify="left")
+        rich_table = RichTable(title=Text(escape.plain(view.title)), title_justify="left")
         for name, numeric in zip(view.header, view.numeric, strict=True):
-            shown_table.add_column(Text(escape.plain(name)), justify="right" if numeric else "left")
-        for row in view.rows:  # Text: "[red]" in a name is no markup
-            shown_table.add_row(*(Text(escape.plain(cell.text), style="bold" if cell.bold else "") for cell in row))
-        console.print(shown_table)
+            rich_table.add_column(Text(escape.plain(name)), justify="right" if numeric else "left")
+        for row in view.rows:  # Text keeps "[red]" in a name from being read as markup
+            rich_table.add_row(*(Text(escape.plain(cell.text), style="bold" if cell.bold else "") for cell in row))
+        console.print(rich_table)
     for sentence in [*table.caption, *(f"Note: {note}" for note in notes)]:
         console.print(Text(escape.plain(sentence)))
 
@@ -101,10 +103,10 @@ def _markdown_cell(cell: Cell) -> str:
 def _csv_cell(value: object) -> str:
     if isinstance(value, str):
         return _csv_text(value)
-    return f"{value:.6g}" if isinstance(value, float) and not missing(value) else cell_text(value)
+    return f"{value:.6g}" if isinstance(value, float) and not is_missing(value) else cell_text(value)
 
 
-@lru_cache(maxsize=4096)  # a column of many rows has few names
+@lru_cache(maxsize=4096)  # long columns repeat few names
 def _csv_text(text: str) -> str:
     return escape.csv(text)
 

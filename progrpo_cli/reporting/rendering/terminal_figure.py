@@ -1,29 +1,30 @@
-"""Pass@k over k as bars of text: the one figure that a terminal can show."""
+"""Pass@k over k as bars of text, for terminals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from progrpo_cli import escape
-from progrpo_cli.reporting.analysis.compare import curve
+from progrpo_cli.reporting.analysis.compare import pass_at_k_curves
 from progrpo_cli.reporting.analysis.dataset import Row
 
 _BAR = 50  # characters for a Pass@k of 1
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def pass_at_k(columns: Sequence[Sequence[Row]]) -> list[str]:
-    """Lines of text: for each task, and k = 1, 4, 16, ... up to n, a bar a row with its 95 % interval in brackets.
+def pass_at_k(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """Lines of text with one bar per row and k = 1, 4, 16, ... up to the row's n, and its 95 % interval in brackets.
 
-    Rows may have different n: a row has bars up to its own.
+    Args:
+        groups: the rows of each task.
     """
     lines = []
-    for rows in columns:
+    for rows in groups:
         n = max(row.n for row in rows)
         ks = [k for k in (4**power for power in range(20)) if k <= n]
         lines.append(escape.plain(f"Pass@k over k, {rows[0].task} ({rows[0].split} split)"))
         width = max(len(escape.plain(row.name)) for row in rows)
-        for k, intervals in curve(rows, ks).items():
+        for k, intervals in pass_at_k_curves(rows, ks).items():
             for index, (name, mean) in enumerate(intervals.items()):
                 head = f"k = {k:<4}" if index == 0 else " " * 8
                 label = escape.plain(name).ljust(width)
