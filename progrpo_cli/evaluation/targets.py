@@ -208,7 +208,7 @@ def directory_of(source: policy.Source) -> Path:
 
     ``owner--name`` for a hub name (and ours); for a directory its name and a few digits of its place and content.
     """
-    if source.directory is None or source.from_a_package:
+    if source.directory is None or source.is_packaged:
         name = source.label.replace("/", "--")
     else:
         place = source.directory.resolve()

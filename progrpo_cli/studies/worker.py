@@ -42,7 +42,7 @@ def work(plan: Plan, store: Store, execute: Execute) -> None:
     optuna_study = OptunaStudy(plan, store)
     worker = _Worker(plan, store, optuna_study, execute)
     try:
-        with policy.loaded_once():
+        with policy.cache_policies():
             while worker.do_next() or optuna_study.propose():
                 pass
     finally:

@@ -47,7 +47,7 @@ def validator(
         for part, samples in zip(parts.values(), sampler.sample(batches), strict=True):
             attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(part, samples, strict=True)]
             verdicts = task.verdicts(attempts)
-            errors.look(verdicts, "a batch of the validation split")
+            errors.count(verdicts, "a batch of the validation split")
             for problem, verdict in zip(part, verdicts, strict=True):
                 counts[problem.id] += verdict == "correct"
         right = [sum(of_process[problem.id] for of_process in processes.all_gather(counts)) for problem in problems]

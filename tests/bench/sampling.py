@@ -210,7 +210,7 @@ def share_of_the_rest(problems: int = 300, n: int = 64, repeats: int = 5) -> Non
         "of the wall time sampling alone would save (reckoned)": [],
     }
     for _ in range(1 + repeats):
-        for remembered in (countdown.keys_of, countdown._ways, expression.read):
+        for remembered in (countdown.keys_of, countdown._counts_by_numbers, expression.parse):
             remembered.cache_clear()
         with TemporaryDirectory() as directory:
             began, busy = time.perf_counter(), time.process_time()

@@ -15,8 +15,8 @@ from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt
 from progrpo_cli.tasks.countdown import base_pairs, base_policy
 from progrpo_cli.tasks.countdown.problems import keys_of
+from progrpo_cli.tasks.countdown.styles import style_of
 from progrpo_cli.tasks.countdown.task import Countdown, prompt_of
-from progrpo_cli.tasks.countdown.ways import way_of
 
 
 @pytest.fixture
@@ -84,7 +84,9 @@ def test_a_policy_is_cut_off_a_training_that_went_on(tmp_path: Path) -> None:
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
-    rates = [base_policy.rate_of(batch, steady=base_policy.WARMUP, decay=3) for batch in range(base_policy.WARMUP + 3)]
+    rates = [
+        base_policy.rate_factor(batch, steady=base_policy.WARMUP, decay=3) for batch in range(base_policy.WARMUP + 3)
+    ]
     assert rates[:2] == pytest.approx([1 / base_policy.WARMUP, 2 / base_policy.WARMUP])
     assert rates[-4:] == pytest.approx([1, 1, 0.75, 0.5])
 
@@ -123,7 +125,7 @@ def test_the_shipped_policy_seldom_takes_steps_and_is_right_more_often_when_it_d
             for problem, sample in zip(problems * 32, next(iter(drawn)), strict=True)
         ]
         verdicts = task.verdicts(attempts)
-        stepwise = [way_of(attempt.text) != "direct" for attempt in attempts]
+        stepwise = [style_of(attempt.text) != "direct" for attempt in attempts]
         share[temperature] = sum(stepwise) / len(stepwise)
         for steps in (False, True):
             found = [verdict == "correct" for verdict, step in zip(verdicts, stepwise, strict=True) if step == steps]

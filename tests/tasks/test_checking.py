@@ -7,9 +7,9 @@ from bubblewrap import require_bubblewrap
 
 from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
-from progrpo_cli.tasks.code.shapes import read_tests
 
 LIMITS = Limits(seconds=10.0, memory=256 << 20)
 ONE = Outputs((("1 1 2\n", "3"),))

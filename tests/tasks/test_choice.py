@@ -11,7 +11,7 @@ from judged import judge
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt
-from progrpo_cli.tasks.choice import Choice, letter_in
+from progrpo_cli.tasks.choice import Choice, extract_letter
 from progrpo_cli.tasks.config import ChoiceConfig
 from progrpo_cli.tasks.registry import make_task
 
@@ -86,7 +86,7 @@ def test_the_letter_of_the_right_option_is_right(name: str, letters: str, tmp_pa
     ],
 )
 def test_the_letter_in_a_text(text: str, letter: str | None) -> None:
-    assert letter_in(text) == letter
+    assert extract_letter(text) == letter
 
 
 def test_an_answer_that_is_no_option_is_named(tmp_path: Path) -> None:

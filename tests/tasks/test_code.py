@@ -14,8 +14,8 @@ from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import SPLITS, Attempt
 from progrpo_cli.tasks.code.checking import same_output
-from progrpo_cli.tasks.code.extraction import code_in
-from progrpo_cli.tasks.code.shapes import read_tests
+from progrpo_cli.tasks.code.extraction import extract_code
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.task import Code
 from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.registry import make_task
@@ -131,7 +131,7 @@ def test_packed_tests_run_nothing() -> None:
     ],
 )
 def test_the_code_in_a_text(text: str, code: str | None) -> None:
-    assert code_in(text) == code
+    assert extract_code(text) == code
 
 
 @pytest.mark.parametrize(

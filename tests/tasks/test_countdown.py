@@ -67,18 +67,18 @@ def test_the_expressions_are_those_that_enumeration_finds() -> None:
         for o, p, q in itertools.product("+-*", repeat=3)
         for shape in shapes
     )
-    values, ways = problems.expressions(np.array([chosen, (1, 1, 1, 1)]))
+    values, orders = problems.expressions(np.array([chosen, (1, 1, 1, 1)]))
     reached: Counter[int] = Counter()
-    for of_column, of_value in zip(values[0].tolist(), ways.tolist(), strict=True):
+    for of_column, of_value in zip(values[0].tolist(), orders.tolist(), strict=True):
         reached[of_column] += of_value
     assert reached == found
-    assert problems.solutions()[chosen, 24] == found[24]
+    assert problems.solution_counts()[chosen, 24] == found[24]
 
 
 def test_the_first_problems_of_a_split_have_more_expressions() -> None:
     keys = problems.keys_of("test")
-    ways = [problems.solutions()[key] for key in keys]
-    assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
+    counts = [problems.solution_counts()[key] for key in keys]
+    assert sum(counts[:300]) / 300 > 1.5 * sum(counts) / len(counts)
 
 
 def value(tree: Expression) -> int:
@@ -108,7 +108,7 @@ def leaves(tree: Expression) -> list[int]:
 @given(trees)
 def test_rendering_reading_and_values_agree_with_python(tree: Expression) -> None:
     text = render(tree)
-    found = expression.read(text)
+    found = expression.parse(text)
     assert found.value == value(tree) == eval(text)
     assert found.numbers == tuple(sorted(leaves(tree)))
 
@@ -130,9 +130,9 @@ def test_the_canonical_form_ignores_order_and_parentheses_and_keeps_the_value(
             return str(node.value)
         return f"({bracketed(node.left)}{node.operator}{bracketed(node.right)})"
 
-    form = expression.read(render(tree)).canonical
-    assert expression.read(render(shuffled(tree))).canonical == form
-    assert expression.read(bracketed(tree)).canonical == form
+    form = expression.parse(render(tree)).canonical
+    assert expression.parse(render(shuffled(tree))).canonical == form
+    assert expression.parse(bracketed(tree)).canonical == form
     if not form.startswith("-"):
         assert eval(form) == value(tree)
 
@@ -157,7 +157,7 @@ def flattened(tree: Expression) -> str:
 
 @given(trees)
 def test_the_canonical_form_is_that_of_the_tree_flattened_and_sorted(tree: Expression) -> None:
-    assert expression.read(render(tree)).canonical == flattened(tree)
+    assert expression.parse(render(tree)).canonical == flattened(tree)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_the_canonical_form_is_that_of_the_tree_flattened_and_sorted(tree: Expre
     ],
 )
 def test_canonical_examples(one: str, other: str, same: bool) -> None:
-    forms = {expression.read(text).canonical for text in (one, other)}
+    forms = {expression.parse(text).canonical for text in (one, other)}
     assert (len(forms) == 1) is same
 
 

@@ -15,8 +15,8 @@ from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.task import Code
 from progrpo_cli.tasks.judge_errors import JudgeErrors
-from progrpo_cli.tasks.maths.known import verdict_without_parsing
-from progrpo_cli.tasks.maths.normal import normal
+from progrpo_cli.tasks.maths.normalisation import normalise
+from progrpo_cli.tasks.maths.text_comparison import compare
 
 CALLS = Calls("f", (Call([1], 42),))
 CHECK = CheckCode("", "def check(candidate):\n    assert candidate(1) == 42\n", "f")
@@ -111,10 +111,10 @@ def test_numbers_and_lines_are_those_of_the_benchmarks(printed: str, expected: s
 
 
 def test_integers_beyond_what_python_reads() -> None:
-    many = normal("9" * 5000)
-    assert not verdict_without_parsing(many, "9")
-    assert not verdict_without_parsing("9", many)
-    assert verdict_without_parsing(many, many) is True
+    many = normalise("9" * 5000)
+    assert not compare(many, "9")
+    assert not compare("9", many)
+    assert compare(many, many) is True
 
 
 def test_a_sandbox_that_fails_is_an_error_of_that_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +132,9 @@ def test_a_sandbox_that_fails_is_an_error_of_that_answer_alone(monkeypatch: pyte
 
 def test_above_one_in_a_hundred_the_work_has_to_end() -> None:
     errors = JudgeErrors()
-    errors.look(["error", *["wrong"] * 99], "a rollout")
+    errors.count(["error", *["wrong"] * 99], "a rollout")
     assert errors.too_many is None
-    errors.look(["error", *["wrong"] * 98], "a rollout")
+    errors.count(["error", *["wrong"] * 98], "a rollout")
     assert errors.too_many is not None
     assert "1 of 99" in errors.too_many
 
@@ -151,7 +151,7 @@ def test_training_stops_at_the_next_boundary() -> None:
         return control
 
     assert not after(2).should_training_stop
-    errors.look(["error"], "a rollout")
+    errors.count(["error"], "a rollout")
     assert not after(3).should_training_stop
     assert after(4).should_training_stop
     assert after(4).should_save

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from progrpo_cli.errors import WorkError
-from progrpo_cli.tasks.judging.pool import SECOND, SOON, JudgePool, _ParentDied
+from progrpo_cli.tasks.judging.pool import FIRST_BUDGET, SECOND_BUDGET, JudgePool, _ParentDied
 
 LIMIT = 1.5
 """Seconds: so many that no ordinary answer has to wait as long for a processor that others use, too."""
@@ -63,7 +63,7 @@ def test_the_limit_holds_for_each(pool: JudgePool) -> None:
     before = parent.cpu_times().children_user
     assert answers(pool, *["hang"] * 4) == ["timeout"] * 4
     used = parent.cpu_times().children_user - before  # of the workers that were killed, which are those that hung
-    assert 0 < used < 4 * (LIMIT + SOON + SECOND) + 1
+    assert 0 < used < 4 * (LIMIT + FIRST_BUDGET + SECOND_BUDGET) + 1
 
 
 def test_a_killed_pool_starts_again(pool: JudgePool) -> None:

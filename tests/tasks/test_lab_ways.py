@@ -7,7 +7,7 @@ import pytest
 from judged import judge
 
 from progrpo_cli.tasks.base import Problem
-from progrpo_cli.tasks.countdown import base_pairs, base_policy, problems, ways
+from progrpo_cli.tasks.countdown import base_pairs, base_policy, problems, styles
 from progrpo_cli.tasks.countdown.task import Countdown, prompt_of
 
 TASK = Countdown(48, {"rl": 5, "validation": 5, "test": 5})
@@ -70,34 +70,34 @@ def completions(batch: base_pairs.Batch) -> Iterator[tuple[Problem, str]]:
         yield problem, completion
 
 
-@pytest.mark.parametrize("way", ways.STEPWISE)
-def test_steps_that_the_base_policy_learns_are_true_and_of_the_base_split(way: ways.Way) -> None:
+@pytest.mark.parametrize("way", styles.STEPWISE)
+def test_steps_that_the_base_policy_learns_are_true_and_of_the_base_split(way: styles.Style) -> None:
     rng = np.random.default_rng(1)
     for tries in range(1, base_pairs.MAX_TRIES + 1):
-        batch = base_pairs.rows(rng, way, 100, tries)
+        batch = base_pairs.make_rows(rng, way, 100, tries)
         assert len(batch.ids) > 80
         for problem, completion in completions(batch):
             assert judge(TASK, problem, completion) == "correct"
-            assert ways.way_of(completion) == way
-            written = ways.tries_of(completion)
+            assert styles.style_of(completion) == way
+            written = styles.split_tries(completion)
             assert all(("*" in text) == (way == "product") for text in written)
             assert len({text.rpartition("=")[2] for text in written}) == len(written) == tries
             for wrong in written[:-1]:
                 assert judge(TASK, problem, f"{way}:{wrong}") == "wrong"
-                assert ways.expression_of(f"{way}:{wrong}") is not None  # true steps to another value
+                assert styles.expression_of(f"{way}:{wrong}") is not None  # true steps to another value
 
 
 def test_expressions_that_the_base_policy_learns_are_right_and_of_the_base_split() -> None:
     seen = set()
-    for problem, completion in completions(base_pairs.rows(np.random.default_rng(1), "direct", 300)):
+    for problem, completion in completions(base_pairs.make_rows(np.random.default_rng(1), "direct", 300)):
         assert judge(TASK, problem, completion) == "correct"
-        assert ways.way_of(completion) == "direct"
+        assert styles.style_of(completion) == "direct"
         seen.add("".join("n" if symbol.isdigit() else symbol for symbol in completion).replace("nn", "n"))
     assert len(seen) > 60  # of 135 trees
 
 
 def test_of_a_wrong_try_only_what_follows_from_it_is_learned() -> None:
-    batch = base_pairs.rows(np.random.default_rng(2), "product", 20, tries=2, choice=0.25)
+    batch = base_pairs.make_rows(np.random.default_rng(2), "product", 20, tries=2, choice_weight=0.25)
     for ids, weights in zip(batch.ids.tolist(), batch.weights.tolist(), strict=True):
         tokens = [TOKENS[index] for index in ids]
         start, end = tokens.index("product:"), tokens.index(";")
@@ -110,7 +110,7 @@ def test_of_a_wrong_try_only_what_follows_from_it_is_learned() -> None:
 
 def test_every_text_of_the_base_policy_goes_through_its_tokenizer_unchanged() -> None:
     tokenizer = base_policy.make_tokenizer()
-    batch = base_pairs.rows(np.random.default_rng(3), "sum", 30, tries=3)
+    batch = base_pairs.make_rows(np.random.default_rng(3), "sum", 30, tries=3)
     for ids, length in zip(batch.ids.tolist(), batch.lengths.tolist(), strict=True):
         text = tokenizer.decode(ids[1 : length - 1])
         assert tokenizer(text).input_ids == ids[: length - 1]
@@ -119,12 +119,12 @@ def test_every_text_of_the_base_policy_goes_through_its_tokenizer_unchanged() ->
 
 @pytest.mark.parametrize("batch", base_policy.ROWS)
 def test_the_share_of_each_way_is_set_by_the_weights_of_the_choice(batch: int) -> None:
-    weights = dict.fromkeys(ways.WAYS, 0.0)
-    for part in base_policy.batch_of(np.random.default_rng(4), batch):
+    weights = dict.fromkeys(styles.STYLES, 0.0)
+    for part in base_policy.make_batch(np.random.default_rng(4), batch):
         for ids, row in zip(part.ids.tolist(), part.weights.tolist(), strict=True):
             place = ids.index(base_pairs.VOCABULARY[":"]) + 1
             named = TOKENS[ids[place]].removesuffix(":")
-            weights[named if named in ways.STEPWISE else "direct"] += row[place]
+            weights[named if named in styles.STEPWISE else "direct"] += row[place]
     shares = {way: weight / sum(weights.values()) for way, weight in weights.items()}
-    wanted = dict.fromkeys(ways.STEPWISE, base_policy.SHARE)
+    wanted = dict.fromkeys(styles.STEPWISE, base_policy.SHARE)
     assert shares == pytest.approx({"direct": 1 - sum(wanted.values())} | wanted, rel=0.03)  # some rows are left out

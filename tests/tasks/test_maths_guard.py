@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progrpo_cli.tasks.answers import answer_in
-from progrpo_cli.tasks.judging.pool import SECOND, SOON, JudgePool
-from progrpo_cli.tasks.maths import guard, known, normal
+from progrpo_cli.tasks.answers import extract_answer
+from progrpo_cli.tasks.judging.pool import FIRST_BUDGET, SECOND_BUDGET, JudgePool
+from progrpo_cli.tasks.maths import guard, normalisation, text_comparison
 
 LIMIT = 0.7
 
@@ -65,7 +65,7 @@ def test_there_are_more_than_300_and_each_once() -> None:
 def test_each_gets_a_verdict_within_the_limit_and_memory_stays_bounded(pool: JudgePool) -> None:
     texts = [f"So it is \\boxed{{{answer}}}" for _, answer in HOSTILE]
     began = time.process_time()
-    seen = [answer_in(text) for text in texts]
+    seen = [extract_answer(text) for text in texts]
     allowed = [i for i, answer in enumerate(seen) if answer is not None and guard.may_be_parsed(answer)]
     assert time.process_time() - began < 5  # the guard itself, on 8 MB of text
     pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}])
@@ -78,12 +78,14 @@ def test_each_gets_a_verdict_within_the_limit_and_memory_stays_bounded(pool: Jud
         tree = psutil.Process().children(recursive=True)
         peak = max(peak, sum(process.memory_info().rss for process in tree if process.is_running()))
 
-    verdicts = pool.judge([{"gold": "\\frac{1}{2}", "answer": normal.normal(seen[i])} for i in allowed], watch)
+    verdicts = pool.judge(
+        [{"gold": "\\frac{1}{2}", "answer": normalisation.normalise(seen[i])} for i in allowed], watch
+    )
     assert set(verdicts) <= {"wrong", "unparseable", "timeout", "memory"}
     assert len(verdicts) == len(allowed)
     # Of the workers that were killed: those whose answers ran out of time, each at most twice before its whole limit.
     used = parent.cpu_times().children_user - before
-    assert used < (verdicts.count("timeout") + 1) * (LIMIT + SOON + SECOND) + 10
+    assert used < (verdicts.count("timeout") + 1) * (LIMIT + FIRST_BUDGET + SECOND_BUDGET) + 10
     assert peak < 6 * (1 << 29)
     assert pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}]) == ["correct"]  # it lives
 
@@ -107,7 +109,7 @@ def test_each_gets_a_verdict_within_the_limit_and_memory_stays_bounded(pool: Jud
     ],
 )
 def test_the_answer_in_a_text(text: str, answer: str | None) -> None:
-    assert answer_in(text) == answer
+    assert extract_answer(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_a_tower_is_found_beside_any_product(powers, base: str, exponents: list[
     ],
 )
 def test_thousands_are_one_number(answer: str, written: str) -> None:
-    assert normal.normal(answer) == written
+    assert normalisation.normalise(answer) == written
 
 
 @pytest.mark.parametrize(
@@ -207,4 +209,4 @@ def test_thousands_are_one_number(answer: str, written: str) -> None:
     ],
 )
 def test_what_is_known_without_parsing(gold: str, answer: str, verdict: bool | None) -> None:
-    assert known.verdict_without_parsing(gold, answer) is verdict
+    assert text_comparison.compare(gold, answer) is verdict

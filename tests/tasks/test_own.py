@@ -13,7 +13,7 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import SPLITS
 from progrpo_cli.tasks.config import OwnConfig
-from progrpo_cli.tasks.own import Own, answer_in, same_answer
+from progrpo_cli.tasks.own import Own, extract_answer, same_answer
 from progrpo_cli.tasks.registry import make_task
 
 FUNCTION = """
@@ -52,7 +52,7 @@ def test_exact_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "answer"), [("a\n b \n\n", "b"), ("\\boxed{1} \\boxed{2}", "2"), ("\\boxed{1", "")])
 def test_the_answer_in_a_text(text: str, answer: str) -> None:
-    assert answer_in(text) == answer
+    assert extract_answer(text) == answer
 
 
 def test_numbers_are_compared_as_numbers() -> None:

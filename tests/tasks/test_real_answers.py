@@ -15,14 +15,14 @@ from judged import judge
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
-from progrpo_cli.tasks.answers import answer_in
+from progrpo_cli.tasks.answers import extract_answer
 from progrpo_cli.tasks.base import Attempt
-from progrpo_cli.tasks.choice import letter_in
+from progrpo_cli.tasks.choice import extract_letter
 from progrpo_cli.tasks.judging.pool import JudgePool
-from progrpo_cli.tasks.maths import normal
+from progrpo_cli.tasks.maths import normalisation
 from progrpo_cli.tasks.maths import task as maths_task
 from progrpo_cli.tasks.maths.task import Maths
-from progrpo_cli.tasks.own import answer_in as own_answer_in
+from progrpo_cli.tasks.own import extract_answer as own_answer_in
 from progrpo_cli.tasks.registry import make_task
 
 HERE = Path(__file__).parent / "real_inputs"
@@ -86,7 +86,7 @@ def test_a_reference_that_nothing_equals_is_named_with_its_line(gold: str, tmp_p
 def test_multiple_choice() -> None:
     for row in rows("choice"):
         expected = {"B-or-None": ["B", None], "X-not-an-option": ["X", None]}.get(row["expect"], [row["expect"]])
-        assert letter_in(row["text"]) in expected, row
+        assert extract_letter(row["text"]) in expected, row
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_multiple_choice() -> None:
     ],
 )
 def test_the_letter_of_a_choice(text: str, letter: str | None) -> None:
-    assert letter_in(text) == letter
+    assert extract_letter(text) == letter
 
 
 SENTENCES = [
@@ -144,9 +144,9 @@ SENTENCES = [
 @pytest.mark.parametrize("sentence", SENTENCES)
 @pytest.mark.parametrize("value", ["7", "-12", "3.5"])
 def test_where_the_answer_is(sentence: str, value: str) -> None:
-    found = answer_in(sentence.format(value))
+    found = extract_answer(sentence.format(value))
     assert found is not None
-    assert normal.number(normal.normal(found.rstrip("!"))) == normal.number(value)
+    assert normalisation.parse_number(normalisation.normalise(found.rstrip("!"))) == normalisation.parse_number(value)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_where_the_answer_is(sentence: str, value: str) -> None:
     ["<think>so \\boxed{12}", "\\boxed{7} but \\boxed{9", "The answer.", "", "</think>", "It is 9", "#### Step 2"],
 )
 def test_where_there_is_none(text: str) -> None:
-    assert answer_in(text) is None
+    assert extract_answer(text) is None
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,10 @@ HOSTILE += [
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:12].strip())
 def test_finding_it_takes_time_in_proportion_to_the_text(text: str) -> None:
     began = time.process_time()
-    for find in (answer_in, letter_in, own_answer_in):
+    for find in (extract_answer, extract_letter, own_answer_in):
         answer = find(text)
         if answer is not None:
-            normal.normal(answer[:500])
+            normalisation.normalise(answer[:500])
     assert time.process_time() - began < 2
 
 
@@ -276,8 +276,8 @@ def test_kinds_of_answers(pairs: list[tuple[str, str]], verdict: set[str], tmp_p
 
 def test_normal_is_the_same_again() -> None:
     for row in rows("maths"):
-        for text in (row["gold"], answer_in(row["text"]) or ""):
-            assert normal.normal(normal.normal(text)) == normal.normal(text)
+        for text in (row["gold"], extract_answer(row["text"]) or ""):
+            assert normalisation.normalise(normalisation.normalise(text)) == normalisation.normalise(text)
 
 
 def test_a_tolerance_is_the_tasks_own_option(tmp_path: Path) -> None:

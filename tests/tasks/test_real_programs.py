@@ -8,10 +8,10 @@ import pytest
 from bubblewrap import require_bubblewrap
 
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge, same_output
-from progrpo_cli.tasks.code.extraction import code_in
+from progrpo_cli.tasks.code.extraction import extract_code
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
-from progrpo_cli.tasks.code.shapes import read_tests
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "real_inputs" / "code.jsonl").open(encoding="utf-8")]
 LIMITS = Limits(seconds=20.0)
@@ -30,7 +30,7 @@ def test_each_program_has_its_verdict(sandbox: Sandbox, row: dict) -> None:
     else:
         packed = row["tests"] if isinstance(row["tests"], str) else json.dumps(row["tests"])
         tests = read_tests("row 1", packed, entry=row["entry"])
-    source = code_in(row["text"], entry=getattr(tests, "entry", None))
+    source = extract_code(row["text"], entry=getattr(tests, "entry", None))
     verdict = "unparseable" if source is None else judge(sandbox, source, tests, LIMITS)
     limits = {"memory": "timeout"}  # both say that a limit was reached
     assert limits.get(verdict, verdict) in row["expect"].split("-or-"), row["note"]
@@ -64,20 +64,20 @@ BLOCK = f"```python\n{READ}\n```"
     ],
 )  # fmt: skip
 def test_the_program_in_a_text(text: str) -> None:
-    code = code_in(text)
+    code = extract_code(text)
     assert code is not None
     assert code.strip() == READ
 
 
 @pytest.mark.parametrize("inside", ["# ``` is a fence", 's = "```"', 'print("~~~")', "x = '```python'"])
 def test_marks_inside_the_program_end_nothing(inside: str) -> None:
-    assert code_in(f"```python\n{inside}\n{READ}\n```") == f"{inside}\n{READ}\n"
+    assert extract_code(f"```python\n{inside}\n{READ}\n```") == f"{inside}\n{READ}\n"
 
 
 def test_the_block_that_defines_the_function_is_the_program() -> None:
     text = "```python\ndef f(x):\n    return x\n```\n```python\nprint(f(input()))\n```"
-    assert code_in(text, entry="f") == "def f(x):\n    return x\n"
-    assert code_in("<think>```python\nprint(1)\n```") is None
+    assert extract_code(text, entry="f") == "def f(x):\n    return x\n"
+    assert extract_code("<think>```python\nprint(1)\n```") is None
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_the_block_that_defines_the_function_is_the_program() -> None:
 )
 def test_finding_it_takes_time_in_proportion_to_the_text(text: str) -> None:
     began = time.process_time()
-    code_in(text)
-    code_in(text, entry="f")
+    extract_code(text)
+    extract_code(text, entry="f")
     assert time.process_time() - began < 3
 
 

@@ -215,7 +215,7 @@ def test_without_bubblewrap_it_is_refused_in_one_line(monkeypatch: pytest.Monkey
     from progrpo_cli.tasks.code import bubblewrap as module
 
     monkeypatch.setenv("PATH", "/nowhere")
-    module.what_is_wrong.cache_clear()
+    module.find_problem.cache_clear()
     try:
         with pytest.raises(RequestError, match=r"apt-get install bubblewrap.*task\.sandbox=none") as caught:
             Sandbox("bubblewrap", "humaneval")
@@ -223,7 +223,7 @@ def test_without_bubblewrap_it_is_refused_in_one_line(monkeypatch: pytest.Monkey
         assert judge(Sandbox("none", "humaneval"), RIGHT, TESTS, LIMITS) == "correct"
         assert judge(Sandbox("none", "humaneval"), ATTACKS["infinite loop"], TESTS, LIMITS) == "timeout"
     finally:
-        module.what_is_wrong.cache_clear()
+        module.find_problem.cache_clear()
 
 
 def test_the_command_refuses_before_it_loads_anything(progrpo: CommandLine) -> None:
