@@ -131,7 +131,7 @@ def import_prelude(names: dict[str, Any]) -> None:
 
 
 def execute(code: Any, names: dict[str, Any], task: dict[str, Any]) -> None:
-    """Run a program with the recursion limit of the benchmark's runner. Compiling recurses in C: it has a lower limit."""
+    """Run a program with the recursion limit of the benchmark's runner, too high for compiling, which recurses in C."""
     if task.get("prelude"):
         sys.setrecursionlimit(50_000)
     exec(code, names)
