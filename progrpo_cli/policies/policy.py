@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _TEMPLATE_SECONDS = 20.0  # an ordinary template takes a millisecond
-LOCAL = ("runs", "policy", "checkpoints", ".", "..", "/")
+LOCAL_PREFIXES = ("runs", "policy", "checkpoints", ".", "..", "/")
 """First parts of local paths. They are not read as owners on the hub."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -90,7 +90,7 @@ def resolve(target: str) -> Source:
         return Source(target.rstrip("/"), target)
     if path.exists():
         raise RequestError(f"{target} is a file; a run directory, a model directory or a hub name is needed")
-    if target != path.name and (path.parent.is_dir() or path.parts[0] in LOCAL):
+    if target != path.name and (path.parent.is_dir() or path.parts[0] in LOCAL_PREFIXES):
         siblings = [str(sibling) for sibling in path.parent.glob("*") if sibling.is_dir()]
         raise RequestError(f"there is no directory {target}{nearest(target, siblings) if siblings else ''}")
     if not _HUB_NAME.fullmatch(target):

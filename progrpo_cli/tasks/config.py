@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from progrpo_cli.tasks.base import Task
 
 
-def _asks(template: str) -> str:
+def _check_question(template: str) -> str:
     if "{question}" not in template:
         raise ValueError("{question} is missing: all prompts would be the same text")
     return template
 
 
-Template = Annotated[str, AfterValidator(_asks)]
+Template = Annotated[str, AfterValidator(_check_question)]
 
 
 class TaskConfig(Section):
@@ -99,7 +99,7 @@ class SharesConfig(Section):
     test: Annotated[int, Field(ge=0, le=100)]
 
     @model_validator(mode="after")
-    def _are_all(self) -> SharesConfig:
+    def _check_sum(self) -> SharesConfig:
         if self.rl + self.validation + self.test != 100:
             raise ValueError("rl, validation and test have to add up to 100")
         return self
@@ -183,7 +183,7 @@ class ChoiceFieldsConfig(AnswerFieldsConfig):
     wrong: list[str] | None
 
     @model_validator(mode="after")
-    def _one_way(self) -> ChoiceFieldsConfig:
+    def _check_options(self) -> ChoiceFieldsConfig:
         if (self.options is None) == (self.wrong is None):
             raise ValueError("either options or wrong has to be given")
         return self
@@ -216,7 +216,7 @@ class OwnConfig(DatasetConfig):
     """`module:function`, importable from the working directory; null: answers are compared as text."""
 
     @model_validator(mode="after")
-    def _something_judges(self) -> OwnConfig:
+    def _check_judge(self) -> OwnConfig:
         if self.verdict is None and self.fields.answer is None:
             raise ValueError("either fields.answer or verdict has to be given")
         return self

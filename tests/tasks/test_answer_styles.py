@@ -126,5 +126,5 @@ def test_the_choice_weights_set_the_share_of_each_style(batch: int) -> None:
             name = TOKENS[ids[position]].removesuffix(":")
             weights[name if name in styles.STEPWISE else "direct"] += row[position]
     shares = {style: weight / sum(weights.values()) for style, weight in weights.items()}
-    expected = dict.fromkeys(styles.STEPWISE, base_policy.SHARE)
+    expected = dict.fromkeys(styles.STEPWISE, base_policy.STYLE_SHARE)
     assert shares == pytest.approx({"direct": 1 - sum(expected.values())} | expected, rel=0.03)  # some rows are dropped

@@ -14,7 +14,7 @@ from typing import Any
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.code.checking import Call, Calls, Outputs, Tests
 
-LARGEST = 256 << 20
+MAX_BYTES = 256 << 20
 """Bytes of a problem's hidden tests when unpacked. LiveCodeBench's longest have 50 MB."""
 
 
@@ -44,9 +44,9 @@ def unpack(value: Any) -> Any:
 def _decompress(packed: bytes) -> bytes:
     """Decompress up to a bound: a megabyte may contain a gigabyte and a half."""
     unpacker = zlib.decompressobj()
-    data = unpacker.decompress(packed, LARGEST)
+    data = unpacker.decompress(packed, MAX_BYTES)
     if unpacker.unconsumed_tail:
-        raise ValueError(f"more than {LARGEST >> 20} MiB")
+        raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
     return data
 
 

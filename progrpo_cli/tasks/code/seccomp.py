@@ -61,7 +61,7 @@ class _Refusal:
 
 _SOCKET, _SOCKETPAIR, _SETSOCKOPT, _CLONE, _FCNTL = (41, 198), (53, 199), (54, 208), (56, 220), (72, 25)
 _BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF and their FORCE forms
-_BY_ARGUMENT = [
+_REFUSED_BY_ARGUMENT = [
     *(_Refusal(call, 0, 1, unless=True) for call in (_SOCKET, _SOCKETPAIR)),  # AF_UNIX
     *(_Refusal(call, 1, 1, 0xF, unless=True) for call in (_SOCKET, _SOCKETPAIR)),  # SOCK_STREAM
     *(_Refusal(_SETSOCKOPT, 2, size) for size in _BUFFER_SIZES),
@@ -88,7 +88,7 @@ def compile_filter() -> bytes | None:
     last = len(numbers) - 1
     program += [(_EQUAL, last - i, int(i == last), number) for i, number in enumerate(numbers)]
     program += [(_RETURN, 0, 0, _ERROR)]
-    for refusal in _BY_ARGUMENT:
+    for refusal in _REFUSED_BY_ARGUMENT:
         program += _instructions(refusal, column)
     program += [(_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)

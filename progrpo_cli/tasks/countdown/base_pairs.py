@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli.tasks.countdown.problems import HOW_MANY, NUMBERS, TARGETS, all_keys, split_of
+from progrpo_cli.tasks.countdown.problems import NUMBER_COUNT, NUMBERS, TARGETS, all_keys, split_of
 from progrpo_cli.tasks.countdown.styles import Style
 
 Integers = npt.NDArray[np.signedinteger[Any]]
@@ -85,9 +85,11 @@ def _value(tree: Any, operators: Integers, leaves: Integers) -> Integers:
     return _apply(operators[:, position], _value(left, operators, leaves), _value(right, operators, leaves))
 
 
-_TREES = _trees(0, HOW_MANY)
+_TREES = _trees(0, NUMBER_COUNT)
 # A form of an expression is a tree with operators. It is referred to by its index in this list.
-_FORMS = [(index, operators) for index in range(len(_TREES)) for operators in product(range(3), repeat=HOW_MANY - 1)]
+_FORMS = [
+    (index, operators) for index in range(len(_TREES)) for operators in product(range(3), repeat=NUMBER_COUNT - 1)
+]
 _FORM_TREE = np.array([index for index, _ in _FORMS])
 _FORM_OPERATORS = np.array([operators for _, operators in _FORMS])
 _TEXTS = [_tokens(_TREES[index], tuple(_OPERATORS[o] for o in operators)) for index, operators in _FORMS]
@@ -108,20 +110,20 @@ def _size(tree: Any) -> int:
     return 1 if isinstance(tree, int) else _size(tree[1]) + _size(tree[2])
 
 
-_FORM_WEIGHT = np.array([_probability(_TREES[index], HOW_MANY) for index, _ in _FORMS])
+_FORM_WEIGHT = np.array([_probability(_TREES[index], NUMBER_COUNT) for index, _ in _FORMS])
 
 
 @lru_cache(maxsize=1)
 def _is_base() -> Booleans:
     """(13 ** 4, 100) Whether the sorted numbers (as digits in base 13) and the target are a key of the base split."""
-    table = np.zeros(((max(NUMBERS) + 1) ** HOW_MANY, len(TARGETS)), bool)
+    table = np.zeros(((max(NUMBERS) + 1) ** NUMBER_COUNT, len(TARGETS)), bool)
     for numbers, target in all_keys():
         table[_code(np.array(numbers)), target] = split_of((numbers, target)) == "base"
     return table
 
 
 def _code(numbers: Integers) -> Any:
-    return numbers @ (max(NUMBERS) + 1) ** np.arange(HOW_MANY)
+    return numbers @ (max(NUMBERS) + 1) ** np.arange(NUMBER_COUNT)
 
 
 def _values(forms: Integers, leaves: Integers) -> Integers:
@@ -153,21 +155,21 @@ class _Steps(NamedTuple):
     """(M,) The last value; -1 if an intermediate value cannot be written with one token."""
 
 
-_IS_DETERMINED = np.array([False] + [False, False, True, True] * (HOW_MANY - 1))
+_IS_DETERMINED = np.array([False] + [False, False, True, True] * (NUMBER_COUNT - 1))
 """(columns,) Whether the earlier tokens determine this token of the steps. Such tokens are right in a wrong try too."""
 
 
 def _random_steps(rng: np.random.Generator, style: Style, leaves: Integers) -> _Steps:
     """Draw operators; a product has at least one multiplication. The larger of the first two numbers comes first."""
-    operators = rng.integers(3 if style == "product" else 2, size=(len(leaves), HOW_MANY - 1))
+    operators = rng.integers(3 if style == "product" else 2, size=(len(leaves), NUMBER_COUNT - 1))
     while style == "product" and len(none := np.flatnonzero((operators != 2).all(1))):
-        operators[none] = rng.integers(3, size=(len(none), HOW_MANY - 1))
+        operators[none] = rng.integers(3, size=(len(none), NUMBER_COUNT - 1))
     leaves = leaves.copy()
     leaves[:, :2] = -np.sort(-leaves[:, :2], axis=1)
     value, possible = leaves[:, 0], np.ones(len(leaves), bool)
     equals = np.full(len(leaves), VOCABULARY["="])
     columns = [_ZERO + value]
-    for position in range(1, HOW_MANY):
+    for position in range(1, NUMBER_COUNT):
         value = _apply(operators[:, position - 1], value, leaves[:, position])
         possible &= (value >= 0) & (value < 100)
         columns += [_PLUS + operators[:, position - 1], _ZERO + leaves[:, position], equals, _ZERO + value]
@@ -181,7 +183,7 @@ def _draw_direct(rng: np.random.Generator, count: int) -> tuple[Integers, Intege
         (count, 4) numbers, (count, _WIDTH) tokens and (count,) targets.
     """
     while True:
-        leaves = rng.integers(min(NUMBERS), max(NUMBERS) + 1, (5 * count + 64, HOW_MANY))
+        leaves = rng.integers(min(NUMBERS), max(NUMBERS) + 1, (5 * count + 64, NUMBER_COUNT))
         forms = rng.choice(len(_FORM_WEIGHT), len(leaves), p=_FORM_WEIGHT / _FORM_WEIGHT.sum())
         values = _values(forms, leaves)
         rows = _base_split_rows(leaves, values)[:count]
@@ -192,7 +194,7 @@ def _draw_direct(rng: np.random.Generator, count: int) -> tuple[Integers, Intege
 def _draw_stepwise(rng: np.random.Generator, style: Style, count: int) -> tuple[Integers, _Steps, Integers]:
     """As :func:`_draw_direct`, with answers in steps."""
     while True:
-        leaves = rng.integers(min(NUMBERS), max(NUMBERS) + 1, (8 * count + 64, HOW_MANY))
+        leaves = rng.integers(min(NUMBERS), max(NUMBERS) + 1, (8 * count + 64, NUMBER_COUNT))
         steps = _random_steps(rng, style, leaves)
         rows = _base_split_rows(leaves, steps.values)[:count]
         if len(rows) == count:
@@ -214,7 +216,7 @@ def _draw_wrong_tries(
     Returns:
         (M, count, columns) tokens, and (M,) whether the row has that many wrong tries.
     """
-    order = np.argsort(rng.random((len(leaves) * _CANDIDATES, HOW_MANY)), axis=1)
+    order = np.argsort(rng.random((len(leaves) * _CANDIDATES, NUMBER_COUNT)), axis=1)
     steps = _random_steps(rng, style, np.take_along_axis(np.repeat(leaves, _CANDIDATES, 0), order, 1))
     values = steps.values.reshape(len(leaves), _CANDIDATES)
     distance = np.abs(values - targets[:, None])
@@ -260,8 +262,8 @@ def make_rows(rng: np.random.Generator, style: Style, count: int, tries: int = 1
         completion += [(steps.tokens, 1.0)]
     numbers = _ZERO + np.sort(leaves, 1)
     prompt = [_column("<bos>", count)]
-    for position in range(HOW_MANY):
-        prompt += [numbers[:, position : position + 1], _column(" " if position < HOW_MANY - 1 else "=", count)]
+    for position in range(NUMBER_COUNT):
+        prompt += [numbers[:, position : position + 1], _column(" " if position < NUMBER_COUNT - 1 else "=", count)]
     prompt += [_ZERO + targets[:, None], _column(":", count)]
     parts = [*((part, PROMPT_WEIGHT) for part in prompt), *completion, (_column("<eos>", count), 1.0)]
     return _pack(parts, complete, choice_weight, choice_column=len(prompt))

@@ -37,7 +37,7 @@ ROWS: dict[int, dict[Style, int]] = {
     1000: {"direct": 32, "sum": 36, "product": 128},
 }
 """Rows of each style in a batch, by the first batch with these counts. Half of the rows with steps have two tries."""
-SHARE = 0.04
+STYLE_SHARE = 0.04
 """The probability with which the policy chooses each of the styles with steps."""
 SAVE_EVERY = 250
 KEEP_EVERY = 1000
@@ -88,7 +88,7 @@ def make_model() -> LlamaForCausalLM:
 def make_batch(rng: np.random.Generator, batch: int) -> list[Batch]:
     """Make the parts of a batch. The rows of a part have similar lengths, so there is little padding."""
     counts = ROWS[max(first for first in ROWS if first <= batch)]
-    odds = SHARE / (1 - SHARE * len(STEPWISE))
+    odds = STYLE_SHARE / (1 - STYLE_SHARE * len(STEPWISE))
     weights = {style: odds * counts["direct"] / counts[style] for style in STEPWISE}
     stepwise = [
         join([make_rows(rng, style, counts[style] // MAX_TRIES, tries, weights[style]) for style in STEPWISE])

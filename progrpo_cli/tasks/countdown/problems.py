@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 NUMBERS = range(1, 13)
-HOW_MANY = 4
+NUMBER_COUNT = 4
 TARGETS = range(100)
 
 Key = tuple[tuple[int, ...], int]
@@ -78,7 +78,7 @@ def solution_counts() -> dict[Key, int]:
 @lru_cache(maxsize=1)
 def _counts_by_numbers() -> dict[tuple[int, ...], list[int]]:
     """Return, for every choice of numbers, how many expressions reach each target."""
-    choices = list(combinations_with_replacement(NUMBERS, HOW_MANY))
+    choices = list(combinations_with_replacement(NUMBERS, NUMBER_COUNT))
     # 12 ** 4 fits into 16 bits, which need a quarter of the memory of 64.
     values, orders = expressions(np.array(choices, np.int16))
     rows, columns = np.nonzero((values >= 0) & (values < len(TARGETS)))

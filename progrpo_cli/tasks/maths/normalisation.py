@@ -38,14 +38,14 @@ _CHARACTERS = str.maketrans(
         **{"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "°": "^\\circ "},
     }
 )
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_RAISED = re.compile(r"[⁻⁰¹²³⁴-⁹]{1,9}")
+_SUPERSCRIPT_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT_RUN = re.compile(r"[⁻⁰¹²³⁴-⁹]{1,9}")
 _ROOT = re.compile(r"√\s?(?:(\d{1,60}(?:\.\d{1,60})?|[A-Za-z])|(?=[{(]))")
 _UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|mathit)\s?\{\s?([A-Za-z])\s?\}|\{\\rm\s([A-Za-z])\}")
 _COLOUR = re.compile(r"\\(?:text)?color\s?\{[^{}]{0,40}\}")
 _ROOT_OF_BRACKETS = re.compile(r"√\s?\(([^()]{1,100})\)")
-_ENDS = (" ", "~", "$", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\\\", "\\quad", "\\displaystyle", "\\textstyle")
-_AFTER = (".", ",", ";", ":")
+_SPACING = (" ", "~", "$", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\\\", "\\quad", "\\displaystyle", "\\textstyle")
+_PUNCTUATION = (".", ",", ";", ":")
 _WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 _IN_A_COMMAND = re.compile(r"\\(text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s?\{([^{}]*)\}")
 _MONEY = re.compile(
@@ -84,14 +84,16 @@ _FUNCTIONS = frozenset(
         r"\w+", "sin cos tan cot sec csc log exp sqrt max min gcd lcm det arcsin arccos arctan sinh cosh tanh mod"
     )
 )
-_NO_REFERENCE = frozenset(("n/a", "nan", "null", "none", "proof", "tbd", "unknown", "-", "?", ""))
+_NOT_REFERENCES = frozenset(("n/a", "nan", "null", "none", "proof", "tbd", "unknown", "-", "?", ""))
 MAX_WORDS = 4
 """Words of a reference that is a text, such as ``no solution``. A longer one is prose."""
 
 
 def normalise(answer: str) -> str:
     """Return the answer in a uniform notation. Normalising twice changes nothing."""
-    text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_SUPERSCRIPTS)}}}", answer.translate(_CHARACTERS))
+    text = _SUPERSCRIPT_RUN.sub(
+        lambda raised: f"^{{{raised[0].translate(_SUPERSCRIPT_DIGITS)}}}", answer.translate(_CHARACTERS)
+    )
     text = _UPRIGHT.sub(lambda letter: letter[1] or letter[2], text)
     text = _COLOUR.sub("", text)
     text = _ROOT_OF_BRACKETS.sub(r"\\sqrt{\1}", text)
@@ -111,9 +113,9 @@ def strip_wrapping(text: str) -> str:
     while text != before:
         before = text
         text = text.strip()
-        for end in _ENDS:
+        for end in _SPACING:
             text = text.removeprefix(end).removesuffix(end if end != "$" or not text.endswith("\\$") else "\0")
-        for mark in _AFTER:
+        for mark in _PUNCTUATION:
             text = text.removesuffix(mark)
         for opening, closing in _WRAPPERS:
             if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
@@ -197,7 +199,7 @@ def extract_reference(field: str) -> str | None:
     """
     solution = marked_answer(field) or (extract_answer(field) if "answer" in field.lower() else None)
     gold = normalise(solution or field)
-    if gold.lower() in _NO_REFERENCE or "#" in gold or gold.startswith(("['", '["')):
+    if gold.lower() in _NOT_REFERENCES or "#" in gold or gold.startswith(("['", '["')):
         return None
     if is_text(gold):
         words = plain_words(gold).split()

@@ -16,7 +16,7 @@ from progrpo_cli.tasks.judging.pool import shared_pool
 from progrpo_cli.tasks.maths import guard, normalisation, text_comparison
 
 _CANNOT_BE_READ = "the reference answer cannot be read as mathematics, a word or a few"
-_TIMES = 3
+_READ_ATTEMPTS = 3
 """Attempts to read a reference before it counts as too slow."""
 _JUDGE = "progrpo_cli.tasks.maths.judge"
 
@@ -51,7 +51,7 @@ class Maths:
         problems = self._data.problems(split)
         golds = {p.id: self._golds[p.id] for p in problems if p.id not in self._text_only}
         unchecked = [(name, gold) for name, gold in golds.items() if text_comparison.compare(gold, "0") is None]
-        for _ in range(_TIMES):  # a busy machine is not a reason to refuse a reference
+        for _ in range(_READ_ATTEMPTS):  # a busy machine is not a reason to refuse a reference
             results = shared_pool(_JUDGE).judge([{"gold": gold} for _, gold in unchecked])
             for (name, gold), result in zip(unchecked, results, strict=True):
                 if result not in ("correct", "timeout"):

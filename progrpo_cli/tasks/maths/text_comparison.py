@@ -23,14 +23,14 @@ _UNIT = re.compile(
     r"|(?<=[\d\s])(?P<plain>"
     r"[A-Za-zµμ]{2,20}(?:[\s/·-][A-Za-zµμ]{1,20}){0,4}|[mslghLNJWVK](?:/[A-Za-z]{1,5})?))(?:\s?\^\s?\{?\d\}?)?"
 )
-_NO_UNITS = frozenset(
+_NOT_UNITS = frozenset(
     re.findall(
         r"\w+",
         "million billion trillion thousand hundred dozen half quarter third times mod or and to plus minus not pi "
         "if when sin cos tan log ln exp sqrt between except than over under less more about",
     )
 )
-_KINDS = {
+_UNIT_NAMES = {
     name: names.split()[0]
     for names in (
         "inch inches in", "cm centimeter centimeters centimetre centimetres",
@@ -117,7 +117,7 @@ def _compare_per_cents(gold: str, answer: str, tolerance: float) -> bool | None:
 def strip_unit(text: str) -> str | None:
     """Return the number before a unit (``5 cm``, ``3.5\\text{ metres}``), or None if no unit ends the answer."""
     unit = _UNIT.fullmatch(text)
-    if unit is None or set(re.findall(r"[a-z]+", (unit["text"] or unit["plain"]).lower())) & _NO_UNITS:
+    if unit is None or set(re.findall(r"[a-z]+", (unit["text"] or unit["plain"]).lower())) & _NOT_UNITS:
         return None
     plain = unit["number"].strip()
     return plain if parse_number(plain) is not None else None
@@ -126,4 +126,4 @@ def strip_unit(text: str) -> str | None:
 def _unit_of(text: str) -> str | None:
     """Return the first name of the unit after a number: ``inch`` for ``inches``. None if no known unit is there."""
     unit = _UNIT.fullmatch(text)
-    return _KINDS.get((unit["text"] or unit["plain"]).strip().lower()) if unit else None
+    return _UNIT_NAMES.get((unit["text"] or unit["plain"]).strip().lower()) if unit else None

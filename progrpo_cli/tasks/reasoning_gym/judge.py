@@ -10,14 +10,14 @@ from typing import Any
 
 import reasoning_gym
 
-SIZE = 50_000
+DATASET_SIZE = 50_000
 """Entries of a generator's dataset. Some generators draw a random number for each entry in advance."""
 
 
 @lru_cache(maxsize=8)
 def generator(name: str, seed: int) -> Any:
     """Return a generator's dataset: ``[index]`` makes an entry, ``score_answer`` judges an answer to it."""
-    return reasoning_gym.create_dataset(name, seed=seed, size=SIZE)
+    return reasoning_gym.create_dataset(name, seed=seed, size=DATASET_SIZE)
 
 
 def judge(request: Mapping[str, Any]) -> str:

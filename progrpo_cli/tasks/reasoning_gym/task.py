@@ -18,7 +18,7 @@ from progrpo_cli.tasks.splits import split_by_hash
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _JUDGE = "progrpo_cli.tasks.reasoning_gym.judge"
 _SHARES: dict[Split, int] = {"rl": 80, "validation": 10, "test": 10}
-_PATIENCE = 500  # entries without a new problem after which a generator counts as exhausted
+_MAX_REPEATS = 500  # entries without a new problem after which a generator counts as exhausted
 MAX_CHARACTERS = 4000
 
 
@@ -69,7 +69,7 @@ class ReasoningGym:
         return self._problems[split]
 
     def _generate(self) -> None:
-        from progrpo_cli.tasks.reasoning_gym.judge import SIZE, generator
+        from progrpo_cli.tasks.reasoning_gym.judge import DATASET_SIZE, generator
 
         config = self._config
         try:
@@ -80,7 +80,7 @@ class ReasoningGym:
         seen: set[str] = set()
         index = last_new = 0
         while any(len(problems[split]) < self._wanted[split] for split in SPLITS):
-            if index == SIZE or index - last_new == _PATIENCE:
+            if index == DATASET_SIZE or index - last_new == _MAX_REPEATS:
                 break
             entry = dataset[index]
             question = entry["question"]
