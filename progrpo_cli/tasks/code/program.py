@@ -165,7 +165,7 @@ class Program:
         if not has_ended:
             raise WorkError(f"a sandbox for code that a policy wrote is still running after {_END_TIMEOUT:.0f} s")
 
-    def write(self, message: Mapping[str, Any] | list[Any]) -> None:
+    def write(self, message: Mapping[str, Any]) -> None:
         """Send a message as a line of JSON. It is lost if the program has ended.
 
         Raises:
@@ -215,7 +215,7 @@ class Program:
         return bytes(self._buffer)
 
     def wait(self) -> int:
-        """Wait for the program to end, after :meth:`read_all`, and return its exit status; negative after a signal.
+        """Wait for the program to end, after :meth:`read_all`, and return its exit status; not 0 after a signal.
 
         Raises:
             LimitReached: the program closed its output, continued, and reached a limit.

@@ -38,7 +38,7 @@ BACKGROUND_PER_WORKER = 2
 SECOND_BUDGET = 0.15
 """Seconds of processor time for the second attempt: enough for answers that are merely slow."""
 LIMIT = 3.0
-"""Seconds of processor time for the last attempt."""
+"""Seconds of processor time for an answer in the background, and for the last attempt."""
 WALL_CLOCK_FACTOR = 5
 """Limit on wall-clock time, in multiples of the limit on processor time: an answer may have to wait for a core."""
 MEMORY = 1 << 29

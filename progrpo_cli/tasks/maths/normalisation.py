@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from progrpo_cli.tasks.answers import extract_answer, marked_answer
 
-MAX_DIGITS = 60
 MAX_EXPONENT = 4  # digits of an exponent, as in the guard
 
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
