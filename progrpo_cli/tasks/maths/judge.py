@@ -16,7 +16,7 @@ import sympy
 from math_verify import LatexExtractionConfig, grader, parse, verify
 
 from progrpo_cli.tasks.maths import numbers
-from progrpo_cli.tasks.maths.normalise import and_to_comma, expand_per_cent, has_per_cent, remove_per_cent
+from progrpo_cli.tasks.maths.normalisation import and_to_comma, expand_per_cent, has_per_cent, remove_per_cent
 
 logging.disable(logging.CRITICAL)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from progrpo_cli.tasks.maths.normalise import (
+from progrpo_cli.tasks.maths.normalisation import (
     has_per_cent,
     is_text,
     parse_base,
@@ -103,10 +103,7 @@ def _is_finite_decimal(value: Fraction) -> bool:
 
 def _compare_per_cents(gold: str, answer: str, tolerance: float) -> bool | None:
     """A per-cent sign means a hundredth. An answer without one may also repeat the number of a reference with one."""
-    expected, value = (
-        parse_number(strip_wrapping(remove_per_cent(gold))),
-        parse_number(strip_wrapping(remove_per_cent(answer))),
-    )
+    expected, value = (parse_number(strip_wrapping(remove_per_cent(text))) for text in (gold, answer))
     if expected is None or value is None:
         return None
     if has_per_cent(gold) and not has_per_cent(answer):
