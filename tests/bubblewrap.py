@@ -8,6 +8,6 @@ from progrpo_cli.tasks.code import bubblewrap
 
 
 def require_bubblewrap() -> None:
-    problem = bubblewrap.what_is_wrong()
+    problem = bubblewrap.find_problem()
     if problem and not os.environ.get("PROGRPO_TEST_SANDBOX"):
         pytest.skip(problem)

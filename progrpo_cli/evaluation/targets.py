@@ -218,7 +218,7 @@ def policy_directory(source: policy.Source) -> Path:
     The name is ``owner--name`` for policies of a hub or a package. For a directory it is the directory's name and a
     short hash of its path and content.
     """
-    if source.directory is None or source.from_a_package:
+    if source.directory is None or source.is_packaged:
         name = source.label.replace("/", "--")
     else:
         directory = source.directory.resolve()

@@ -1,6 +1,6 @@
-"""A chat template on one message, run in a worker of :mod:`progrpo_cli.tasks.judging`, which holds the limits.
+"""Render a chat template with one message, in a worker of :mod:`progrpo_cli.tasks.judging` with its limits.
 
-A template is a program that came with a model: loops in loops never end, ``'a' * 10**10`` fills the memory.
+A template is a program that comes with a model: nested loops may never end, ``'a' * 10**10`` fills the memory.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 def judge(request: Mapping[str, Any]) -> str:
-    """``correct`` if it ends; whether with an error is for transformers to say, which knows more of templates."""
+    """Return ``correct`` if the template ends. If it fails, this raises; transformers then reports the error."""
 
     def refuse(message: str) -> None:
         raise ValueError(message)
 
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    made.filters["tojson"] = lambda value, **_: json.dumps(value)
-    made.globals.update(raise_exception=refuse, strftime_now=lambda form: form)
-    template = made.from_string(request["template"])
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = lambda value, **_: json.dumps(value)
+    environment.globals.update(raise_exception=refuse, strftime_now=lambda date_format: date_format)
+    template = environment.from_string(request["template"])
     template.render(messages=request["messages"], add_generation_prompt=True, bos_token="", eos_token="", tools=None)
     return "correct"
 

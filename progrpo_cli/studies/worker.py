@@ -42,8 +42,8 @@ def work(plan: Plan, store: Store, execute: Execute) -> None:
     optuna_study = OptunaStudy(plan, store)
     worker = _Worker(plan, store, optuna_study, execute)
     try:
-        with policy.loaded_once():
-            while worker.execute_next() or optuna_study.propose():
+        with policy.cache_policies():
+            while worker.do_next() or optuna_study.propose():
                 pass
     finally:
         reconcile(plan, store, optuna_study)

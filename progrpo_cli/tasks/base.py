@@ -1,4 +1,4 @@
-"""What every task offers: problems with stable ids, prompts, verdicts and, where it exists, a canonical form."""
+"""The interface of a task: problems with stable ids, prompts, verdicts and, for some tasks, canonical forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, Protocol, get_args
 Split = Literal["rl", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Verdict = Literal["correct", "wrong", "unparseable", "timeout", "memory", "truncated", "error"]
-"""``memory``: the program's or answer's limit; ``error``: our judge failed, so that nothing is known of the answer."""
+"""``memory``: judging reached its memory limit. ``error``: our judge failed, so the answer was not judged."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -19,19 +19,19 @@ class Problem:
 
     id: str
     prompt: str
-    """The text that the policy continues; for a task with ``chat``, what the user says."""
+    """The text that the policy continues; for a task with ``chat``, the user's message."""
     judged_by: str = ""
-    """Digest of all else that decides a verdict (the reference, the tests); empty where the id says it."""
+    """Digest of everything else that decides a verdict (reference, tests); empty if the id determines it."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A completion to be judged."""
+    """A completion to judge."""
 
     problem: Problem
     text: str
     finished: bool
-    """Whether the policy ended it (end-of-sequence); false: the token limit did."""
+    """Whether the completion ends with an end-of-sequence token; false if the token limit cut it."""
 
 
 class Task(Protocol):
@@ -42,21 +42,21 @@ class Task(Protocol):
     chat: bool
     """Whether prompts go through the tokenizer's chat template."""
     canonical_forms: bool
-    """Whether solutions have canonical forms; without them diversity is not measured, whatever was sampled."""
+    """Whether solutions have canonical forms. Without them, diversity cannot be measured."""
 
     def problems(self, split: Split) -> Sequence[Problem]:
-        """The problems of a split in a fixed, documented order (the splits share no id).
+        """Return the problems of a split in a fixed, documented order. No id occurs in two splits.
 
         Raises:
-            RequestError: the data cannot be read; names the file and line, or the row.
+            RequestError: the data cannot be read. The message names the file and line, or the row.
         """
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """Judge completions, in their order; a task that judges in other processes does so side by side.
+        """Judge completions; the verdicts are in the same order. Tasks that use other processes judge in parallel.
 
-        ``truncated`` is whatever the policy did not end. An answer never raises: it is wrong, ``unparseable``,
-        ``timeout`` or ``memory`` if judging it ran out of that limit, or an ``error`` where the judge itself failed.
+        An attempt that is not finished is ``truncated``. No answer makes this raise: it is ``wrong``,
+        ``unparseable``, ``timeout`` or ``memory`` if judging it reached that limit, or ``error`` if the judge failed.
         """
 
     def canonical(self, problem: Problem, text: str) -> str | None:
-        """The canonical form of an answer judged ``correct`` or ``wrong``, or None where the task has no such form."""
+        """Return the canonical form of an answer judged ``correct`` or ``wrong``; None if the task has none."""

@@ -8,10 +8,10 @@ from progrpo_cli.errors import RequestError
 
 
 def require(module: str, package: str, task: str) -> None:
-    """Refuse a task whose package is not installed.
+    """Check that the package of a task is installed, without importing it.
 
     Raises:
-        RequestError: naming the package and how to install it.
+        RequestError: the package is not installed. The message says how to install it.
     """
     if find_spec(module) is None:
         raise RequestError(f"task {task} needs {package}: pip install 'progrpo[tasks]'")

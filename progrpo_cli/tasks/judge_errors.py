@@ -1,4 +1,4 @@
-"""Verdicts ``error``: our judge failed, and nothing is known of the answer. Some are said; many end the work."""
+"""The verdict ``error``: our judge failed. A few errors are reported; many stop the training."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from progrpo_cli.console import log
 from progrpo_cli.tasks.base import Verdict
 
 LARGEST_SHARE = 0.01
-"""Of a batch. Above it numbers would be those of a judge that does not work; at or below it the work goes on."""
+"""The largest share of errors in a batch. With more, the numbers would measure a broken judge."""
 
 
 class JudgeErrors:
-    """Those of a training run in this process."""
+    """The judge's errors in a training run, in this process."""
 
     def __init__(self) -> None:
         self.too_many: str | None = None
-        """What to say of the first batch that had more than its share; None: go on."""
+        """The warning of the first batch with more than ``LARGEST_SHARE``; None if there was no such batch."""
 
-    def look(self, verdicts: Sequence[Verdict], what: str) -> None:
-        """Count those of a batch and say so; ``what`` names it."""
+    def count(self, verdicts: Sequence[Verdict], batch: str) -> None:
+        """Count the errors in a batch and warn of them; ``batch`` is its name in the warning."""
         errors = verdicts.count("error")
         if not errors:
             return
-        told = (
-            f"{what}: the judge failed on {errors} of {len(verdicts)} completions (verdict `error`), which earn nothing"
+        message = (
+            f"{batch}: the judge failed on {errors} of {len(verdicts)} completions (verdict `error`); they earn nothing"
         )
-        log.warning(told)
+        log.warning(message)
         if errors > LARGEST_SHARE * len(verdicts):
-            self.too_many = self.too_many or told
+            self.too_many = self.too_many or message

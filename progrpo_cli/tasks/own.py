@@ -1,4 +1,4 @@
-"""A user's own problems: exact answers, or a verdict function by import path. See ``docs/own-task.md``."""
+"""A user's own problems, with exact answers or a verdict function. See ``docs/own-task.md``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from progrpo_cli.tasks.data import DatasetProblems, Row
 VerdictFunction = Callable[[dict[str, Any], str], object]
 
 
-def answer_in(text: str) -> str:
-    """The answer that is marked (see :mod:`progrpo_cli.tasks.answers`), else the last line that is not blank.
+def extract_answer(text: str) -> str:
+    """Return the marked answer (see :mod:`progrpo_cli.tasks.answers`), else the answer in the last non-blank line.
 
-    Where that line states an answer (``The answer is 5.``), what it states; empty where there is none.
+    That is the answer which the line states (``The answer is 5.``), else the whole line. Empty if there is none.
     """
     marked = answers.marked_answer(text)
     if marked is not None:
         return marked
-    lines = [line for line in (answers.said(text) or "").splitlines() if line.strip()]
+    lines = [line for line in (answers.final_response(text) or "").splitlines() if line.strip()]
     return (answers.stated_answer(lines[-1]) or lines[-1].strip()) if lines else ""
 
 
 def same_answer(answer: str, expected: str) -> bool:
-    """Equal texts, or equal decimal numbers."""
+    """Whether two answers are equal as texts or as decimal numbers."""
     if answer == expected:
         return True
     try:
@@ -41,22 +41,22 @@ def same_answer(answer: str, expected: str) -> bool:
 
 
 def verdict_function(path: str) -> VerdictFunction:
-    """The function ``module:function``, looked for from the working directory first.
+    """Import the function ``module:function``. The working directory is searched first.
 
     Raises:
-        RequestError: it cannot be imported, or is no function.
+        RequestError: it cannot be imported, or is not a function.
     """
     name, _, function = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # of the user's own module: anything
+    except Exception as error:  # the user's module may raise anything
         raise RequestError(f"task.verdict={path}: cannot import {name}: {type(error).__name__}: {error}") from error
-    found = getattr(module, function, None)
-    if not callable(found):
+    judge = getattr(module, function, None)
+    if not callable(judge):
         raise RequestError(f"task.verdict={path}: no function {function!r} in {name}{nearest(function, vars(module))}")
-    return found  # type: ignore[no-any-return]
+    return judge  # type: ignore[no-any-return]
 
 
 class Own:
@@ -65,7 +65,7 @@ class Own:
     canonical_forms = False
 
     def __init__(self, config: OwnConfig) -> None:
-        """Take the task; a verdict function is imported now.
+        """Create the task and import its verdict function, if it has one.
 
         Raises:
             RequestError: the verdict function cannot be imported.
@@ -80,17 +80,17 @@ class Own:
         self._answers: dict[str, str] = {}
 
     def problems(self, split: Split) -> list[Problem]:
-        """The split's problems in the file's order.
+        """Return the split's problems in the file's order.
 
         Raises:
-            RequestError: a line is wrong; names it.
+            RequestError: a line cannot be used. The message names it.
         """
         return self._data.problems(split)
 
     def _read(self, row: Row, identifier: str) -> str:
-        """The prompt of a row; keeps the row and its answer."""
+        """Return the prompt of a row; store the row and its answer."""
         if self._judge is not None:
-            self._rows[identifier] = row.whole()
+            self._rows[identifier] = row.all_values()
         if self._config.fields.answer is not None:
             self._answers[identifier] = row.text("answer").strip()
             if not self._answers[identifier] and self._judge is None:
@@ -98,10 +98,10 @@ class Own:
         return row.text("question")
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """By the verdict function, else by comparing answers.
+        """Judge with the verdict function, or compare answers if there is none.
 
         Raises:
-            WorkError: the function raised, or returned what is no verdict; names the problem.
+            WorkError: the function raised, or did not return a verdict. The message names the problem.
         """
         return [self._verdict(attempt) for attempt in attempts]
 
@@ -109,24 +109,24 @@ class Own:
         if not attempt.finished:
             return "truncated"
         if self._judge is not None:
-            return self._by_function(self._judge, attempt)
-        answer = answer_in(attempt.text)
+            return self._call_judge(self._judge, attempt)
+        answer = extract_answer(attempt.text)
         if not answer:
             return "unparseable"
         return "correct" if same_answer(answer, self._answers[attempt.problem.id]) else "wrong"
 
-    def _by_function(self, judge: VerdictFunction, attempt: Attempt) -> Verdict:
+    def _call_judge(self, judge: VerdictFunction, attempt: Attempt) -> Verdict:
         where = f"task.verdict={self._config.verdict}, problem {attempt.problem.id}"
         try:
-            said = judge(dict(self._rows[attempt.problem.id]), attempt.text)
+            result = judge(dict(self._rows[attempt.problem.id]), attempt.text)
         except Exception as error:
             raise WorkError(f"{where}: {type(error).__name__}: {error}") from error
-        if isinstance(said, bool):
-            return "correct" if said else "wrong"
+        if isinstance(result, bool):
+            return "correct" if result else "wrong"
         for verdict in VERDICTS:
-            if said == verdict:
+            if result == verdict:
                 return verdict
-        raise WorkError(f"{where}: returned {said!r}, which is neither true or false nor a verdict")
+        raise WorkError(f"{where}: returned {result!r}, which is neither true or false nor a verdict")
 
     def canonical(self, problem: Problem, text: str) -> None:
-        """None: nothing is known of the form of solutions."""
+        """Return None: the form of solutions is unknown."""

@@ -1,4 +1,4 @@
-"""From a task's configuration to the task. What a kind needs is imported only for a task of that kind."""
+"""Create tasks from their configurations. The modules of a kind are imported only when a task of it is created."""
 
 from __future__ import annotations
 
@@ -16,48 +16,56 @@ from progrpo_cli.tasks.config import (
 )
 
 KINDS_OF_TASKS = Catalogue("kind of task", "progrpo.tasks", TaskConfig, "kind", lambda: KINDS)
-"""All kinds by the name in ``task.kind``: ours, and those that other installed packages bring."""
-_HERE = "progrpo_cli.tasks"
+"""All kinds by the name in ``task.kind``: those of this package and those of other installed packages."""
+_PACKAGE = "progrpo_cli.tasks"
 _POOL = ("judging.pool", "judging.channel", "judging.worker")
 JUDGES = {
     "choice": ("choice", "answers"),
     "code": (
-        *("code.task", "code.extraction", "code.checking", "code.driver", "code.shapes"),
-        *("code.sandbox", "code.program", "code.bubblewrap", "code.system_calls", "answers"),
+        *("code.task", "code.extraction", "code.checking", "code.driver", "code.formats"),
+        *("code.sandbox", "code.program", "code.bubblewrap", "code.seccomp", "answers"),
     ),
-    "countdown": ("countdown.task", "countdown.expression", "countdown.ways"),
+    "countdown": ("countdown.task", "countdown.expression", "countdown.styles"),
     "maths": (
-        *("answers", "maths.task", "maths.guard", "maths.normal", "maths.known", "maths.numbers", "maths.judge"),
+        *(
+            "answers",
+            "maths.task",
+            "maths.guard",
+            "maths.normalisation",
+            "maths.text_comparison",
+            "maths.numbers",
+            "maths.judge",
+        ),
         *_POOL,
     ),
     "own": ("own", "answers"),
     "reasoning_gym": ("reasoning_gym.task", "reasoning_gym.judge", *_POOL),
 }
-"""For each kind of task the modules of this package that decide a verdict."""
+"""The modules of this package that decide a verdict, by kind of task."""
 
 
 def judge_modules(config: TaskConfig) -> list[str]:
-    """The modules that decide the verdicts of a task, that of a user's own verdict function included.
+    """Return the modules that decide the verdicts of a task, including the module of a user's verdict function.
 
     Raises:
         RequestError: the verdict function cannot be imported.
     """
     if config.kind not in JUDGES:
         return [type(config).__module__]
-    modules = [f"{_HERE}.{name}" for name in JUDGES[config.kind]]
+    modules = [f"{_PACKAGE}.{name}" for name in JUDGES[config.kind]]
     if isinstance(config, OwnConfig) and config.verdict is not None:
         from progrpo_cli.tasks.own import verdict_function
 
         function = verdict_function(config.verdict)
-        modules += [config.verdict.partition(":")[0], function.__module__]  # it may be another's, taken in by name
+        modules += [config.verdict.partition(":")[0], function.__module__]  # they differ if it imports the function
     return modules
 
 
 def make_task(config: TaskConfig) -> Task:
-    """The task that the configuration describes.
+    """Create the task that the configuration describes.
 
     Raises:
-        RequestError: what the task needs (an extra, a tool) is missing.
+        RequestError: an extra or a tool that the task needs is missing.
     """
     match config:
         case ChoiceConfig():

@@ -1,4 +1,4 @@
-"""Disjoint splits that do not depend on how many problems anybody asked for."""
+"""Disjoint splits that do not depend on how many problems are requested."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from progrpo_cli.tasks.base import SPLITS, Split
 
 
 def split_by_hash(identifier: str, shares: Mapping[Split, int]) -> Split:
-    """The split of a problem, by a SHA-256 of what identifies it.
+    """Return the split of a problem, by the SHA-256 of its identifier.
 
     Args:
-        identifier: the same text always goes to the same split.
-        shares: per cent of the problems in each split; they add up to 100.
+        identifier: the same text always gives the same split.
+        shares: per cent of the problems in each split. They must add up to 100.
     """
     position = int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big") * 100 >> 64
     for split in SPLITS:

@@ -100,7 +100,7 @@ def reward_functions(
                 for index, text, ended in zip(problem, texts, finished, strict=True)
             ]
             judged[:] = [(completion_ids, task.verdicts(attempts))]
-            (errors or JudgeErrors()).look(judged[0][1], "a rollout")
+            (errors or JudgeErrors()).count(judged[0][1], "a rollout")
         return judged[0][1]
 
     def correctness(

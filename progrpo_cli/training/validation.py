@@ -47,7 +47,7 @@ def make_validator(
         for part, samples in zip(parts, sampler.sample(batches), strict=True):
             attempts = [Attempt(p, sample.text, sample.finished) for p, sample in zip(part, samples, strict=True)]
             verdicts = task.verdicts(attempts)
-            errors.look(verdicts, "a batch of the validation split")
+            errors.count(verdicts, "a batch of the validation split")
             for problem, verdict in zip(part, verdicts, strict=True):
                 counts[problem.id] += verdict == "correct"
         all_counts = processes.all_gather(counts)

@@ -16,8 +16,8 @@ from progrpo_cli.policies import policy
 from progrpo_cli.records import files
 from progrpo_cli.sampling.base import Batch, derived_seed
 from progrpo_cli.tasks.base import Attempt, Problem
+from progrpo_cli.tasks.countdown.styles import STEPWISE
 from progrpo_cli.tasks.countdown.task import Countdown
-from progrpo_cli.tasks.countdown.ways import STEPWISE
 
 SEED = lab_bar.SEEDS[0]
 TRAINED = lab_bar.RUNS / f"grpo-s{SEED}"

@@ -15,8 +15,8 @@ from progrpo_cli.metrics.passk import pass_at_k
 from progrpo_cli.sampling.base import Batch, Sample, derived_seed
 from progrpo_cli.sampling.hf import HfSampler
 from progrpo_cli.tasks.base import Attempt, Problem
+from progrpo_cli.tasks.countdown.styles import STEPWISE, STYLES, split_tries, style_of
 from progrpo_cli.tasks.countdown.task import Countdown
-from progrpo_cli.tasks.countdown.ways import STEPWISE, WAYS, tries_of, way_of
 
 PROBLEMS = 300
 SAMPLES = 64
@@ -34,10 +34,10 @@ def main(policies: Sequence[str] = (LAB_BASE,)) -> None:
             print(f"\n{name}, temperature {temperature:g}; {PROBLEMS} test problems, n = {SAMPLES}\n")
             print("| begins with | pass@1 | " + " | ".join(f"pass@{k}" for k in KS[1:]), end=" | ")
             print(
-                f"mixed groups of {GROUP} | tokens | cut | " + " | ".join(f"{way}: share, right" for way in WAYS),
+                f"mixed groups of {GROUP} | tokens | cut | " + " | ".join(f"{way}: share, right" for way in STYLES),
                 end=" |\n",
             )
-            print("|" + "---|" * (len(KS) + 4 + len(WAYS)))
+            print("|" + "---|" * (len(KS) + 4 + len(STYLES)))
             for beginning in ("", *(f"{way}:" for way in STEPWISE)):
                 print(_row(task, problems, sampler, beginning), flush=True)
 
@@ -52,19 +52,19 @@ def _row(task: Countdown, problems: Sequence[Problem], sampler: HfSampler, begin
         [Attempt(problem, beginning + sample.text, sample.finished) for sample in drawn]
         for problem, drawn in zip(problems, samples, strict=True)
     ]
-    correct = np.array([[verdict == "correct" for verdict in task.verdicts(row)] for row in attempts])
-    ways = np.array([[way_of(attempt.text) for attempt in row] for row in attempts])
-    tries = np.array([[len(tries_of(attempt.text)) for attempt in row] for row in attempts])
-    groups = correct.reshape(len(problems), -1, GROUP).mean(2)
+    right = np.array([[verdict == "correct" for verdict in task.verdicts(row)] for row in attempts])
+    styles = np.array([[style_of(attempt.text) for attempt in row] for row in attempts])
+    tries = np.array([[len(split_tries(attempt.text)) for attempt in row] for row in attempts])
+    groups = right.reshape(len(problems), -1, GROUP).mean(2)
     cells = [beginning or "what it likes"]
     cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in correct.sum(1)]):.3f}" for k in KS]
     cells += [f"{((groups > 0) & (groups < 1)).mean():.2f}"]
     cells += [f"{np.mean([sample.tokens for drawn in samples for sample in drawn]):.1f}"]
     cells += [f"{np.mean([not sample.finished for drawn in samples for sample in drawn]):.3f}"]
-    for way in WAYS:
-        selected = ways == way
-        cell = f"{selected.mean():.3f}, {correct[selected].mean():.3f}" if selected.any() else "-"
-        cells.append(cell + (f" ({tries[selected].mean():.1f} tries)" if way != "direct" and selected.any() else ""))
+    for way in STYLES:
+        here = styles == way
+        shown = f"{here.mean():.3f}, {right[here].mean():.3f}" if here.any() else "-"
+        cells.append(shown + (f" ({tries[here].mean():.1f} tries)" if way != "direct" and here.any() else ""))
     return "| " + " | ".join(cells) + " |"
 
 

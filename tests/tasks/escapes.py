@@ -1,8 +1,8 @@
-"""Programs that try to outlive their sandbox, or to hold memory where no limit looks; run as whoever starts this file.
+"""Programs that try to outlive their sandbox, or to use memory that no limit counts, run as the current user.
 
     python escapes.py DIRECTORY_OF_THE_PACKAGE
 
-prints a JSON object: what came of each. Needs nothing but the standard library and the package's sandbox.
+prints a JSON object with the result of each. Needs only the standard library and the package's sandbox.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 OVERWRITE_INIT = r"""
 import os
 def add(a, b):
-    # The code of the first process becomes a loop: jmp to itself, at every executable page that can be written to.
+    # Overwrite all executable pages of the first process with an endless loop (jmp to itself).
     for line in open('/proc/1/maps'):
         where, rights = line.split()[:2]
         if 'x' in rights:
@@ -127,22 +127,22 @@ def add(a, b):
         shared, (ours, theirs) = manager.dict(), context.Pipe()
         process = context.Process(target=tell, args=(theirs, shared, a, b))
         process.start()
-        told = ours.recv()
+        received = ours.recv()
         process.join()
-        return told if told == shared['sum'] else None
+        return received if received == shared['sum'] else None
 """
 
 
-def running(marker: str) -> list[int]:
-    """The processes on this machine that have the marker among their arguments."""
-    found = []
+def find_processes(marker: str) -> list[int]:
+    """Return the ids of this machine's processes that have the marker among their arguments."""
+    pids = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and marker.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
+                pids.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 def main() -> None:
@@ -153,21 +153,21 @@ def main() -> None:
 
     tests = CheckCode("", "def check(candidate):\n    assert candidate(20, 22) == 42\n", "add")
     sandbox = Sandbox("bubblewrap", "test")
-    patient = Limits(seconds=30.0, memory=128 << 20)
+    limits = Limits(seconds=30.0, memory=128 << 20)
 
-    def verdict(source: str, limits: Limits = patient) -> str:
+    def verdict(source: str) -> str:
         return judge(sandbox, source, tests, limits)
 
     result: dict[str, object] = {"user": os.geteuid()}
     for name in ("OVERWRITE_INIT", "FULL_PAIRS", "FULL_BACKLOG", "REFUSED", "ASYNCIO", "MULTIPROCESSING"):
         result[name] = verdict(globals()[name])
-    # The same without what ends the sandbox by itself: an init that has been rewritten would not end either.
-    usual = bubblewrap._bubblewrap
-    for name, left_out in (("stays", ()), ("stays, and the init too", ("--die-with-parent",))):
-        bubblewrap._bubblewrap = lambda packages, out=left_out: tuple(a for a in usual(packages) if a not in out)
+    # The second time without --die-with-parent: an init that has been overwritten would not obey it either.
+    original = bubblewrap._bwrap_arguments
+    for name, omitted in (("stays", ()), ("stays, and the init too", ("--die-with-parent",))):
+        bubblewrap._bwrap_arguments = lambda packages, out=omitted: tuple(a for a in original(packages) if a not in out)
         marker = f"{100000 + os.getpid()}.{time.monotonic_ns()}"
         result[name] = verdict(STAYS.replace("{marker}", marker))
-        result[f"{name}: left"] = len(running(marker))
+        result[f"{name}: still running"] = len(find_processes(marker))
     print(json.dumps(result))
 
 

@@ -1,4 +1,4 @@
-"""Twenty problems of our own in the schema of each dataset, as its rows would be."""
+"""Twenty problems of our own for each dataset, as rows with the dataset's schema."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ def aime2024() -> list[dict]:
 
 
 def aime2025() -> list[dict]:
-    """Sums of divisors; the answer comes as text and the id as a text of digits."""
+    """Sums of divisors. The answer and the id are text."""
     return [
         {
             "problem": f"Find the sum of all positive divisors of ${60 + 12 * i}$.",
@@ -38,7 +38,7 @@ def aime2025() -> list[dict]:
 
 
 def amc2023() -> list[dict]:
-    """Whole numbers that the dataset writes as floats."""
+    """Whole numbers, which the dataset stores as floats."""
     return [
         {
             "id": i,
@@ -72,7 +72,7 @@ MATH500_ANSWERS = [
     ("x=5", "5"),
     ("6+9i", "9i+6"),
 ]
-"""References, each with another way to write it."""
+"""References, each with another notation for it."""
 
 
 def math500() -> list[dict]:
@@ -131,7 +131,7 @@ def dapo_math() -> list[dict]:
 
 
 def gsm8k() -> list[dict]:
-    """Solutions with their sums, and the answer behind ####."""
+    """Solutions with calculations, and the answer after ####."""
     return [
         {
             "question": f"Ann has {i + 2} boxes of {1000 + i} pens. How many pens has she?",
@@ -142,7 +142,7 @@ def gsm8k() -> list[dict]:
 
 
 def math_train() -> list[dict]:
-    """MATH's rows: the answer is the box of the solution."""
+    """Rows of MATH: the answer is in the box of the solution."""
     return [
         {
             "problem": f"What is the half of ${2 * i + 1}$?",
@@ -164,7 +164,7 @@ def _function(i: int) -> dict:
 
 
 def humaneval_plus() -> list[dict]:
-    """HumanEval+'s tests use numpy and compare within a tolerance."""
+    """HumanEval+'s tests use numpy and compare with a tolerance."""
     tests = """import numpy as np
 
 def check(candidate):
@@ -176,7 +176,7 @@ def check(candidate):
 
 
 def livecodebench() -> list[dict]:
-    """Half of them programs, half functions; hidden tests are packed as the benchmark packs them."""
+    """Half of the problems ask for programs, half for functions. Hidden tests are packed as in the benchmark."""
     rows = []
     for i in range(SIZE):
         functional = i % 2 == 1
@@ -200,7 +200,7 @@ def livecodebench() -> list[dict]:
 
 
 def deepcoder() -> list[dict]:
-    """The three shapes of its subsets."""
+    """The three formats of its subsets."""
     rows = []
     for i in range(SIZE):
         pairs = [(f"{n} {i}\n", f"{n * i}\n") for n in (1, 2, 30)]
@@ -216,7 +216,7 @@ def deepcoder() -> list[dict]:
 
 
 def gpqa() -> list[dict]:
-    """The right answer and three wrong ones, in fields of their own."""
+    """The right answer and three wrong ones in separate fields."""
     return [
         {
             "Record ID": f"rec{i}",
@@ -264,8 +264,8 @@ SOLUTIONS = {
 """A right program for each row of the schemas with tests."""
 
 SCHEMAS = {
-    made.__name__: made
-    for made in (
+    make_rows.__name__: make_rows
+    for make_rows in (
         *(aime2024, aime2025, amc2023, math500, minerva, olympiadbench, dapo_math, gsm8k, math_train),
         *(humaneval_plus, livecodebench, deepcoder, gpqa, mmlu_pro, own),
     )
@@ -273,7 +273,7 @@ SCHEMAS = {
 
 
 def write(name: str, directory: Path, suffix: str = ".jsonl") -> Path:
-    """The rows of a schema as a file."""
+    """Write the rows of a schema to a file."""
     path = directory / f"{name}{suffix}"
     rows = SCHEMAS[name]()
     if suffix == ".parquet":

@@ -1,4 +1,4 @@
-"""What counts as right of programs by calls and by output: names, exit status, long input, values in lists."""
+"""Judging programs by calls and by output: preloaded names, exit status, long input, values in lists."""
 
 import json
 
@@ -7,9 +7,9 @@ from bubblewrap import require_bubblewrap
 
 from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
-from progrpo_cli.tasks.code.shapes import read_tests
 
 LIMITS = Limits(seconds=10.0, memory=256 << 20)
 ONE = Outputs((("1 1 2\n", "3"),))
@@ -33,7 +33,7 @@ def sandbox() -> Sandbox:
         "def g(n): return 2 if n == 0 else g(n - 1)\ndef f(xs): return g(20_000)",
     ],
 )
-def test_functions_have_the_names_that_benchmarks_preload(sandbox: Sandbox, source: str) -> None:
+def test_functions_can_use_the_names_that_benchmarks_preload(sandbox: Sandbox, source: str) -> None:
     assert judge(sandbox, source, Calls("f", (Call([[1, 1, 2]], 2),)), LIMITS) == "correct"
 
 
@@ -47,7 +47,7 @@ def test_functions_have_the_names_that_benchmarks_preload(sandbox: Sandbox, sour
         "import os; print(len(os.read(0, 99).split()))",
     ],
 )
-def test_programs_have_them_too(sandbox: Sandbox, source: str) -> None:
+def test_programs_can_use_the_names_that_benchmarks_preload(sandbox: Sandbox, source: str) -> None:
     assert judge(sandbox, source, ONE, LIMITS) == "correct"
 
 
@@ -55,19 +55,19 @@ def test_programs_have_them_too(sandbox: Sandbox, source: str) -> None:
     "source",
     ["def add(a: List[int], b): return a + b", "def add(a: nothing, b): return a + b", "def add(a, b): math.inf"],
 )
-def test_nothing_is_preloaded_where_the_prompt_has_the_imports(sandbox: Sandbox, source: str) -> None:
-    """Nor is anything inherited of our own program, whose annotations are never evaluated."""
+def test_nothing_is_preloaded_if_the_prompt_has_the_imports(sandbox: Sandbox, source: str) -> None:
+    """The driver's own ``from __future__ import annotations`` is not inherited either."""
     tests = CheckCode("", "def check(candidate):\n    candidate(1, 2)\n", "add")
     assert judge(sandbox, source, tests, LIMITS) == "wrong"
     assert judge(sandbox, "def add(a: int, b): return a + b", tests, LIMITS) == "correct"
 
 
-def test_annotations_are_evaluated_as_python_does(sandbox: Sandbox) -> None:
+def test_annotations_are_evaluated(sandbox: Sandbox) -> None:
     assert judge(sandbox, "def f(x: nothing): return 1", Calls("f", (Call([1], 1),)), LIMITS) == "wrong"
 
 
 @pytest.mark.parametrize("end", ["", "exit()", "quit(0)", "sys.exit()", "raise SystemExit", "import os; os._exit(0)"])
-def test_a_program_may_end_itself(sandbox: Sandbox, end: str) -> None:
+def test_a_program_may_exit(sandbox: Sandbox, end: str) -> None:
     assert judge(sandbox, f"print(3, flush=True)\n{end}", ONE, LIMITS) == "correct"
 
 
@@ -89,12 +89,12 @@ def test_a_right_output_before_a_crash_is_wrong(sandbox: Sandbox, end: str) -> N
     assert judge(sandbox, f"print(3, flush=True)\n{end}", ONE, LIMITS) == "wrong"
 
 
-def test_going_on_with_the_output_closed_is_a_timeout(sandbox: Sandbox) -> None:
+def test_a_program_that_closes_its_output_and_hangs_is_a_timeout(sandbox: Sandbox) -> None:
     source = "import os\nprint(3, flush=True)\nos.close(1)\nwhile True: pass"
     assert judge(sandbox, source, ONE, Limits(seconds=1.0)) == "timeout"
 
 
-def test_input_and_output_may_be_longer_than_the_limits_on_what_a_program_writes(sandbox: Sandbox) -> None:
+def test_input_and_expected_output_may_exceed_the_limits_on_files_and_output(sandbox: Sandbox) -> None:
     long = "7 " * (3 << 20)
     assert len(long) > LIMITS.file_size
     assert judge(sandbox, "print(len(input()))", Outputs(((long, str(len(long))),)), LIMITS) == "correct"
@@ -104,7 +104,7 @@ def test_input_and_output_may_be_longer_than_the_limits_on_what_a_program_writes
     assert judge(sandbox, f"print('7' * {2 * len(output)})", Outputs((("", output),)), LIMITS) == "wrong"
 
 
-def test_an_input_without_room_is_an_error_and_no_verdict(sandbox: Sandbox) -> None:
+def test_an_input_that_does_not_fit_is_an_error_not_a_verdict(sandbox: Sandbox) -> None:
     with pytest.raises(WorkError, match="No space left"):
         judge(sandbox, "print(1)", Outputs((("7" * (33 << 20), "1"),)), Limits(seconds=10.0))
 
@@ -119,14 +119,14 @@ def test_an_input_without_room_is_an_error_and_no_verdict(sandbox: Sandbox) -> N
         ([], ["[]"], ["None"]),
     ],
 )
-def test_a_value_alone_in_a_list_is_right_with_and_without_it(sandbox: Sandbox, output, right, wrong) -> None:
+def test_a_list_of_one_value_accepts_the_list_and_the_value(sandbox: Sandbox, output, right, wrong) -> None:
     tests = read_tests("row 1", json.dumps([{"fn_name": "f", "input": [0], "output": output}]), entry=None)
     for values, verdict in ((right, "correct"), (wrong, "wrong")):
-        found = {value: judge(sandbox, f"def f(x): return {value}", tests, LIMITS) for value in values}
-        assert found == dict.fromkeys(values, verdict)
+        verdicts = {value: judge(sandbox, f"def f(x): return {value}", tests, LIMITS) for value in values}
+        assert verdicts == dict.fromkeys(values, verdict)
 
 
-def test_livecodebench_writes_lists_as_they_are(sandbox: Sandbox) -> None:
+def test_livecodebench_does_not_wrap_values_in_lists(sandbox: Sandbox) -> None:
     tests = read_tests("row 1", json.dumps([{"input": "0", "output": "[5]"}]), entry="f")
     assert judge(sandbox, "def f(x): return [5]", tests, LIMITS) == "correct"
     assert judge(sandbox, "def f(x): return 5", tests, LIMITS) == "wrong"

@@ -11,7 +11,7 @@ from judged import judge
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import Attempt
-from progrpo_cli.tasks.choice import Choice, letter_in
+from progrpo_cli.tasks.choice import Choice, extract_letter
 from progrpo_cli.tasks.config import ChoiceConfig
 from progrpo_cli.tasks.registry import make_task
 
@@ -30,15 +30,15 @@ def test_the_letter_of_the_right_option_is_right(name: str, letters: str, tmp_pa
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     task = task_of(name, schemas.write(name, tmp_path))
     problems = task.problems("test")
-    right = set()
+    right_letters = set()
     for problem, row in zip(problems, schemas.SCHEMAS[name](), strict=True):
         verdicts = task.verdicts([Attempt(problem, f"\\boxed{{{letter}}}", True) for letter in letters])
         assert sorted(verdicts) == ["correct"] + ["wrong"] * (len(letters) - 1)
         letter = letters[verdicts.index("correct")]
         answer = row["Correct Answer"] if name == "gpqa" else str(10 * (row["question_id"] - 70))
         assert f"\n{letter}. {answer}\n" in problem.prompt
-        right.add(letter)
-    assert len(right) > 2  # the order says nothing
+        right_letters.add(letter)
+    assert len(right_letters) > 2  # the options' order does not reveal the answer
     assert judge(task, problems[0], "\\boxed{Z}") == "unparseable"
     assert judge(task, problems[0], "I pass") == "unparseable"
     assert judge(task, problems[0], "\\boxed{A}", finished=False) == "truncated"
@@ -85,14 +85,14 @@ def test_the_letter_of_the_right_option_is_right(name: str, letters: str, tmp_pa
         ("A", None),
     ],
 )
-def test_the_letter_in_a_text(text: str, letter: str | None) -> None:
-    assert letter_in(text) == letter
+def test_extracting_the_letter(text: str, letter: str | None) -> None:
+    assert extract_letter(text) == letter
 
 
-def test_an_answer_that_is_no_option_is_named(tmp_path: Path) -> None:
+def test_an_answer_that_is_not_an_option_is_named(tmp_path: Path) -> None:
     path = schemas.write("mmlu_pro", tmp_path)
     row = json.loads(path.read_text().splitlines()[0])
-    for change, message in [({"answer": "K"}, "'K' is none of the 10 options"), ({"options": "A, B"}, "not a list")]:
+    for change, message in [({"answer": "K"}, "'K' is not one of the 10 options"), ({"options": "A, B"}, "not a list")]:
         path.write_text(json.dumps({**row, **change}))
         with pytest.raises(RequestError, match=f"line 1: .*{message}"):
             task_of("mmlu_pro", path).problems("test")

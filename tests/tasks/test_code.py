@@ -1,4 +1,4 @@
-"""The code tasks: HumanEval for real, the other schemas on twenty problems of our own."""
+"""The code tasks: the real HumanEval, and twenty problems of our own in the other schemas."""
 
 import json
 from functools import cache
@@ -14,8 +14,8 @@ from progrpo_cli.config.hashing import config_hash
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.base import SPLITS, Attempt
 from progrpo_cli.tasks.code.checking import same_output
-from progrpo_cli.tasks.code.extraction import code_in
-from progrpo_cli.tasks.code.shapes import read_tests
+from progrpo_cli.tasks.code.extraction import extract_code
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.task import Code
 from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.registry import make_task
@@ -50,21 +50,21 @@ def verdicts_on_human_eval(count: int) -> tuple[list[str], list[str]]:
     return task.verdicts(right), task.verdicts(wrong)
 
 
-def test_twelve_of_human_eval() -> None:
+def test_twelve_problems_of_human_eval() -> None:
     assert verdicts_on_human_eval(12) == (["correct"] * 12, ["wrong"] * 12)
 
 
 @pytest.mark.long
-def test_human_eval_whole() -> None:
-    """164 reference solutions pass, and 164 that return nothing fail."""
+def test_all_of_human_eval() -> None:
+    """The 164 reference solutions pass, and 164 functions that return nothing fail."""
     assert verdicts_on_human_eval(200) == (["correct"] * 164, ["wrong"] * 164)
 
 
-def test_a_whole_function_in_a_block_is_as_good_as_a_body() -> None:
+def test_a_completion_may_repeat_the_whole_function_in_a_block() -> None:
     task = make_task(shipped("humaneval"))
     problem = task.problems("test")[0]
-    whole = human_eval()[problem.id]
-    text = f"Sure:\n```python\n{whole['prompt']}{whole['canonical_solution']}```\nThat is it."
+    row = human_eval()[problem.id]
+    text = f"Sure:\n```python\n{row['prompt']}{row['canonical_solution']}```\nThat is it."
     assert judge(task, problem, text) == "correct"
     assert judge(task, problem, text, finished=False) == "truncated"
     assert judge(task, problem, "I cannot.") == "unparseable"
@@ -82,14 +82,14 @@ def test_right_programs_pass_and_wrong_ones_fail(name: str, tmp_path: Path, monk
     programs = schemas.SOLUTIONS[name]
     right = [Attempt(p, f"```python\n{code}\n```", True) for p, code in zip(by_row, programs, strict=True)]
     assert task.verdicts(right) == ["correct"] * schemas.SIZE
-    spoiled = [code.replace("+", "-").replace("*", "+") for code in programs]
-    wrong = [Attempt(p, f"```python\n{code}\n```", True) for p, code in zip(by_row, spoiled, strict=True)]
+    broken = [code.replace("+", "-").replace("*", "+") for code in programs]
+    wrong = [Attempt(p, f"```python\n{code}\n```", True) for p, code in zip(by_row, broken, strict=True)]
     assert set(task.verdicts(wrong)) == {"wrong"}
     parquet = task_of(name, schemas.write(name, tmp_path, ".parquet"))
     assert [parquet.problems(split) for split in SPLITS] == [task.problems(split) for split in SPLITS]
 
 
-def test_starter_code_is_shown(tmp_path: Path) -> None:
+def test_starter_code_is_in_the_prompt(tmp_path: Path) -> None:
     problems = task_of("livecodebench", schemas.write("livecodebench", tmp_path)).problems("test")
     assert ["class Solution" in problem.prompt for problem in problems] == [bool(i % 2) for i in range(schemas.SIZE)]
 
@@ -97,12 +97,12 @@ def test_starter_code_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tests", ["[]", "{}", "no base64!", "[1]", '{"inputs": [1], "outputs": []}', '[{"input": "1"}]', "gASVCw=="]
 )
-def test_tests_of_an_unknown_form_are_named(tests: str) -> None:
-    with pytest.raises(RequestError, match="row 7: tests of an unknown form"):
+def test_tests_in_an_unknown_format_are_named(tests: str) -> None:
+    with pytest.raises(RequestError, match="row 7: tests in an unknown format"):
         read_tests("row 7", tests, entry=None)
 
 
-def test_packed_tests_run_nothing() -> None:
+def test_unpacking_tests_runs_no_code() -> None:
     import base64
     import os
     import pickle
@@ -130,8 +130,8 @@ def test_packed_tests_run_nothing() -> None:
         (" \n", None),
     ],
 )
-def test_the_code_in_a_text(text: str, code: str | None) -> None:
-    assert code_in(text) == code
+def test_extracting_the_code(text: str, code: str | None) -> None:
+    assert extract_code(text) == code
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_the_code_in_a_text(text: str, code: str | None) -> None:
         ("9" * 10**6, "9", False),
     ],
 )
-def test_printed_output(printed: str, expected: str, same: bool) -> None:
+def test_comparing_output(printed: str, expected: str, same: bool) -> None:
     assert same_output(printed, expected) is same
 
 
@@ -157,7 +157,7 @@ def test_the_sandbox_is_not_part_of_the_hash() -> None:
     assert config_hash(compose(["task=humaneval", "task.seconds=9.0"])) not in hashes
 
 
-def test_rows_without_a_test_are_named(tmp_path: Path) -> None:
+def test_a_row_without_tests_is_named(tmp_path: Path) -> None:
     path = schemas.write("humaneval_plus", tmp_path)
     row = json.loads(path.read_text().splitlines()[0])
     del row["test"]

@@ -38,8 +38,8 @@ trees = st.recursive(
 
 def test_the_splits_are_disjoint_by_key_and_cover_all_problems() -> None:
     keys = {split: set(problems.keys_of(split)) for split in SPLITS}
-    assert sum(len(found) for found in keys.values()) == len(set().union(*keys.values())) == len(problems.all_keys())
-    assert min(len(found) for found in keys.values()) > 5000
+    assert sum(map(len, keys.values())) == len(set().union(*keys.values())) == len(problems.all_keys())
+    assert min(map(len, keys.values())) > 5000
     assert {problems.split_of(key) for key in keys["test"]} == {"test"}
 
 
@@ -51,8 +51,8 @@ def test_a_prefix_of_a_split_never_changes() -> None:
     assert len(TASK.problems("rl")) == len(problems.keys_of("rl"))
 
 
-def test_the_expressions_are_those_that_enumeration_finds() -> None:
-    """Every order of the numbers, every operator, every shape of the tree, evaluated by Python."""
+def test_expressions_agree_with_an_enumeration() -> None:
+    """The enumeration evaluates every order of the numbers, operator and shape of tree with Python."""
     chosen = (2, 3, 7, 11)
     shapes = [
         "(({}{}{}){}{}){}{}",
@@ -61,24 +61,24 @@ def test_the_expressions_are_those_that_enumeration_finds() -> None:
         "{}{}(({}{}{}){}{})",
         "{}{}({}{}({}{}{}))",
     ]
-    found = Counter(
+    expected = Counter(
         eval(shape.format(a, o, b, p, c, q, d))
         for a, b, c, d in itertools.permutations(chosen)
         for o, p, q in itertools.product("+-*", repeat=3)
         for shape in shapes
     )
-    values, ways = problems.expressions(np.array([chosen, (1, 1, 1, 1)]))
-    reached: Counter[int] = Counter()
-    for of_column, of_value in zip(values[0].tolist(), ways.tolist(), strict=True):
-        reached[of_column] += of_value
-    assert reached == found
-    assert problems.solutions()[chosen, 24] == found[24]
+    values, orders = problems.expressions(np.array([chosen, (1, 1, 1, 1)]))
+    counts: Counter[int] = Counter()
+    for value, count in zip(values[0].tolist(), orders.tolist(), strict=True):
+        counts[value] += count
+    assert counts == expected
+    assert problems.solution_counts()[chosen, 24] == expected[24]
 
 
 def test_the_first_problems_of_a_split_have_more_expressions() -> None:
     keys = problems.keys_of("test")
-    ways = [problems.solutions()[key] for key in keys]
-    assert sum(ways[:300]) / 300 > 1.5 * sum(ways) / len(ways)
+    counts = [problems.solution_counts()[key] for key in keys]
+    assert sum(counts[:300]) / 300 > 1.5 * sum(counts) / len(counts)
 
 
 def value(tree: Expression) -> int:
@@ -89,7 +89,7 @@ def value(tree: Expression) -> int:
 
 
 def render(tree: Expression) -> str:
-    """With as few parentheses as the tree needs."""
+    """Write a tree with as few parentheses as possible."""
     if isinstance(tree, Number):
         return str(tree.value)
     left, right = render(tree.left), render(tree.right)
@@ -106,11 +106,11 @@ def leaves(tree: Expression) -> list[int]:
 
 
 @given(trees)
-def test_rendering_reading_and_values_agree_with_python(tree: Expression) -> None:
+def test_parsing_agrees_with_python(tree: Expression) -> None:
     text = render(tree)
-    found = expression.read(text)
-    assert found.value == value(tree) == eval(text)
-    assert found.numbers == tuple(sorted(leaves(tree)))
+    parsed = expression.parse(text)
+    assert parsed.value == value(tree) == eval(text)
+    assert parsed.numbers == tuple(sorted(leaves(tree)))
 
 
 @given(trees, st.randoms(use_true_random=False))
@@ -130,9 +130,9 @@ def test_the_canonical_form_ignores_order_and_parentheses_and_keeps_the_value(
             return str(node.value)
         return f"({bracketed(node.left)}{node.operator}{bracketed(node.right)})"
 
-    form = expression.read(render(tree)).canonical
-    assert expression.read(render(shuffled(tree))).canonical == form
-    assert expression.read(bracketed(tree)).canonical == form
+    form = expression.parse(render(tree)).canonical
+    assert expression.parse(render(shuffled(tree))).canonical == form
+    assert expression.parse(bracketed(tree)).canonical == form
     if not form.startswith("-"):
         assert eval(form) == value(tree)
 
@@ -156,8 +156,8 @@ def flattened(tree: Expression) -> str:
 
 
 @given(trees)
-def test_the_canonical_form_is_that_of_the_tree_flattened_and_sorted(tree: Expression) -> None:
-    assert expression.read(render(tree)).canonical == flattened(tree)
+def test_the_canonical_form_is_the_flattened_and_sorted_tree(tree: Expression) -> None:
+    assert expression.parse(render(tree)).canonical == flattened(tree)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_the_canonical_form_is_that_of_the_tree_flattened_and_sorted(tree: Expre
     ],
 )
 def test_canonical_examples(one: str, other: str, same: bool) -> None:
-    forms = {expression.read(text).canonical for text in (one, other)}
+    forms = {expression.parse(text).canonical for text in (one, other)}
     assert (len(forms) == 1) is same
 
 
@@ -183,8 +183,8 @@ def test_canonical_examples(one: str, other: str, same: bool) -> None:
         ("(12-7)*3+5", "wrong"),
         ("(7-5)*12*3", "wrong"),
         ("12+7+5", "wrong"),
-        ("12*(7-5)", "wrong"),  # 24, but the 3 is not used
-        ("(5+7-12)*3+24", "wrong"),  # 24, with a number that was not given
+        ("12*(7-5)", "wrong"),  # 24, but without the 3
+        ("(5+7-12)*3+24", "wrong"),  # 24, but with a number that is not given
         ("12*(3+5-7)+0", "wrong"),
         ("3*7-5+12-4", "wrong"),
         ("3+5+7+12-3", "wrong"),
@@ -207,7 +207,7 @@ def test_verdicts(text: str, verdict: str) -> None:
     assert judge(TASK, PROBLEM, text) == verdict
 
 
-def test_a_correct_expression_is_correct_and_a_cut_one_truncated() -> None:
+def test_a_correct_expression_is_correct_and_an_unfinished_one_truncated() -> None:
     solution = "(12-3-7)*5"
     key = ((3, 5, 7, 12), 10)
     problem = Problem(problems.problem_id(key), prompt_of(key))
@@ -226,7 +226,7 @@ def test_a_correct_expression_is_correct_and_a_cut_one_truncated() -> None:
         ("", "unparseable"),
     ],
 )
-def test_in_words_the_answer_is_the_last_line(text: str, verdict: str) -> None:
+def test_in_chat_the_answer_is_the_last_line(text: str, verdict: str) -> None:
     task = Countdown(256, {"rl": None, "validation": 5, "test": 5}, chat=True)
     key = ((3, 5, 7, 12), 10)
     assert "3, 5, 7 and 12" in question_of(key)

@@ -1,4 +1,4 @@
-"""The mathematics tasks on twenty problems in each dataset's schema."""
+"""The mathematics tasks, with twenty problems in each dataset's schema."""
 
 import json
 from functools import cache
@@ -35,7 +35,7 @@ def reference(name: str, row: dict) -> str:
 
 
 @pytest.mark.parametrize("name", MATHS)
-def test_references_are_right_in_jsonl_and_parquet_and_others_wrong(name: str, tmp_path: Path, monkeypatch) -> None:
+def test_references_are_right_and_other_answers_wrong(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     task = task_of(name, schemas.write(name, tmp_path))
     problems = [problem for split in SPLITS for problem in task.problems(split)]
@@ -54,7 +54,7 @@ def test_references_are_right_in_jsonl_and_parquet_and_others_wrong(name: str, t
 
 
 @pytest.mark.parametrize(("name", "split"), [("gsm8k", "test"), ("math_train", "rl")])
-def test_the_answer_of_a_solution_is_the_reference(name: str, split: str, tmp_path: Path) -> None:
+def test_the_answer_in_a_solution_is_the_reference(name: str, split: str, tmp_path: Path) -> None:
     path = schemas.write(name, tmp_path)
     task = (
         task_of(name, path)
@@ -67,7 +67,7 @@ def test_the_answer_of_a_solution_is_the_reference(name: str, split: str, tmp_pa
     assert shipped("math_train").shares.rl == 98
 
 
-def test_another_way_to_write_the_answer_is_right(tmp_path: Path) -> None:
+def test_another_notation_of_the_answer_is_right(tmp_path: Path) -> None:
     task = task_of("math500", schemas.write("math500", tmp_path))
     problems = task.problems("test")
     attempts = [
@@ -83,7 +83,7 @@ def test_the_benchmarks_are_for_testing_and_dapo_for_training() -> None:
     assert shipped("dapo_math").shares.rl == 98
 
 
-def test_splits_are_disjoint_and_do_not_move_when_rows_are_added(tmp_path: Path) -> None:
+def test_splits_are_disjoint_and_keep_their_problems_when_rows_are_added(tmp_path: Path) -> None:
     shares = SharesConfig(rl=50, validation=25, test=25)
     path = schemas.write("dapo_math", tmp_path)
     before = [{p.id for p in task_of("dapo_math", path, shares=shares).problems(split)} for split in SPLITS]
@@ -94,7 +94,7 @@ def test_splits_are_disjoint_and_do_not_move_when_rows_are_added(tmp_path: Path)
     assert all(old <= new for old, new in zip(before, after, strict=True))
 
 
-def test_what_the_data_are_is_hashed() -> None:
+def test_the_source_of_the_data_is_hashed() -> None:
     overrides = [
         "task.dataset=a/b",
         "task.revision=abc",
@@ -156,7 +156,7 @@ def test_products_of_powers_and_factorials_are_judged(tmp_path: Path) -> None:
         assert judge(task, problem, "\\boxed{x^2y^2z^3}") == "wrong"
 
 
-def test_a_missing_file_and_an_unreachable_hub_are_one_line(tmp_path: Path, monkeypatch) -> None:
+def test_a_missing_file_is_a_request_error(tmp_path: Path) -> None:
     for name, message in [("none.jsonl", "cannot read"), ("none.parquet", "no such file")]:
         with pytest.raises(RequestError, match=message):
             task_of("aime2024", tmp_path / name).problems("test")

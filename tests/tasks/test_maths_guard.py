@@ -1,4 +1,4 @@
-"""More than three hundred odd and hostile answers: each gets its verdict within the limit, and the pool lives on."""
+"""More than 300 odd and hostile answers: each gets a verdict within its limit, and the pool survives."""
 
 import time
 
@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progrpo_cli.tasks.answers import answer_in
-from progrpo_cli.tasks.judging.pool import SECOND, SOON, JudgePool
-from progrpo_cli.tasks.maths import guard, known, normal
+from progrpo_cli.tasks.answers import extract_answer
+from progrpo_cli.tasks.judging.pool import FIRST_BUDGET, SECOND_BUDGET, JudgePool
+from progrpo_cli.tasks.maths import guard, normalisation, text_comparison
 
 LIMIT = 0.7
 
 
 def families() -> dict[str, list[str]]:
-    """Answers by what is wrong with them, no two alike."""
+    """Return distinct answers by kind."""
     sizes, few = range(20), range(4)
     return {
         "towers of powers": [f"{9 - i % 8}^{{9^{{{9 + i}^{{9}}}}}}" for i in sizes],
         "towers without braces": ["^".join(["9"] * (3 + i)) for i in sizes],
         "towers of stars": ["**".join([str(9 + i)] * 4) for i in sizes],
-        "two powers that are too much": [f"{9 + i}^{{{9 + i}^{{9999}}}}" for i in sizes],
+        "two huge powers": [f"{9 + i}^{{{9 + i}^{{9999}}}}" for i in sizes],
         "huge exponents": [f"2^{{{'9' * (5 + i)}}}" for i in sizes],
         "factorials": [f"{10 ** (4 + i)}!" for i in sizes] + [f"{3 + i}!!!" for i in sizes],
         "factorials of sums": [f"({10**5}+{10**5 + i})!" for i in few] + [f"(9^{{{7 + i}}})!" for i in few],
@@ -53,39 +53,40 @@ HOSTILE = [(family, answer) for family, answers in families().items() for answer
 
 @pytest.fixture(scope="module")
 def pool():
-    made = JudgePool("progrpo_cli.tasks.maths.judge", workers=2, limit=LIMIT)
-    yield made
-    made.close()
+    pool = JudgePool("progrpo_cli.tasks.maths.judge", workers=2, limit=LIMIT)
+    yield pool
+    pool.close()
 
 
-def test_there_are_more_than_300_and_each_once() -> None:
+def test_there_are_more_than_300_distinct_answers() -> None:
     assert len({answer for _, answer in HOSTILE}) == len(HOSTILE) > 300
 
 
-def test_each_gets_a_verdict_within_the_limit_and_memory_stays_bounded(pool: JudgePool) -> None:
+def test_each_answer_gets_a_verdict_within_the_limits(pool: JudgePool) -> None:
     texts = [f"So it is \\boxed{{{answer}}}" for _, answer in HOSTILE]
-    began = time.process_time()
-    seen = [answer_in(text) for text in texts]
-    allowed = [i for i, answer in enumerate(seen) if answer is not None and guard.may_be_parsed(answer)]
-    assert time.process_time() - began < 5  # the guard itself, on 8 MB of text
+    start = time.process_time()
+    answers = [extract_answer(text) for text in texts]
+    allowed = [answer for answer in answers if answer is not None and guard.may_be_parsed(answer)]
+    assert time.process_time() - start < 5  # extraction and guard, on 8 MB of text
     pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}])
     peak = 0
     (parent, *_) = [psutil.Process(pid) for pid in pool.pids()]
     before = parent.cpu_times().children_user
 
-    def watch(index: int, answer: str) -> None:
+    def measure_memory(index: int, result: str) -> None:
         nonlocal peak
         tree = psutil.Process().children(recursive=True)
         peak = max(peak, sum(process.memory_info().rss for process in tree if process.is_running()))
 
-    verdicts = pool.judge([{"gold": "\\frac{1}{2}", "answer": normal.normal(seen[i])} for i in allowed], watch)
+    requests = [{"gold": "\\frac{1}{2}", "answer": normalisation.normalise(answer)} for answer in allowed]
+    verdicts = pool.judge(requests, measure_memory)
     assert set(verdicts) <= {"wrong", "unparseable", "timeout", "memory"}
     assert len(verdicts) == len(allowed)
-    # Of the workers that were killed: those whose answers ran out of time, each at most twice before its whole limit.
+    # Only workers that were killed are counted. An answer can use two smaller budgets before its whole limit.
     used = parent.cpu_times().children_user - before
-    assert used < (verdicts.count("timeout") + 1) * (LIMIT + SOON + SECOND) + 10
+    assert used < (verdicts.count("timeout") + 1) * (LIMIT + FIRST_BUDGET + SECOND_BUDGET) + 10
     assert peak < 6 * (1 << 29)
-    assert pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}]) == ["correct"]  # it lives
+    assert pool.judge([{"gold": "\\frac{1}{2}", "answer": "0.5"}]) == ["correct"]  # the pool still works
 
 
 @pytest.mark.parametrize(
@@ -106,8 +107,8 @@ def test_each_gets_a_verdict_within_the_limit_and_memory_stays_bounded(pool: Jud
         ("\\boxed{" + "1" * 2000 + "}", None),
     ],
 )
-def test_the_answer_in_a_text(text: str, answer: str | None) -> None:
-    assert answer_in(text) == answer
+def test_extracting_the_answer(text: str, answer: str | None) -> None:
+    assert extract_answer(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_ordinary_answers_are_within_the_caps(answer: str) -> None:
         *("}9^{9^{9^9}}", "x^2y^2z^{2^{2^{2}}}", "2^{9 9 9 9 9}", "2^{ - 99999}"),
     ],
 )
-def test_bombs_are_not(answer: str) -> None:
+def test_bombs_are_beyond_the_caps(answer: str) -> None:
     assert not guard.may_be_parsed(answer)
 
 
@@ -160,19 +161,19 @@ POWERS = st.lists(st.tuples(BASES, EXPONENTS), min_size=1, max_size=guard.MAX_PO
 
 
 @given(POWERS, st.sampled_from([" ", "\\cdot ", " \\times ", "+", "*"]))
-def test_a_product_or_sum_of_powers_is_no_tower(powers: list[tuple[str, str]], between: str) -> None:
-    assert guard.may_be_parsed(between.join(f"{base}^{exponent}" for base, exponent in powers))
+def test_a_product_or_sum_of_powers_is_not_a_tower(powers: list[tuple[str, str]], operator: str) -> None:
+    assert guard.may_be_parsed(operator.join(f"{base}^{exponent}" for base, exponent in powers))
 
 
 @given(POWERS, BASES, st.lists(EXPONENTS, min_size=3, max_size=3), st.booleans())
-def test_a_tower_is_found_beside_any_product(powers, base: str, exponents: list[str], braces: bool) -> None:
+def test_a_tower_is_found_after_any_product(powers, base: str, exponents: list[str], braces: bool) -> None:
     a, b, c = exponents
     tower = f"{base}^{{2^{{2^{c}}}}}" if braces else f"{base}^{a}^{b}^{c}"
     assert not guard.may_be_parsed(" ".join([*(f"{x}^{y}" for x, y in powers), tower]))
 
 
 @pytest.mark.parametrize(
-    ("answer", "written"),
+    ("answer", "normalised"),
     [
         ("11,\\! 111,\\! 111,\\! 100", "11111111100"),
         ("11,\\!111", "11111"),
@@ -182,8 +183,8 @@ def test_a_tower_is_found_beside_any_product(powers, base: str, exponents: list[
         ("(1,\\; 2)", "(1,\\; 2)"),
     ],
 )
-def test_thousands_are_one_number(answer: str, written: str) -> None:
-    assert normal.normal(answer) == written
+def test_thousands_separators_are_removed(answer: str, normalised: str) -> None:
+    assert normalisation.normalise(answer) == normalised
 
 
 @pytest.mark.parametrize(
@@ -206,5 +207,5 @@ def test_thousands_are_one_number(answer: str, written: str) -> None:
         ("7", "seven", None),
     ],
 )
-def test_what_is_known_without_parsing(gold: str, answer: str, verdict: bool | None) -> None:
-    assert known.verdict_without_parsing(gold, answer) is verdict
+def test_comparing_without_a_parser(gold: str, answer: str, verdict: bool | None) -> None:
+    assert text_comparison.compare(gold, answer) is verdict

@@ -1,4 +1,4 @@
-"""A user's own task: a file, and a verdict function where exact answers do not do."""
+"""A user's own task: a file with exact answers, or with a verdict function."""
 
 import json
 from functools import cache
@@ -13,7 +13,7 @@ from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import SPLITS
 from progrpo_cli.tasks.config import OwnConfig
-from progrpo_cli.tasks.own import Own, answer_in, same_answer
+from progrpo_cli.tasks.own import Own, extract_answer, same_answer
 from progrpo_cli.tasks.registry import make_task
 
 FUNCTION = """
@@ -51,8 +51,8 @@ def test_exact_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "answer"), [("a\n b \n\n", "b"), ("\\boxed{1} \\boxed{2}", "2"), ("\\boxed{1", "")])
-def test_the_answer_in_a_text(text: str, answer: str) -> None:
-    assert answer_in(text) == answer
+def test_extracting_the_answer(text: str, answer: str) -> None:
+    assert extract_answer(text) == answer
 
 
 def test_numbers_are_compared_as_numbers() -> None:
@@ -109,7 +109,7 @@ def test_neither_answers_nor_a_function_is_refused() -> None:
 
 @pytest.mark.long
 def test_training_and_evaluation_of_an_own_task(progrpo: CommandLine) -> None:
-    """The whole way, with the lab's policy on problems of its own kind."""
+    """From training to evaluation, with the lab's policy on problems that it can solve."""
     lines = [{"prompt": f"{a} 1 1 1={a}:", "answer": f"{a}*1*1*1", "id": f"p{a}"} for a in range(1, 10)]
     (progrpo.directory / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     own = ["task=own", "task.dataset=mine.jsonl", "task.name=mine", "task.fields.id=id", "task.chat=false"]

@@ -1,7 +1,7 @@
-r"""What real models answer and real files hold, by the public reports that the kinds come from.
+r"""Answers and references of kinds that public reports describe for real models and datasets.
 
-``real_inputs/*.jsonl`` has inputs of our own: what a row expects is the right value, or both where opinions differ. The
-kinds below go beyond the rows; no ``wrong`` one may ever be judged right.
+``real_inputs/*.jsonl`` contains our own examples. A row expects the right verdict, or allows several where opinions
+differ. The examples below go beyond these rows; none of the ``wrong`` ones may be judged right.
 """
 
 import json
@@ -15,14 +15,14 @@ from judged import judge
 
 from progrpo_cli.config.compose import compose
 from progrpo_cli.errors import RequestError
-from progrpo_cli.tasks.answers import answer_in
+from progrpo_cli.tasks.answers import extract_answer
 from progrpo_cli.tasks.base import Attempt
-from progrpo_cli.tasks.choice import letter_in
+from progrpo_cli.tasks.choice import extract_letter
 from progrpo_cli.tasks.judging.pool import JudgePool
-from progrpo_cli.tasks.maths import normal
+from progrpo_cli.tasks.maths import normalisation
 from progrpo_cli.tasks.maths import task as maths_task
 from progrpo_cli.tasks.maths.task import Maths
-from progrpo_cli.tasks.own import answer_in as own_answer_in
+from progrpo_cli.tasks.own import extract_answer as extract_own_answer
 from progrpo_cli.tasks.registry import make_task
 
 HERE = Path(__file__).parent / "real_inputs"
@@ -31,7 +31,7 @@ ANYTHING = ("ambiguous", "no-crash")
 
 @pytest.fixture(autouse=True, scope="module")
 def patient_pool() -> Iterator[None]:
-    """Verdicts are looked at here, not how soon they come."""
+    """Use a long time limit: these tests check verdicts, not speed."""
     pool = JudgePool("progrpo_cli.tasks.maths.judge", workers=2, limit=120)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(maths_task, "shared_pool", lambda module: pool)
@@ -44,7 +44,7 @@ def rows(name: str) -> list[dict]:
 
 
 def allowed(expect: str) -> set[str]:
-    """The verdicts that a row allows."""
+    """Return the verdicts that a row allows."""
     if expect == "not-correct":
         return {"wrong", "unparseable"}
     return {"correct", "wrong", "unparseable"} if expect in ANYTHING else set(expect.split("-or-"))
@@ -63,22 +63,22 @@ def task_of(directory: Path, golds: list[str], **changes: object) -> Maths:
 
 
 def verdicts(directory: Path, pairs: list[tuple[str, str]], **changes: object) -> list[str]:
-    """Of (reference, completion) pairs, through the task as it is shipped."""
+    """Judge pairs of a reference and a completion with the shipped task."""
     task = task_of(directory, [gold for gold, _ in pairs], **changes)
     attempts = [Attempt(p, text, True) for p, (_, text) in zip(task.problems("test"), pairs, strict=True)]
     return task.verdicts(attempts)
 
 
 def test_mathematics(tmp_path: Path) -> None:
-    asked = [row for row in rows("maths") if row["expect"] != "refused"]
-    given = verdicts(tmp_path, [(row["gold"], row["text"]) for row in asked])
-    wrong = [(row, verdict) for row, verdict in zip(asked, given, strict=True) if verdict not in allowed(row["expect"])]
-    assert wrong == []
-    assert len(asked) > 270
+    examples = [row for row in rows("maths") if row["expect"] != "refused"]
+    actual = verdicts(tmp_path, [(row["gold"], row["text"]) for row in examples])
+    pairs = zip(examples, actual, strict=True)
+    assert [(row, verdict) for row, verdict in pairs if verdict not in allowed(row["expect"])] == []
+    assert len(examples) > 270
 
 
 @pytest.mark.parametrize("gold", [row["gold"] for row in rows("maths") if row["expect"] == "refused"])
-def test_a_reference_that_nothing_equals_is_named_with_its_line(gold: str, tmp_path: Path) -> None:
+def test_an_unreadable_reference_is_named_with_its_line(gold: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="line 2: the reference answer cannot be read"):
         task_of(tmp_path, ["5", gold]).problems("test")
 
@@ -86,7 +86,7 @@ def test_a_reference_that_nothing_equals_is_named_with_its_line(gold: str, tmp_p
 def test_multiple_choice() -> None:
     for row in rows("choice"):
         expected = {"B-or-None": ["B", None], "X-not-an-option": ["X", None]}.get(row["expect"], [row["expect"]])
-        assert letter_in(row["text"]) in expected, row
+        assert extract_letter(row["text"]) in expected, row
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_multiple_choice() -> None:
         ),
     ],
 )
-def test_the_letter_of_a_choice(text: str, letter: str | None) -> None:
-    assert letter_in(text) == letter
+def test_extracting_the_letter(text: str, letter: str | None) -> None:
+    assert extract_letter(text) == letter
 
 
 SENTENCES = [
@@ -143,18 +143,18 @@ SENTENCES = [
 
 @pytest.mark.parametrize("sentence", SENTENCES)
 @pytest.mark.parametrize("value", ["7", "-12", "3.5"])
-def test_where_the_answer_is(sentence: str, value: str) -> None:
-    found = answer_in(sentence.format(value))
-    assert found is not None
-    assert normal.number(normal.normal(found.rstrip("!"))) == normal.number(value)
+def test_extracting_the_answer(sentence: str, value: str) -> None:
+    answer = extract_answer(sentence.format(value))
+    assert answer is not None
+    assert normalisation.parse_number(normalisation.normalise(answer.rstrip("!"))) == normalisation.parse_number(value)
 
 
 @pytest.mark.parametrize(
     "text",
     ["<think>so \\boxed{12}", "\\boxed{7} but \\boxed{9", "The answer.", "", "</think>", "It is 9", "#### Step 2"],
 )
-def test_where_there_is_none(text: str) -> None:
-    assert answer_in(text) is None
+def test_texts_without_an_answer(text: str) -> None:
+    assert extract_answer(text) is None
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_where_there_is_none(text: str) -> None:
         ("<think>42", ""),
     ],
 )
-def test_own_problems_find_it_the_same_way(text: str, answer: str) -> None:
-    assert own_answer_in(text) == answer
+def test_extracting_the_answer_of_an_own_task(text: str, answer: str) -> None:
+    assert extract_own_answer(text) == answer
 
 
 HOSTILE = [
@@ -189,13 +189,13 @@ HOSTILE += [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:12].strip())
-def test_finding_it_takes_time_in_proportion_to_the_text(text: str) -> None:
-    began = time.process_time()
-    for find in (answer_in, letter_in, own_answer_in):
-        answer = find(text)
+def test_extraction_takes_linear_time(text: str) -> None:
+    start = time.process_time()
+    for extract in (extract_answer, extract_letter, extract_own_answer):
+        answer = extract(text)
         if answer is not None:
-            normal.normal(answer[:500])
-    assert time.process_time() - began < 2
+            normalisation.normalise(answer[:500])
+    assert time.process_time() - start < 2
 
 
 RIGHT = [
@@ -268,32 +268,32 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("pairs", "verdict"), [(RIGHT, {"correct"}), (WRONG, {"wrong", "unparseable"})])
-def test_kinds_of_answers(pairs: list[tuple[str, str]], verdict: set[str], tmp_path: Path) -> None:
-    given = verdicts(tmp_path, [(gold, f"\\boxed{{{answer}}}") for gold, answer in pairs])
-    assert [(pair, v) for pair, v in zip(pairs, given, strict=True) if v not in verdict] == []
+@pytest.mark.parametrize(("pairs", "expected"), [(RIGHT, {"correct"}), (WRONG, {"wrong", "unparseable"})])
+def test_kinds_of_answers(pairs: list[tuple[str, str]], expected: set[str], tmp_path: Path) -> None:
+    actual = verdicts(tmp_path, [(gold, f"\\boxed{{{answer}}}") for gold, answer in pairs])
+    assert [(pair, verdict) for pair, verdict in zip(pairs, actual, strict=True) if verdict not in expected] == []
 
 
-def test_normal_is_the_same_again() -> None:
+def test_normalising_twice_changes_nothing() -> None:
     for row in rows("maths"):
-        for text in (row["gold"], answer_in(row["text"]) or ""):
-            assert normal.normal(normal.normal(text)) == normal.normal(text)
+        for text in (row["gold"], extract_answer(row["text"]) or ""):
+            assert normalisation.normalise(normalisation.normalise(text)) == normalisation.normalise(text)
 
 
-def test_a_tolerance_is_the_tasks_own_option(tmp_path: Path) -> None:
+def test_relative_tolerance_is_an_option(tmp_path: Path) -> None:
     pairs = [("1.6e-19", "\\boxed{1.602e-19}"), ("1.6e-19", "\\boxed{1.7e-19}"), ("\\sqrt{2}", "\\boxed{1.414}")]
     assert verdicts(tmp_path, pairs) == ["wrong"] * 3
     assert verdicts(tmp_path, pairs, relative_tolerance=0.01) == ["correct", "wrong", "correct"]
 
 
-def test_the_parser_does_not_see_a_per_cent_sign() -> None:
-    """Beside Hydra's ANTLR it fails on each; the worker writes them out before."""
-    asked = [("10\\%", "\\frac{1}{10}"), ("\\frac{1}{10}", "10\\%"), ("x\\%", "\\frac{x}{100}"), ("10\\%", "11\\%")]
-    judged = maths_task.shared_pool("").judge([{"gold": g, "answer": a} for g, a in asked])
-    assert judged == ["correct", "correct", "correct", "wrong"]
+def test_the_parser_does_not_see_per_cent_signs() -> None:
+    """With Hydra's version of ANTLR the parser fails on them, so the worker writes them out first."""
+    pairs = [("10\\%", "\\frac{1}{10}"), ("\\frac{1}{10}", "10\\%"), ("x\\%", "\\frac{x}{100}"), ("10\\%", "11\\%")]
+    results = maths_task.shared_pool("").judge([{"gold": gold, "answer": answer} for gold, answer in pairs])
+    assert results == ["correct", "correct", "correct", "wrong"]
 
 
-def test_a_solution_as_reference_is_read(tmp_path: Path) -> None:
+def test_a_solution_can_be_the_reference(tmp_path: Path) -> None:
     task = task_of(tmp_path, ["So 24 + 48 = <<24+48=72>>72.\n#### 72", "We add: $2+3=\\boxed{5}$. Done."])
     first, second = task.problems("test")
     assert [judge(task, first, f"\\boxed{{{n}}}") for n in (72, 48)] == ["correct", "wrong"]

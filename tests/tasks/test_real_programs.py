@@ -1,4 +1,4 @@
-"""Programs as models give them, by the public reports that the kinds come from: ``real_inputs/code.jsonl``."""
+"""Programs of kinds that public reports describe for real models, from ``real_inputs/code.jsonl``."""
 
 import json
 import time
@@ -8,10 +8,10 @@ import pytest
 from bubblewrap import require_bubblewrap
 
 from progrpo_cli.tasks.code.checking import Call, Calls, CheckCode, Outputs, judge, same_output
-from progrpo_cli.tasks.code.extraction import code_in
+from progrpo_cli.tasks.code.extraction import extract_code
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
-from progrpo_cli.tasks.code.shapes import read_tests
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "real_inputs" / "code.jsonl").open(encoding="utf-8")]
 LIMITS = Limits(seconds=20.0)
@@ -24,16 +24,16 @@ def sandbox() -> Sandbox:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
-def test_each_program_has_its_verdict(sandbox: Sandbox, row: dict) -> None:
+def test_each_program_gets_its_verdict(sandbox: Sandbox, row: dict) -> None:
     if row["kind"] == "check":
         tests = CheckCode(row["tests"]["context"], row["tests"]["tests"], row["tests"]["entry"])
     else:
         packed = row["tests"] if isinstance(row["tests"], str) else json.dumps(row["tests"])
         tests = read_tests("row 1", packed, entry=row["entry"])
-    source = code_in(row["text"], entry=getattr(tests, "entry", None))
+    source = extract_code(row["text"], entry=getattr(tests, "entry", None))
     verdict = "unparseable" if source is None else judge(sandbox, source, tests, LIMITS)
-    limits = {"memory": "timeout"}  # both say that a limit was reached
-    assert limits.get(verdict, verdict) in row["expect"].split("-or-"), row["note"]
+    verdict = "timeout" if verdict == "memory" else verdict  # the rows name every limit `timeout`
+    assert verdict in row["expect"].split("-or-"), row["note"]
 
 
 READ = "n = int(input())\nprint(n)"
@@ -63,31 +63,31 @@ BLOCK = f"```python\n{READ}\n```"
         f"{BLOCK}\n{BLOCK}",
     ],
 )  # fmt: skip
-def test_the_program_in_a_text(text: str) -> None:
-    code = code_in(text)
+def test_extracting_the_program(text: str) -> None:
+    code = extract_code(text)
     assert code is not None
     assert code.strip() == READ
 
 
 @pytest.mark.parametrize("inside", ["# ``` is a fence", 's = "```"', 'print("~~~")', "x = '```python'"])
-def test_marks_inside_the_program_end_nothing(inside: str) -> None:
-    assert code_in(f"```python\n{inside}\n{READ}\n```") == f"{inside}\n{READ}\n"
+def test_fences_inside_the_program_do_not_end_it(inside: str) -> None:
+    assert extract_code(f"```python\n{inside}\n{READ}\n```") == f"{inside}\n{READ}\n"
 
 
 def test_the_block_that_defines_the_function_is_the_program() -> None:
     text = "```python\ndef f(x):\n    return x\n```\n```python\nprint(f(input()))\n```"
-    assert code_in(text, entry="f") == "def f(x):\n    return x\n"
-    assert code_in("<think>```python\nprint(1)\n```") is None
+    assert extract_code(text, entry="f") == "def f(x):\n    return x\n"
+    assert extract_code("<think>```python\nprint(1)\n```") is None
 
 
 @pytest.mark.parametrize(
     "text", ["```\n" * 10**5, "`" * 10**6, "a```" * 10**5, "```python\n" * 10**5, "~~~ ```\n" * 10**5]
 )
-def test_finding_it_takes_time_in_proportion_to_the_text(text: str) -> None:
-    began = time.process_time()
-    code_in(text)
-    code_in(text, entry="f")
-    assert time.process_time() - began < 3
+def test_extraction_takes_linear_time(text: str) -> None:
+    start = time.process_time()
+    extract_code(text)
+    extract_code(text, entry="f")
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,20 @@ def test_finding_it_takes_time_in_proportion_to_the_text(text: str) -> None:
         "def f(x): return x + 1.0000000001",
     ],
 )
-def test_functions_run_in_a_real_module(sandbox: Sandbox, source: str) -> None:
+def test_functions_run_in_a_module_that_can_be_imported(sandbox: Sandbox, source: str) -> None:
     assert judge(sandbox, source, Calls("f", (Call([1], 2),)), LIMITS) == "correct"
 
 
-REACHED = ("memory", "timeout")
-"""What is said of a limit that a program reached."""
+LIMIT_REACHED = ("memory", "timeout")
 
 
 @pytest.mark.parametrize("source", ["x = [0] * 10**9", "raise MemoryError"])
 def test_running_out_of_memory_is_not_wrong(sandbox: Sandbox, source: str) -> None:
-    assert judge(sandbox, source, Outputs((("", "1"),)), LIMITS) in REACHED
+    assert judge(sandbox, source, Outputs((("", "1"),)), LIMITS) in LIMIT_REACHED
     body = source.replace("x = ", "return ")
-    assert judge(sandbox, f"def f(x): {body}", Calls("f", (Call([1], 2),)), LIMITS) in REACHED
+    assert judge(sandbox, f"def f(x): {body}", Calls("f", (Call([1], 2),)), LIMITS) in LIMIT_REACHED
     check = CheckCode('def f(x):\n    """f"""\n', "def check(f):\n    assert f(1) == 1\n", "f")
-    assert judge(sandbox, f"    {body}", check, LIMITS) in REACHED
+    assert judge(sandbox, f"    {body}", check, LIMITS) in LIMIT_REACHED
 
 
 def test_integers_have_any_length(sandbox: Sandbox) -> None:
@@ -126,15 +125,15 @@ def test_integers_have_any_length(sandbox: Sandbox) -> None:
     assert judge(sandbox, "print(int(input()) + 1)", Outputs(((long, long[:-1] + "1"),)), LIMITS) == "correct"
 
 
-def test_arguments_are_parted_at_line_ends_only(sandbox: Sandbox) -> None:
+def test_only_line_feeds_separate_arguments(sandbox: Sandbox) -> None:
     tests = read_tests("row 1", [{"input": '"a\u0085b"\n"c\u2028d"', "output": "6"}], entry="f")
     assert judge(sandbox, "def f(x, y): return len(x + y)", tests, LIMITS) == "correct"
 
 
-def test_the_limit_of_time_is_a_tests_and_there_is_one_for_all(sandbox: Sandbox) -> None:
+def test_each_call_and_all_calls_together_have_a_time_limit(sandbox: Sandbox) -> None:
     tests = Calls("f", tuple(Call([i], i) for i in range(6)))
     slow = "import time\ndef f(x):\n    time.sleep(0.5)\n    return x"
-    assert judge(sandbox, slow, tests, Limits(seconds=2.5)) == "correct"  # 3 s together
+    assert judge(sandbox, slow, tests, Limits(seconds=2.5)) == "correct"  # 3 s for all calls
     assert judge(sandbox, slow, tests, Limits(seconds=2.5, seconds_in_all=1.2)) == "timeout"
     assert judge(sandbox, slow.replace("0.5", "5"), tests, Limits(seconds=1.0)) == "timeout"
     program = Outputs((("", "1"),) * 4)
@@ -150,5 +149,5 @@ def test_the_limit_of_time_is_a_tests_and_there_is_one_for_all(sandbox: Sandbox)
         *(("1e-5", "0", False), ("1e999999999", "1e999999998", False), ("-0.0", "0", True), ("2.", "2", True)),
     ],
 )
-def test_floats_have_a_tolerance_and_integers_none(printed: str, expected: str, same: bool) -> None:
+def test_floats_have_a_tolerance_and_integers_do_not(printed: str, expected: str, same: bool) -> None:
     assert same_output(printed, expected) is same

@@ -1,4 +1,4 @@
-"""reasoning-gym's generators as tasks, with the package's own answers."""
+"""reasoning-gym's generators as tasks, judged on the package's own answers."""
 
 import pytest
 from judged import judge
@@ -24,7 +24,7 @@ def answer_to(name: str, prompt: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["gsm_symbolic", "basic_arithmetic", "spell_backward", "n_queens", "simple_equations"])
-def test_the_generators_own_answers_are_right_and_others_wrong(name: str) -> None:
+def test_the_generators_own_answers_are_right_and_other_answers_wrong(name: str) -> None:
     task = task_of(name)
     problems = [problem for split in SPLITS for problem in task.problems(split)]
     assert len({problem.id for problem in problems}) == 12
@@ -36,28 +36,28 @@ def test_the_generators_own_answers_are_right_and_others_wrong(name: str) -> Non
     assert judge(task, problems[0], right[0].text, finished=False) == "truncated"
 
 
-def test_more_problems_do_not_change_those_that_were_there() -> None:
+def test_asking_for_more_problems_keeps_the_first_ones() -> None:
     few, more = task_of("gsm_symbolic"), task_of("gsm_symbolic", "task.rl_problems=20", "task.test_problems=9")
     for split in SPLITS:
         assert more.problems(split)[: len(few.problems(split))] == few.problems(split)
 
 
-def test_an_answer_that_is_code_is_not_run(tmp_path) -> None:
-    """reasoning-gym hands an answer to n_queens to ``eval``."""
+def test_code_in_an_answer_cannot_write_files(tmp_path) -> None:
+    """reasoning-gym passes answers to n_queens to ``eval``."""
     task = task_of("n_queens")
     bad = f"open({str(tmp_path / 'x')!r}, 'w')"
     assert judge(task, task.problems("test")[0], f"<answer>{bad}</answer>") == "wrong"
     assert not (tmp_path / "x").exists()
 
 
-def test_generators_are_named_in_results_and_hashed() -> None:
+def test_the_generator_is_part_of_the_task_name_and_of_the_hash() -> None:
     names = ["gsm_symbolic", "spell_backward"]
     assert [task_of(name).name for name in names] == [f"reasoning_gym-{name}" for name in names]
     sections = [["task=reasoning_gym", f"task.generator={name}"] for name in names]
     assert len({config_hash(compose(overrides)) for overrides in [*sections, ["task=reasoning_gym", *FEW]]}) == 3
 
 
-def test_an_unknown_generator_is_refused_with_the_nearest() -> None:
+def test_an_unknown_generator_is_refused_with_a_suggestion() -> None:
     with pytest.raises(RequestError, match="did you mean 'gsm_symbolic'"):
         task_of("gsm_symbolc")
     with pytest.raises(RequestError, match="cannot be used as it is"):

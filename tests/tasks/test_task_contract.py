@@ -1,4 +1,4 @@
-"""What every task must do, whatever it is about: one suite for all shipped tasks."""
+"""Tests that every shipped task must pass."""
 
 import pytest
 import schemas
@@ -28,7 +28,7 @@ ODD = [
 @pytest.fixture(scope="module", params=paths.names(paths.EXPERIMENTS / "task"))
 def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
     overrides = [f"task={request.param}"]
-    if request.param in schemas.SCHEMAS:  # no hub: twenty problems of our own in the dataset's schema
+    if request.param in schemas.SCHEMAS:  # without a hub, use our own problems in the dataset's schema
         overrides.append(f"task.dataset={schemas.write(request.param, tmp_path_factory.mktemp('data'))}")
     config = compose(overrides).task
     if config.kind == "code":
@@ -36,7 +36,7 @@ def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return make_task(config)
 
 
-def test_the_section_knows_whether_there_are_canonical_forms(task: Task) -> None:
+def test_configuration_and_task_agree_on_canonical_forms(task: Task) -> None:
     kind = next(section for section in KINDS.values() if type(task).__name__ == section.__name__.removesuffix("Config"))
     assert kind.canonical_forms == task.canonical_forms
 
@@ -47,12 +47,12 @@ def test_ids_are_unique_and_no_problem_is_in_two_splits(task: Task) -> None:
     assert all(problem.id and problem.prompt for problem in problems)
 
 
-def test_problems_are_the_same_each_time(task: Task) -> None:
+def test_problems_do_not_change_between_calls(task: Task) -> None:
     for split in SPLITS:
         assert list(task.problems(split)) == list(task.problems(split))
 
 
-def test_any_text_gets_a_verdict_in_its_place(task: Task) -> None:
+def test_any_text_gets_a_verdict_in_order(task: Task) -> None:
     problem = next(problem for split in SPLITS for problem in task.problems(split))
     verdicts = task.verdicts([Attempt(problem, text, finished) for text in ODD for finished in (True, False)])
     assert len(verdicts) == 2 * len(ODD)
@@ -61,7 +61,7 @@ def test_any_text_gets_a_verdict_in_its_place(task: Task) -> None:
     assert task.verdicts([]) == []
 
 
-def test_a_task_without_canonical_forms_gives_none(task: Task) -> None:
+def test_a_task_without_canonical_forms_returns_none(task: Task) -> None:
     problem = next(problem for split in SPLITS for problem in task.problems(split))
     assert task.canonical_forms == (task.name == "countdown")
     if not task.canonical_forms:

@@ -1,4 +1,4 @@
-"""The command line of bubblewrap: what a program sees of this machine, and whether that works here."""
+"""The command line of bubblewrap, which decides what a program sees of this machine, and a check that it works."""
 
 from __future__ import annotations
 
@@ -10,43 +10,46 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from progrpo_cli.tasks.code.system_calls import compiled
+from progrpo_cli.tasks.code.seccomp import compile_filter
 
-_START = 60.0  # seconds until a sandbox has started, on a loaded machine
+_START_TIMEOUT = 60.0  # seconds until a sandbox has started, on a loaded machine
 _MEGABYTE = 1 << 20
 
 
-def command_for(packages: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
-    """The command up to Python's arguments, and the descriptors that it needs, to be closed after the start."""
-    command = list(_bubblewrap(packages))
-    filtered = compiled()
+def sandbox_command(packages: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    """Return the command up to Python's arguments, and the file descriptors that it inherits.
+
+    The caller closes the descriptors after the start.
+    """
+    command = list(_bwrap_arguments(packages))
+    seccomp_filter = compile_filter()
     descriptors: tuple[int, ...] = ()
-    if filtered is not None:
+    if seccomp_filter is not None:
         descriptors = (os.memfd_create("seccomp"),)
-        os.write(descriptors[0], filtered)
+        os.write(descriptors[0], seccomp_filter)
         os.lseek(descriptors[0], 0, os.SEEK_SET)
         command += ["--seccomp", str(descriptors[0])]
     return [*command, _python()[1]], descriptors
 
 
 def _python() -> tuple[list[str], str]:
-    """Mounts that show Python's standard library, and its executable inside."""
+    """Return the mounts for Python's standard library, and the path of its executable in the sandbox."""
     base, executable = Path(sys.base_prefix).resolve(), Path(sys.executable).resolve()
     if base.is_relative_to("/usr") or not executable.is_relative_to(base):
         return [], str(executable)
     mounts = ["--ro-bind", str(base), "/python", "--setenv", "LD_LIBRARY_PATH", "/python/lib"]
-    for installed in base.glob("lib/python3*/site-packages"):
-        inside = f"/python/{installed.relative_to(base)}"
+    for site_packages in base.glob("lib/python3*/site-packages"):
+        inside = f"/python/{site_packages.relative_to(base)}"
         mounts += ["--tmpfs", inside, "--remount-ro", inside]
     return mounts, f"/python/{executable.relative_to(base)}"
 
 
 @cache
-def _bubblewrap(packages: tuple[str, ...]) -> tuple[str, ...]:
-    """The command up to the program. Installed packages are hidden: benchmarks with their solutions are among them."""
+def _bwrap_arguments(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """Return bubblewrap's command. It hides installed packages, which include benchmarks with their solutions."""
     namespaces = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
-        namespaces += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]  # to change the user, then gone
+        namespaces += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]  # lost when the driver changes the user
     else:
         namespaces += ["--unshare-user", "--uid", "61184", "--gid", "61184"]
     mounts = ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
@@ -57,21 +60,21 @@ def _bubblewrap(packages: tuple[str, ...]) -> tuple[str, ...]:
             mounts += ["--ro-bind", f"/{name}", f"/{name}"]
     usr = Path("/usr")
     for pattern in ("lib/python3*/*-packages", "local/lib/python3*/*-packages"):
-        for installed in usr.glob(pattern):
-            mounts += ["--tmpfs", str(installed), "--remount-ro", str(installed)]
+        for site_packages in usr.glob(pattern):
+            mounts += ["--tmpfs", str(site_packages), "--remount-ro", str(site_packages)]
     mounts += _python()[0]
     if packages:
         mounts += ["--perms", "0755", "--dir", "/packages"]
     for package in packages:
-        found = find_spec(package)
-        if found is not None and found.submodule_search_locations:
-            place = Path(next(iter(found.submodule_search_locations)))
-            mounts += ["--ro-bind", str(place), f"/packages/{package}"]
-            mounts += ["--ro-bind-try", f"{place}.libs", f"/packages/{package}.libs"]
+        spec = find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            directory = Path(next(iter(spec.submodule_search_locations)))
+            mounts += ["--ro-bind", str(directory), f"/packages/{package}"]
+            mounts += ["--ro-bind-try", f"{directory}.libs", f"/packages/{package}.libs"]
     return (
-        *(_tool(), "--die-with-parent", "--new-session", *namespaces, *mounts),
+        *(_executable(), "--die-with-parent", "--new-session", *namespaces, *mounts),
         *("--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1"),
-        # Nobody may write to the first process inside: where we are not root it has the program's user.
+        # Hide the first process inside. If we are not root, it has the program's user, which could write to its memory.
         *("--proc", "/proc", "--perms", "0555", "--size", "4096", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"),
         *("--dev", "/dev", "--perms", "1777", "--size", str(32 * _MEGABYTE), "--tmpfs", "/tmp"),
         *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
@@ -79,29 +82,29 @@ def _bubblewrap(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @cache
-def what_is_wrong() -> str:
-    """Why bubblewrap cannot be used here; empty where it can."""
-    if not _tool():
+def find_problem() -> str:
+    """Return the reason why bubblewrap cannot be used here; empty if it works."""
+    if not _executable():
         return "bubblewrap is not installed (apt-get install bubblewrap)"
-    command, descriptors = command_for(())
+    command, descriptors = sandbox_command(())
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [*command, "-I", "-S", "-c", "print('works')"],
             env={},
             cwd="/",
             pass_fds=descriptors,
             capture_output=True,
             text=True,
-            timeout=_START,
+            timeout=_START_TIMEOUT,
         )
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    if done.stdout == "works\n":
+    if result.stdout == "works\n":
         return ""
-    return f"bubblewrap does not work here ({' '.join(done.stderr.split())[:160]}; version 0.8 or newer is needed)"
+    return f"bubblewrap does not work here ({' '.join(result.stderr.split())[:160]}; version 0.8 or newer is needed)"
 
 
-def _tool() -> str:
-    """Where bubblewrap is; programs are started with an empty environment, without a PATH."""
+def _executable() -> str:
+    """Return the path of bubblewrap, which is started without a PATH; empty if it is not installed."""
     return shutil.which("bwrap") or ""

@@ -1,4 +1,4 @@
-"""Whether a program passes its tests: by calls from a benchmark's own test code, by single calls, or by its output."""
+"""Decide whether a program passes its tests: a benchmark's own test code, single calls, or the program's output."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from progrpo_cli.tasks.code.program import LimitReached, Limits, Program
 from progrpo_cli.tasks.code.sandbox import Sandbox
 
 PACKAGES = ("numpy",)
-"""What programs of contests find besides the standard library, as in the benchmarks' own runners."""
-_SHORT = 1000
-"""Bytes of the messages that say how something went; those that carry values may be longer."""
+"""Packages that contest programs can import besides the standard library, as in the benchmarks' own runners."""
+_MAX_STATUS = 1000
+"""Bytes of a status message. Messages with values may be longer."""
 _WORD = re.compile(r"\S+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
-"""Python's Decimal takes more: digits of other scripts, and ``1_0`` for 10."""
+"""Python's Decimal accepts more: digits of other scripts, and ``1_0`` for 10."""
 _INTEGERS = re.compile(r"[+-]?[0-9]+ [+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
 class CheckCode:
-    """A benchmark's Python tests: ``check(candidate)`` in the manner of HumanEval."""
+    """A benchmark's Python tests: a function ``check(candidate)``, as in HumanEval."""
 
     context: str
-    """Python that the tests may use, e.g. the helper functions of the prompt."""
+    """Python code that the tests may use, e.g. the helper functions of the prompt."""
     tests: str
     entry: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call with plain values and the value it has to return."""
+    """One call with plain values, and the value that it must return."""
 
     arguments: list[Any]
     expected: Any
-    or_else: tuple[Any, ...] = ()
-    """Other values that are as good, where the data do not say which is meant."""
+    alternatives: tuple[Any, ...] = ()
+    """Other accepted values, for data that are ambiguous."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the program has to print for what it reads."""
+    """Inputs of a program and the outputs that it must print."""
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -66,10 +66,10 @@ Tests = CheckCode | Calls | Outputs
 
 
 def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdict:
-    """``correct`` if all tests pass, ``unparseable`` without valid Python, ``timeout`` and ``memory`` beyond a limit.
+    """Return ``correct`` if all tests pass, ``unparseable`` for invalid Python, ``timeout`` or ``memory`` at a limit.
 
     Raises:
-        WorkError: the sandbox, or what tests the program in it, failed: nothing is known of the program.
+        WorkError: the sandbox, or the test code in it, failed, so the program was not judged.
     """
     try:
         if isinstance(tests, Outputs):
@@ -78,105 +78,106 @@ def judge(sandbox: Sandbox, source: str, tests: Tests, limits: Limits) -> Verdic
             return _by_calls(sandbox, source, tests, limits)
         return _by_test_code(sandbox, source, tests, limits)
     except LimitReached as limit:
-        return "wrong" if limit.what == "output" else "memory" if limit.what == "memory" else "timeout"
+        return "wrong" if limit.kind == "output" else "memory" if limit.kind == "memory" else "timeout"
 
 
-def _message(line: bytes | None) -> dict[str, Any]:
-    """A short line from a sandbox, which may hold anything: what is no JSON object is an empty message.
+def _parse_status(line: bytes | None) -> dict[str, Any]:
+    """Parse a status message from a sandbox. A line that is not a JSON object gives an empty message.
 
-    Long lines hold values, which are never rebuilt in this process.
+    Long lines contain values of the program and are never parsed in this process.
     """
     try:
-        message = json.loads(line or b"") if len(line or b"") < _SHORT else {}
+        message = json.loads(line or b"") if len(line or b"") < _MAX_STATUS else {}
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
 
 
 def _by_test_code(sandbox: Sandbox, source: str, tests: CheckCode, limits: Limits) -> Verdict:
-    of_solution = {"mode": "calls", "source": source, "context": tests.context, "entry": tests.entry}
-    of_tests = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
-    with sandbox.start(of_solution, limits) as solution:
-        if verdict := _not_ready(solution):
+    solution_task = {"mode": "calls", "source": source, "context": tests.context, "entry": tests.entry}
+    checker_task = {"mode": "tests", "source": tests.tests, "context": tests.context, "entry": tests.entry}
+    with sandbox.start(solution_task, limits) as solution:
+        if verdict := _startup_failure(solution):
             return verdict
-        with sandbox.start(of_tests, limits, packages=("numpy",)) as checker:
+        with sandbox.start(checker_task, limits, packages=("numpy",)) as checker:
             checker.deadline = solution.deadline
-            return _told(solution, checker)
+            return _relay(solution, checker)
 
 
 def _by_calls(sandbox: Sandbox, source: str, tests: Calls, limits: Limits) -> Verdict:
-    of_solution = {"mode": "calls", "source": source, "entry": tests.entry, "prelude": True}
+    solution_task = {"mode": "calls", "source": source, "entry": tests.entry, "prelude": True}
     calls = [
         {
             "call": driver.encode([call.arguments, {}]),
-            "expected": [driver.encode(expected) for expected in (call.expected, *call.or_else)],
+            "expected": [driver.encode(expected) for expected in (call.expected, *call.alternatives)],
         }
         for call in tests.calls
     ]
-    whole = limits.seconds_in_all
-    ends = time.monotonic() + whole
-    with sandbox.start(of_solution, limits, packages=PACKAGES, seconds=whole) as solution:
+    total = limits.seconds_in_all
+    end = time.monotonic() + total
+    with sandbox.start(solution_task, limits, packages=PACKAGES, seconds=total) as solution:
         solution.deadline = time.monotonic() + limits.seconds
-        if verdict := _not_ready(solution):
+        if verdict := _startup_failure(solution):
             return verdict
-        with sandbox.start({"mode": "compare", "calls": calls}, limits, seconds=whole) as checker:
-            return _told(solution, checker, each=limits.seconds, ends=ends)
+        with sandbox.start({"mode": "compare", "calls": calls}, limits, seconds=total) as checker:
+            return _relay(solution, checker, seconds=limits.seconds, end=end)
 
 
-def _not_ready(solution: Program) -> Verdict | None:
-    first = _message(solution.line())
-    if first.get("ready"):
+def _startup_failure(solution: Program) -> Verdict | None:
+    """Return None if the program is ready for calls, else the verdict."""
+    message = _parse_status(solution.read_line())
+    if message.get("ready"):
         return None
-    return "unparseable" if first.get("unparseable") else _failed(first.get("raised"))
+    return "unparseable" if message.get("unparseable") else _failure(message.get("raised"))
 
 
-def _told(solution: Program, checker: Program, each: float | None = None, ends: float = 0.0) -> Verdict:
-    """The verdict of a program that makes calls and judges on one that answers them. We carry their lines, unread.
+def _relay(solution: Program, checker: Program, seconds: float | None = None, end: float = 0.0) -> Verdict:
+    """Relay calls and return values between two programs, without parsing them, and return the verdict.
 
     Args:
-        solution: answers calls.
-        checker: makes them.
-        each: seconds for each call, and for looking at what came back; None: the deadlines that they have.
-        ends: when there is no more time for any.
+        solution: the policy's program, which answers calls.
+        checker: makes the calls and compares the values.
+        seconds: limit for each call and for each comparison; None: the programs keep their deadlines.
+        end: when the time for all calls together is over.
     """
-    checker.beside = solution
-    was_answered = False
+    checker.companion = solution
+    has_answered = False
     while True:
-        if each is not None:
-            checker.deadline = min(time.monotonic() + each, ends)
-        said = checker.line()
-        if said is None and was_answered:  # by what ended the checker
+        if seconds is not None:
+            checker.deadline = min(time.monotonic() + seconds, end)
+        line = checker.read_line()
+        if line is None and has_answered:  # the answer made the checker end
             return "wrong"
-        if said is None:
-            raise WorkError("the process that tests what a policy wrote ended without a word")
-        if not said.startswith(b'{"call"'):
-            message = _message(said)
-            return "correct" if message.get("passed") is True else _failed(message.get("failed"))
-        if each is not None:
-            solution.deadline = checker.deadline = min(time.monotonic() + each, ends)
-        solution.forward(said)
-        if (answer := solution.line()) is None:
+        if line is None:
+            raise WorkError("the process that tests what a policy wrote ended without a result")
+        if not line.startswith(b'{"call"'):
+            message = _parse_status(line)
+            return "correct" if message.get("passed") is True else _failure(message.get("failed"))
+        if seconds is not None:
+            solution.deadline = checker.deadline = min(time.monotonic() + seconds, end)
+        solution.write_line(line)
+        if (answer := solution.read_line()) is None:
             return "wrong"
-        was_answered = True
-        checker.forward(answer)
+        has_answered = True
+        checker.write_line(answer)
 
 
-def _failed(error: object) -> Verdict:
+def _failure(error: object) -> Verdict:
     return "memory" if error == "MemoryError" else "wrong"
 
 
 def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) -> Verdict:
     with sandbox.start({"mode": "compile", "source": source}, limits) as compiler:
-        if _message(compiler.line()).get("unparseable"):
+        if _parse_status(compiler.read_line()).get("unparseable"):
             return "unparseable"
-    ends = time.monotonic() + limits.seconds_in_all
+    end = time.monotonic() + limits.seconds_in_all
     for given, expected in tests.pairs:
-        if time.monotonic() > ends:
+        if time.monotonic() > end:
             raise LimitReached("time")
-        room = replace(limits, output=max(limits.output, 2 * len(expected.encode("utf-8", "surrogatepass"))))
+        larger = replace(limits, output=max(limits.output, 2 * len(expected.encode("utf-8", "surrogatepass"))))
         task = {"mode": "program", "source": source, "input": given, "prelude": True}
-        with sandbox.start(task, room, packages=PACKAGES) as program:
-            printed, status = program.everything().decode("utf-8", "replace"), program.status()
+        with sandbox.start(task, larger, packages=PACKAGES) as program:
+            printed, status = program.read_all().decode("utf-8", "replace"), program.wait()
             if status == driver.OUT_OF_MEMORY:
                 raise LimitReached("memory")
             if not same_output(printed, expected) or status != 0:
@@ -185,10 +186,10 @@ def _by_output(sandbox: Sandbox, source: str, tests: Outputs, limits: Limits) ->
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Equal line by line without spaces at the ends of lines; else equal word by word, numbers as such.
+    """Whether two outputs agree line by line, without outer spaces, or else word by word, with numbers by value.
 
-    As LiveCodeBench's runner has it only a line feed ends a line. Linear, and in no more memory than the texts: a
-    program may print eight million empty lines, or as many words in one.
+    Only a line feed ends a line, as in LiveCodeBench's runner. A program may print eight million empty lines, or as
+    many words in one line, so this takes linear time and does not copy the texts.
     """
     printed, expected = printed.strip(), expected.strip()
     return printed.count("\n") == expected.count("\n") and all(map(_same_line, _lines(printed), _lines(expected)))
@@ -202,22 +203,22 @@ def _lines(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _same_line(line: str, wanted: str) -> bool:
-    if line.strip() == wanted.strip():
+def _same_line(printed: str, expected: str) -> bool:
+    if printed.strip() == expected.strip():
         return True
-    words = zip_longest(_WORD.finditer(line), _WORD.finditer(wanted))
+    words = zip_longest(_WORD.finditer(printed), _WORD.finditer(expected))
     return all(word and other and _same_word(word[0], other[0]) for word, other in words)
 
 
-def _same_word(word: str, wanted: str) -> bool:
-    if word == wanted:
+def _same_word(printed: str, expected: str) -> bool:
+    if printed == expected:
         return True
-    if not all(len(text) <= 100 and _NUMBER.fullmatch(text) for text in (word, wanted)):
+    if not all(len(text) <= 100 and _NUMBER.fullmatch(text) for text in (printed, expected)):
         return False
     try:
-        ours, theirs = Decimal(word), Decimal(wanted)
-        if max(abs(ours.adjusted()), abs(theirs.adjusted())) >= 400:
-            return bool(ours == theirs)
-        return ours == theirs or (not _INTEGERS.fullmatch(f"{word} {wanted}") and driver.close(ours, theirs))
+        value, wanted = Decimal(printed), Decimal(expected)
+        if max(abs(value.adjusted()), abs(wanted.adjusted())) >= 400:
+            return bool(value == wanted)
+        return value == wanted or (not _INTEGERS.fullmatch(f"{printed} {expected}") and driver.is_close(value, wanted))
     except ArithmeticError:
         return False

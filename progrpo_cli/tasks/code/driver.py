@@ -1,10 +1,10 @@
-"""What runs inside a sandbox, as text: ``python -I -S -c <this file>``. Only the standard library is there.
+"""The program that runs inside a sandbox: ``python -I -S -c <this file>``, with only the standard library.
 
-The first line on standard input says what to do. Two programs never share a process: the policy's code, which answers
-calls, and a benchmark's tests, which make them. So that code cannot see the tests, nor what a call should return, nor
-speak for the tests; what it returns is rebuilt on the other side from plain values.
+The first line on standard input is the task in JSON. The policy's code, which answers calls, and a benchmark's tests,
+which make them, run in two processes. So the policy's code sees neither the tests nor the expected values, and cannot
+report a result for the tests. Its return values are rebuilt in the other process from plain values.
 
-All that is ours is done before "started" is said: if it fails, there is no verdict.
+Our own preparations end with the line "started". If they fail, there is no verdict.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PRELUDE = """
 typing string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json
 builtins
 """
-"""What LiveCodeBench's public runner has imported, by name and as modules, before a program starts."""
+"""Modules that LiveCodeBench's public runner imports, with all their names, before a program starts."""
 
 
 TOLERANCE = Decimal("1e-6")
-"""Of floats, as the graders of APPS, TACO and DeepCoder have it; integers are exact."""
+"""The tolerance for floats, as in the graders of APPS, TACO and DeepCoder. Integers are compared exactly."""
 OUT_OF_MEMORY = 77
 """Exit status of a program that ended with a MemoryError."""
 
@@ -37,7 +37,7 @@ def main() -> None:
     lines = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="surrogatepass")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogatepass")
     task = json.loads(lines.readline())
-    names = vars(module("__main__" if task["mode"] == "program" else "solution"))
+    names = vars(make_module("__main__" if task["mode"] == "program" else "solution"))
     try:
         set_up(task, names)
     except Exception as error:
@@ -45,24 +45,24 @@ def main() -> None:
         return
     replies.write("started\n")
     replies.flush()
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     if task["mode"] == "program":
         lines.close()
         replies.close()
         try:
-            execute(compiled(task["source"]), names, task)
+            execute(compile_source(task["source"]), names, task)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         return
     if task["mode"] == "compile":
         try:
-            compiled(task["source"])
+            compile_source(task["source"])
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             replies.write('{"unparseable": true}\n')
         replies.close()
         return
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
 
     def reply(message: dict[str, Any]) -> None:
         replies.write(json.dumps(message) + "\n")
@@ -74,46 +74,46 @@ def main() -> None:
     elif task["mode"] == "compare":
         compare(task, lines, reply)
     else:
-        answer_calls(task, names, lines, reply)
+        serve_calls(task, names, lines, reply)
 
 
-def module(name: str) -> types.ModuleType:
-    """A module that programs run in and that is imported by its name: dataclasses and pickles look for it."""
-    made = types.ModuleType(name)
-    made.__file__ = f"{name.strip('_')}.py"
-    sys.modules[name] = made
-    return made
+def make_module(name: str) -> types.ModuleType:
+    """Create the module that the program runs in. It can be imported, as dataclasses and pickle require."""
+    module = types.ModuleType(name)
+    module.__file__ = f"{name.strip('_')}.py"
+    sys.modules[name] = module
+    return module
 
 
 def set_up(task: dict[str, Any], names: dict[str, Any]) -> None:
-    """The other user, the input, the names that the program may rely on, and in the end the limits."""
+    """Change the user, provide the input and the expected names, and then set the limits."""
     if task["uid"]:
         os.setgroups([])
         os.setgid(task["uid"])
         os.setuid(task["uid"])
-    sys.set_int_max_str_digits(0)  # programs print integers of any length; their limit of time is another
-    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which `site` would define
+    sys.set_int_max_str_digits(0)  # programs may print integers of any length; the time limit bounds the cost
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # `-S` skips `site`, which defines them
     if task["mode"] == "program":
-        become_input(task.pop("input"))  # before the limit on the size of files, which is not meant for it
+        replace_stdin(task.pop("input"))  # before the limit on the size of files, which is for the program's files
     if task.get("prelude"):
         sys.path.append("/packages")
         import_prelude(names)
         cap_stacks(task["limits"]["RLIMIT_AS"] // 4)
     for name, value in task["limits"].items():
-        kind = getattr(resource, name)
-        hard = resource.getrlimit(kind)[1]
+        limit = getattr(resource, name)
+        hard = resource.getrlimit(limit)[1]
         lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (lower, lower))
+        resource.setrlimit(limit, (lower, lower))
 
 
-def cap_stacks(most: int) -> None:
-    """Contest programs ask for threads with a stack of 1 GB: what is beyond the memory would start no thread at all."""
+def cap_stacks(largest: int) -> None:
+    """Cap the stack size of threads. Contest programs request 1 GB, with which no thread could start here."""
     stack_size = threading.stack_size
-    threading.stack_size = lambda size=0: stack_size(min(size, most))
+    threading.stack_size = lambda size=0: stack_size(min(size, largest))
 
 
-def become_input(text: str) -> None:
-    """Make ``text`` the standard input, as a file: programs may seek in it or read it by its descriptor."""
+def replace_stdin(text: str) -> None:
+    """Make ``text`` the standard input. It is a file because programs may seek in it or read its descriptor."""
     with open("input", "w+", encoding="utf-8", errors="surrogatepass") as file:
         file.write(text)
         file.flush()
@@ -123,7 +123,7 @@ def become_input(text: str) -> None:
 
 
 def import_prelude(names: dict[str, Any]) -> None:
-    """Define what ``PRELUDE``'s modules export, a later one's where two export the same, and then the modules."""
+    """Import all names of the modules in ``PRELUDE``, later modules overriding earlier ones, then the modules."""
     modules = PRELUDE.split()
     exec(
         "\n".join([f"from {module} import *" for module in modules] + [f"import {module}" for module in modules]), names
@@ -131,20 +131,20 @@ def import_prelude(names: dict[str, Any]) -> None:
 
 
 def execute(code: Any, names: dict[str, Any], task: dict[str, Any]) -> None:
-    """Run a program, as deep in calls as the benchmark's runner lets it. Compiling is not: that is depth in C."""
+    """Run a program with the recursion limit of the benchmark's runner, too high for compiling, which recurses in C."""
     if task.get("prelude"):
         sys.setrecursionlimit(50_000)
     exec(code, names)
 
 
-def compiled(source: str, name: str = "solution") -> Any:
-    """The code of a program; this file's own ``from __future__`` is none of its business."""
+def compile_source(source: str, name: str = "solution") -> Any:
+    """Compile a program without this file's own ``from __future__`` imports."""
     return compile(source, name, "exec", dont_inherit=True)
 
 
-def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply: Any) -> None:
+def serve_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply: Any) -> None:
     try:
-        parts = [compiled(part) for part in whole(task)]
+        parts = [compile_source(part) for part in source_parts(task)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         reply({"unparseable": True})
         return
@@ -158,7 +158,7 @@ def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply:
     except BaseException as error:
         raised = type(error).__name__
     if raised:
-        names.clear()  # which may hold all the memory there is
+        names.clear()  # frees the program's memory
         reply({"raised": raised})
         return
     reply({"ready": True})
@@ -171,14 +171,14 @@ def answer_calls(task: dict[str, Any], names: dict[str, Any], lines: Any, reply:
         reply(message)
 
 
-def whole(task: dict[str, Any]) -> list[str]:
-    """What is run, one after the other: a prompt with imports, and the program, or the body that goes on with it."""
+def source_parts(task: dict[str, Any]) -> list[str]:
+    """Return the sources to run in order: the prompt's code and the program, joined if that is a function's body."""
     context, source = task.get("context", ""), task["source"]
     if not context:
         return [source]
     try:
-        compiled(context)
-        compiled(source)
+        compile_source(context)
+        compile_source(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [f"{context}\n{source}"]
     return [context, source]
@@ -193,15 +193,15 @@ def run_tests(task: dict[str, Any], lines: Any, reply: Any) -> None:
             if "value" in message:
                 return decode(message["value"])
         except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
-            message = {}  # no answer at all: a test that waits for one of these errors must not get it
+            message = {}  # an invalid message: a test that expects one of these errors must not see it
         kind = getattr(builtins, str(message.get("raised")), None)
         raise kind() if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError()
 
     names: dict[str, Any] = {"__name__": "tests"}
     try:
-        exec(compiled(task["context"], "context"), names)
+        exec(compile_source(task["context"], "context"), names)
         names[task["entry"]] = candidate
-        exec(compiled(task["source"], "tests"), names)
+        exec(compile_source(task["source"], "tests"), names)
         names["check"](candidate)
     except BaseException as error:
         reply({"failed": type(error).__name__})
@@ -210,9 +210,9 @@ def run_tests(task: dict[str, Any], lines: Any, reply: Any) -> None:
 
 
 def compare(task: dict[str, Any], lines: Any, reply: Any) -> None:
-    """Make calls and compare what comes back: values that a program made are rebuilt here, within limits of their own.
+    """Make calls and compare the returned values, which are rebuilt here, within this process's limits.
 
-    Rebuilding may take all the time there is (a set whose elements have one hash) or all memory.
+    Rebuilding a hostile value may take unlimited time (a set whose elements have the same hash) or memory.
     """
     try:
         for call in task["calls"]:
@@ -222,7 +222,7 @@ def compare(task: dict[str, Any], lines: Any, reply: Any) -> None:
                 reply({"failed": message.get("raised")})
                 return
             value = decode(message["value"])
-            if not any(same(value, decode(expected)) for expected in call["expected"]):
+            if not any(values_equal(value, decode(expected)) for expected in call["expected"]):
                 reply({"failed": "AssertionError"})
                 return
     except Exception as error:
@@ -231,38 +231,38 @@ def compare(task: dict[str, Any], lines: Any, reply: Any) -> None:
         reply({"passed": True})
 
 
-def same(value: Any, expected: Any) -> bool:
-    """Equal plain values; a tuple may stand for a list, which JSON does not tell apart. Floats within ``TOLERANCE``."""
+def values_equal(value: Any, expected: Any) -> bool:
+    """Whether plain values are equal, floats within ``TOLERANCE``. A tuple equals a list, as JSON has only lists."""
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, list) and isinstance(expected, list):
-        return len(value) == len(expected) and all(map(same, value, expected))
+        return len(value) == len(expected) and all(map(values_equal, value, expected))
     if isinstance(value, dict) and isinstance(expected, dict):
-        return value.keys() == expected.keys() and all(same(value[key], expected[key]) for key in expected)
+        return value.keys() == expected.keys() and all(values_equal(value[key], expected[key]) for key in expected)
     if isinstance(value, bool) != isinstance(expected, bool):
         return False
     if float in (type(value), type(expected)) and {type(value), type(expected)} <= {int, float}:
-        return value == expected or (finite(value) and finite(expected) and close(value, expected))
+        return value == expected or (is_finite(value) and is_finite(expected) and is_close(value, expected))
     return bool(value == expected)
 
 
-def finite(value: float) -> bool:
+def is_finite(value: float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def close(value: Any, expected: Any) -> bool:
-    """Whether numbers of which one is a float differ by no more than the graders of these benchmarks let them.
+def is_close(value: Any, expected: Any) -> bool:
+    """Whether two numbers, at least one of them a float, agree within the tolerance of the benchmarks' graders.
 
-    An integer is expected to that much, whatever its size; of what is no integer it is the share.
+    The tolerance is absolute if an integer, or a number below 1, is expected; else relative.
     """
-    difference, wanted = abs(Decimal(value) - Decimal(expected)), abs(Decimal(expected))
-    return difference <= TOLERANCE * (max(Decimal(1), wanted) if wanted % 1 else 1)
+    difference, size = abs(Decimal(value) - Decimal(expected)), abs(Decimal(expected))
+    return difference <= TOLERANCE * (max(Decimal(1), size) if size % 1 else 1)
 
 
 def encode(value: Any) -> Any:
-    """Plain values as JSON; whatever is no plain value is an error, a class derived from one included."""
+    """Convert a plain value to JSON. Raises TypeError for other values, including instances of subclasses."""
     kind = type(value)
-    if kind is int and value.bit_length() > 13_000:  # more digits than others turn into a number
+    if kind is int and value.bit_length() > 13_000:  # other processes read at most 4,300 digits
         return ["int", hex(value)]
     if value is None or kind in (bool, int, float, str):
         return value
@@ -278,7 +278,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The inverse of :func:`encode`, for JSON from anybody: makes nothing but plain values."""
+    """Invert :func:`encode`. Untrusted JSON is allowed: only plain values are created."""
     if not isinstance(value, list):
         if isinstance(value, dict):
             raise TypeError("not a plain value")

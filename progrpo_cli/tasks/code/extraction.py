@@ -1,6 +1,6 @@
-"""The program in a completion: fences as CommonMark has them, and among several blocks the one that is the answer.
+"""Extract the program from a completion: find fenced blocks as in CommonMark, and choose the one that is the answer.
 
-Linear in the length of the text; nothing is compiled here.
+Takes linear time and compiles nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from progrpo_cli.tasks.answers import THINKS, after_thinking
+from progrpo_cli.tasks.answers import THINK_OPEN, after_thinking
 
 _FENCE = re.compile(r"(?P<before>.*?)(?P<marks>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _PYTHON = re.compile(r"\s*\{?\.?(?:python|py|pypy)[\s\d.]*(?:$|[\s{:,}].*)", re.IGNORECASE)
@@ -18,39 +18,40 @@ _SESSION = re.compile(r"\s*(?:>>>|In \[\d+\]:|\$ )")
 
 @dataclass(frozen=True)
 class Block:
-    """What stands between two fences, or behind one that nothing closes."""
+    """The text between two fences, or after a fence that is not closed."""
 
     info: str
     code: str
     is_closed: bool
 
 
-def code_in(text: str, entry: str | None = None) -> str | None:
-    """The program; None where there is none.
+def extract_code(text: str, entry: str | None = None) -> str | None:
+    """Return the program, or None if there is none.
 
-    Of what follows the thinking, the last block of Python that fits: with ``entry`` one that defines it, else one that
-    reads its input, else any. Blocks without a language come after those of Python, sessions, shells and outputs after
-    both. Without a fence the whole text is the program, without a closing one what follows it.
+    Only blocks after the thinking count. Blocks of Python come first, then blocks without a language; sessions, shells
+    and outputs come last. Among these, blocks that define ``entry`` are preferred or, without ``entry``, blocks that
+    read input; and of several such blocks the last. Without any fence the whole text is the program; without a closing
+    fence, the text after the opening one.
     """
-    rest = after_thinking(text)
-    if THINKS.match(rest.lstrip()):  # elsewhere it may be a text of the program
+    response = after_thinking(text)
+    if THINK_OPEN.match(response.lstrip()):  # elsewhere the tag may be a string in the program
         return None
-    found = blocks(rest)
-    if not found:
-        code = rest
+    blocks = find_blocks(response)
+    if not blocks:
+        code = response
     else:
-        candidates = [block for block in found if block.is_closed] or found
-        code = max(enumerate(candidates), key=lambda placed: (*_fit(placed[1], entry), placed[0]))[1].code
+        candidates = [block for block in blocks if block.is_closed] or blocks
+        code = max(enumerate(candidates), key=lambda item: (*_score(item[1], entry), item[0]))[1].code
     code = code.removeprefix("\ufeff")
     return code if code.strip() else None
 
 
-def blocks(text: str) -> list[Block]:
-    """All fenced blocks in their order."""
-    found: list[Block] = []
+def find_blocks(text: str) -> list[Block]:
+    """Return all fenced blocks in order."""
+    blocks: list[Block] = []
     lines = text.split("\n")
-    pure = {i: line.strip() for i, line in enumerate(lines) if set(line.strip()) in ({"`"}, {"~"})}
-    opened: tuple[str, str, int] | None = None  # the marks, the language, the indentation
+    closing_fences = {i: line.strip() for i, line in enumerate(lines) if set(line.strip()) in ({"`"}, {"~"})}
+    opened: tuple[str, str, int] | None = None  # the open block's marks, language and indentation
     body: list[str] = []
     for i, line in enumerate(lines):
         fence = _FENCE.match(line) if "```" in line or "~~~" in line else None
@@ -59,14 +60,14 @@ def blocks(text: str) -> list[Block]:
                 opened, body = (fence["marks"], fence["info"].strip(), len(line) - len(line.lstrip())), []
             continue
         marks, info, indent = opened
-        if i in pure and pure[i].startswith(marks):
-            found.append(_block(info, body, indent, is_closed=True))
+        if i in closing_fences and closing_fences[i].startswith(marks):
+            blocks.append(_make_block(info, body, indent, is_closed=True))
             opened = None
         elif fence and not fence["before"].strip() and fence["info"].strip() and fence["marks"] == marks:
-            opened, body = (marks, fence["info"].strip(), len(line) - len(line.lstrip())), []  # the other was talk
+            opened, body = (marks, fence["info"].strip(), len(line) - len(line.lstrip())), []  # drop the block so far
         elif fence and fence["before"].strip() and fence["info"] == "" and fence["marks"] == marks:
-            if not _closes_later(pure, i, marks):
-                found.append(_block(info, [*body, fence["before"]], indent, is_closed=True))
+            if not _closes_later(closing_fences, i, marks):
+                blocks.append(_make_block(info, [*body, fence["before"]], indent, is_closed=True))
                 opened = None
             else:
                 body.append(line)
@@ -75,28 +76,28 @@ def blocks(text: str) -> list[Block]:
         else:
             body.append(line)
     if opened is not None:
-        found.append(_block(opened[1], body, opened[2], is_closed=False))
-    return found
+        blocks.append(_make_block(opened[1], body, opened[2], is_closed=False))
+    return blocks
 
 
 def _opens(fence: re.Match[str]) -> bool:
-    """A fence alone in its line, or at the end of one with a language or nothing behind it."""
+    """Whether a fence opens a block: it begins its line, or it ends its line with Python or no language after it."""
     if not fence["before"].strip(" \t>*-+.0123456789"):
         return True
     return not fence["info"].strip() or _PYTHON.fullmatch(fence["info"]) is not None
 
 
-def _closes_later(pure: dict[int, str], line: int, marks: str) -> bool:
-    return any(place > line and said.startswith(marks) for place, said in pure.items())
+def _closes_later(closing_fences: dict[int, str], line: int, marks: str) -> bool:
+    return any(i > line and fence.startswith(marks) for i, fence in closing_fences.items())
 
 
-def _block(info: str, body: list[str], indent: int, *, is_closed: bool) -> Block:
+def _make_block(info: str, body: list[str], indent: int, *, is_closed: bool) -> Block:
     lines = [line[min(indent, len(line) - len(line.lstrip(" "))) :] for line in body] if indent else body
     return Block(info, "\n".join(lines) + ("\n" if is_closed and lines else ""), is_closed)
 
 
-def _fit(block: Block, entry: str | None) -> tuple[int, int]:
-    """How likely a block is the program: by its language, and by what it does."""
+def _score(block: Block, entry: str | None) -> tuple[int, int]:
+    """Rate how likely a block is the program, by its language and its content."""
     language = 2 if _PYTHON.fullmatch(block.info) else 1 if not block.info else 0
     if not block.code.strip() or _SESSION.match(block.code):
         return (0, 0)

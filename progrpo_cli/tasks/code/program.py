@@ -1,7 +1,7 @@
-"""A program that runs in a sandbox, seen from outside: lines in and out, within limits, and nothing left at the end.
+"""A program that runs in a sandbox: exchange lines with it, enforce its limits, and end all its processes.
 
-The memory of all its processes together is watched: what is resident, and what may lie in the buffers of its sockets,
-which count for no process.
+The memory limit is on all processes of the program together: their resident memory and the buffers of their sockets,
+which belong to no process.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from typing import Any, Literal
 
 from progrpo_cli.errors import WorkError
 
-_WATCH = 0.05  # seconds between looks at the memory
-_GONE = 30.0  # seconds until the last process of a sandbox is gone, on a loaded machine
+_INTERVAL = 0.05  # seconds between checks of the memory
+_END_TIMEOUT = 30.0  # seconds until the last process of a sandbox has ended, on a loaded machine
 _MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use."""
+    """The limits of one program."""
 
     seconds: float = 6.0
-    """Wall-clock and processor time: of each call, each run of a program, and of a benchmark's own test code."""
+    """Wall-clock and processor time for each call, each run of a program, and the whole of a benchmark's test code."""
     seconds_in_all: float = 120.0
-    """Wall-clock time of all tests of one program."""
+    """Wall-clock time for all tests of one program."""
     memory: int = 512 * _MEGABYTE
-    """Bytes, of each process (address space) and of all together (resident, and in the buffers of sockets)."""
+    """Bytes, for the address space of each process, and for the resident memory and socket buffers of all together."""
     processes: int = 24
     files: int = 64
-    """Open at once, in each process."""
+    """Open files per process."""
     file_size: int = 4 * _MEGABYTE
-    """Bytes of one file; the whole temporary directory holds 32 MB."""
+    """Bytes of one file. The whole temporary directory holds 32 MB."""
     output: int = 8 * _MEGABYTE
-    """Bytes that are read of what it writes."""
+    """Bytes of output."""
 
 
 class LimitReached(Exception):
-    """A program ran out of time or memory, or wrote too much, and was ended."""
+    """A program reached its limit on time, memory or output."""
 
-    def __init__(self, what: Literal["time", "memory", "output"]) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, kind: Literal["time", "memory", "output"]) -> None:
+        super().__init__(kind)
+        self.kind = kind
 
 
 class Program:
-    """A started program with lines in and out; every way out of the ``with`` ends it and all that it started.
+    """A started program. As a context manager, it ends the program and all its processes on exit.
 
-    Leaving raises WorkError where a process of a sandbox cannot be ended: better no verdict than a leak at each.
+    Exit raises WorkError if a process of the sandbox cannot be ended, so that no verdict leaves a process behind.
     """
 
     def __init__(
@@ -66,30 +66,30 @@ class Program:
         limits: Limits,
         directory: str | None,
         descriptors: tuple[int, ...] = (),
-        said_by_sandbox: int | None = None,
+        status_descriptor: int | None = None,
     ) -> None:
         """Start the command.
 
         Args:
             command: program and arguments.
-            limits: what it may use.
-            directory: where it runs, taken away at the end; None: the root.
-            descriptors: what it inherits besides its standard streams.
-            said_by_sandbox: where bubblewrap says which process is the first inside; closed at the end.
+            limits: the limits of the program.
+            directory: the working directory, removed at the end; None: ``/``.
+            descriptors: file descriptors that it inherits besides its standard streams.
+            status_descriptor: where bubblewrap reports the first process inside; closed at the end.
         """
         self._limits, self._directory = limits, directory
-        self._said_by_sandbox = said_by_sandbox
+        self._status_descriptor = status_descriptor
         self._init: int | None = None
         self._init_pid: int | None = None
         self.deadline = time.monotonic() + limits.seconds
-        self.beside: Program | None = None
-        """Another one that is watched while this one is waited for."""
+        self.companion: Program | None = None
+        """Another program whose limits are checked while waiting for this one."""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={},  # the environment of the sandbox's first process can be read inside
+            env={},  # the program can read the environment of the sandbox's first process
             cwd=directory or "/",
             start_new_session=True,
             pass_fds=descriptors,
@@ -99,8 +99,8 @@ class Program:
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
         self._buffer = bytearray()
-        self._read = 0
-        self._next_look = 0.0
+        self._bytes_read = 0
+        self._next_check = 0.0
 
     def __enter__(self) -> Program:
         return self
@@ -119,65 +119,65 @@ class Program:
             if self._directory:
                 shutil.rmtree(self._directory, ignore_errors=True)
 
-    def hold_sandbox(self) -> None:
-        """Get hold of the sandbox's first process: with it all others end, whatever they have done.
+    def open_init(self) -> None:
+        """Open a handle on the sandbox's first process, which can end all its other processes.
 
-        To be called before a policy's code runs. The kernel ends the other processes of a process namespace with its
-        first one, and lets that one go only when they are gone.
+        Call this before a policy's code runs. When the first process of a process namespace ends, the kernel ends all
+        others, and the handle becomes readable only when they have ended.
 
         Raises:
-            LimitReached: it does not start in time.
-            WorkError: what bubblewrap says of it cannot be.
+            LimitReached: the sandbox does not start in time.
+            WorkError: the sandbox ended while it started.
         """
-        assert self._said_by_sandbox is not None
-        said = b""
+        assert self._status_descriptor is not None
+        status = b""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._said_by_sandbox, selectors.EVENT_READ)
-            while b"\n" not in said:
+            selector.register(self._status_descriptor, selectors.EVENT_READ)
+            while b"\n" not in status:
                 self._wait(selector)
-                part = os.read(self._said_by_sandbox, 4096)
-                if not part:  # it failed; there is no line from the driver either
+                part = os.read(self._status_descriptor, 4096)
+                if not part:  # bubblewrap failed, and the driver will not send a line either
                     return
-                said += part
-        pid = int(json.loads(said.splitlines()[0])["child-pid"])
+                status += part
+        pid = int(json.loads(status.splitlines()[0])["child-pid"])
         try:
             init = os.pidfd_open(pid)
         except ProcessLookupError:
             return
-        if _parent(pid) != self._process.pid:  # it has ended and its number is somebody else's by now
+        if _parent(pid) != self._process.pid:  # it has ended, and another process has its number now
             os.close(init)
             raise WorkError("the sandbox for code that a policy wrote ended while it started")
         self._init, self._init_pid = init, pid
 
     def _end_sandbox(self) -> None:
-        if self._said_by_sandbox is not None:
-            os.close(self._said_by_sandbox)
-            self._said_by_sandbox = None
+        if self._status_descriptor is not None:
+            os.close(self._status_descriptor)
+            self._status_descriptor = None
         if self._init is None:
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
         with selectors.DefaultSelector() as selector:
             selector.register(self._init, selectors.EVENT_READ)
-            is_gone = selector.select(_GONE)
+            has_ended = selector.select(_END_TIMEOUT)
         os.close(self._init)
         self._init = None
-        if not is_gone:
-            raise WorkError(f"a process of the sandbox for code that a policy wrote is left after {_GONE:.0f} s")
+        if not has_ended:
+            raise WorkError(f"a sandbox for code that a policy wrote is still running after {_END_TIMEOUT:.0f} s")
 
-    def write(self, message: Mapping[str, Any] | list[Any]) -> None:
-        """Send a line of JSON. A program that has ended does not get it.
+    def write(self, message: Mapping[str, Any]) -> None:
+        """Send a message as a line of JSON. It is lost if the program has ended.
 
         Raises:
-            LimitReached: it does not read in time.
+            LimitReached: the program does not read it in time, or reaches another limit.
         """
-        self.forward(json.dumps(message).encode())
+        self.write_line(json.dumps(message).encode())
 
-    def forward(self, line: bytes) -> None:
-        """Send a line as it is. A program that has ended does not get it.
+    def write_line(self, line: bytes) -> None:
+        """Send a line. It is lost if the program has ended.
 
         Raises:
-            LimitReached: it does not read in time.
+            LimitReached: the program does not read it in time, or reaches another limit.
         """
         rest = memoryview(line + b"\n")
         with selectors.DefaultSelector() as selector:
@@ -191,11 +191,11 @@ class Program:
                 except BrokenPipeError:
                     return
 
-    def line(self) -> bytes | None:
-        """The next line, or None when the program closed its output.
+    def read_line(self) -> bytes | None:
+        """Return the next line, or None if the program closed its output.
 
         Raises:
-            LimitReached: see there.
+            LimitReached: the program reached a limit.
         """
         while (end := self._buffer.find(b"\n")) < 0:
             if not self._fill():
@@ -204,24 +204,24 @@ class Program:
         del self._buffer[: end + 1]
         return line
 
-    def everything(self) -> bytes:
-        """All output until it is closed.
+    def read_all(self) -> bytes:
+        """Return all output, when the program has closed it.
 
         Raises:
-            LimitReached: see there.
+            LimitReached: the program reached a limit.
         """
         while self._fill():
             pass
         return bytes(self._buffer)
 
-    def status(self) -> int:
-        """The exit status, not 0 where a signal ended it; after :meth:`everything`.
+    def wait(self) -> int:
+        """Wait for the program to end, after :meth:`read_all`, and return its exit status; not 0 after a signal.
 
         Raises:
-            LimitReached: it closed its output and goes on for too long, or with too much.
+            LimitReached: the program closed its output, continued, and reached a limit.
         """
         while (status := self._process.poll()) is None:
-            self._look()
+            self._check_limits()
             time.sleep(0.002)
         return status
 
@@ -230,43 +230,47 @@ class Program:
             selector.register(self._out, selectors.EVENT_READ)
             self._wait(selector)
         chunk = os.read(self._out, 1 << 16)
-        self._read += len(chunk)
-        if self._read > self._limits.output:
+        self._bytes_read += len(chunk)
+        if self._bytes_read > self._limits.output:
             raise LimitReached("output")
         self._buffer += chunk
         return bool(chunk)
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
-        """Wait until a pipe is ready, within the limits."""
-        while not selector.select(min(_WATCH, self._look())):
+        """Wait until a pipe is ready, and check the limits meanwhile."""
+        while not selector.select(min(_INTERVAL, self._check_limits())):
             pass
 
-    def _look(self) -> float:
-        """Whether the limits are kept; seconds that are left."""
+    def _check_limits(self) -> float:
+        """Return the seconds until the deadline.
+
+        Raises:
+            LimitReached: this program or its companion reached a limit.
+        """
         now = time.monotonic()
         if now >= self.deadline:
             raise LimitReached("time")
-        if now >= self._next_look:
-            self._next_look = now + _WATCH
-            if sum(_resident(self._process.pid)) + self._in_sockets() > self._limits.memory:
+        if now >= self._next_check:
+            self._next_check = now + _INTERVAL
+            if sum(_resident(self._process.pid)) + self._socket_bytes() > self._limits.memory:
                 raise LimitReached("memory")
-        if self.beside is not None:
-            self.beside._look()
+        if self.companion is not None:
+            self.companion._check_limits()
         return self.deadline - now
 
-    def _in_sockets(self) -> int:
-        """Bytes that may lie in the sandbox's sockets, those on their way from one process to another included."""
+    def _socket_bytes(self) -> int:
+        """Return an upper bound on the bytes in the sandbox's sockets, including those in transit between processes."""
         if self._init_pid is None:
             return 0
         with suppress(OSError):
-            listed = Path(f"/proc/{self._init_pid}/net/unix").read_bytes().count(b"\n")
-            return (listed - 1) * _socket_buffer()
+            lines = Path(f"/proc/{self._init_pid}/net/unix").read_bytes().count(b"\n")
+            return (lines - 1) * _socket_buffer()
         return 0
 
 
 @cache
 def _socket_buffer() -> int:
-    """Bytes that one socket may hold: the kernel lets a sender go beyond its buffer by one packet."""
+    """Return the bytes that one socket can hold. The kernel lets a sender exceed its buffer by one packet."""
     return 3 * int(Path("/proc/sys/net/core/wmem_default").read_text()) // 2
 
 
@@ -277,7 +281,7 @@ def _parent(pid: int) -> int | None:
 
 
 def _resident(root: int) -> Iterator[int]:
-    """Bytes resident in each process below ``root``, itself included; those that end meanwhile are left out."""
+    """Yield the resident bytes of ``root`` and each process below it. Processes that end meanwhile are skipped."""
     waiting = [root]
     while waiting:
         pid = waiting.pop()

@@ -1,9 +1,9 @@
-"""Running programs that a policy wrote: bubblewrap, another user, limits of time, memory, processes and files.
+"""Run programs that a policy wrote: bubblewrap, another user, and limits on time, memory, processes and files.
 
-bubblewrap takes away the network, the file system and the sight of other processes, and sets no limits. Those are set
-inside, before any code of a policy runs. ``RLIMIT_NPROC`` does not bind root, so that as root the user is really
-changed; for anybody else the sandbox is a user namespace with a count of its own. The memory of all processes together
-is watched from outside.
+bubblewrap removes access to the network, the file system and other processes, but sets no resource limits. The driver
+sets them inside the sandbox before a policy's code runs. ``RLIMIT_NPROC`` does not apply to root, so as root the driver
+changes the user; for other users the sandbox is a user namespace that counts its own processes. The memory of all
+processes together is checked from outside.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from progrpo_cli.tasks.code import bubblewrap
 from progrpo_cli.tasks.code.program import LimitReached, Limits, Program
 
 DRIVER = Path(__file__).with_name("driver.py").read_text(encoding="utf-8")
-WAYS = Literal["bubblewrap", "none"]
-_USERS = itertools.cycle(range(61184, 65520))  # systemd's range for users that exist only while something runs
-_START = 60.0  # seconds until a sandbox has started, on a loaded machine
+Isolation = Literal["bubblewrap", "none"]
+_USERS = itertools.cycle(range(61184, 65520))  # systemd's range of user ids for temporary users
+_START_TIMEOUT = 60.0  # seconds until a sandbox has started, on a loaded machine
 
 
 class Sandbox:
-    """Starts programs in the way that a task's configuration says."""
+    """Starts programs with the isolation that a task's configuration asks for."""
 
-    def __init__(self, way: WAYS, task: str) -> None:
-        """Find out whether programs can be run at all.
+    def __init__(self, isolation: Isolation, task: str) -> None:
+        """Check that bubblewrap works, if it is asked for.
 
         Raises:
-            RequestError: bubblewrap is missing or does not work here; says what accepts the risk.
+            RequestError: bubblewrap is missing or does not work here. The message names the option that accepts the
+                risk.
         """
-        self._way = way
-        if way == "bubblewrap" and (problem := bubblewrap.what_is_wrong()):
+        self._isolation = isolation
+        if isolation == "bubblewrap" and (problem := bubblewrap.find_problem()):
             raise RequestError(
                 f"task {task} runs code that a policy wrote, and {problem}; "
                 f"task.sandbox=none runs it unprotected, at your risk"
@@ -47,10 +48,16 @@ class Sandbox:
     def start(
         self, task: Mapping[str, Any], limits: Limits, packages: tuple[str, ...] = (), seconds: float | None = None
     ) -> Program:
-        """Start what ``task`` says (see the driver), with the standard library and, if asked for, some packages.
+        """Start the driver with a task.
+
+        Args:
+            task: see ``driver.py``.
+            limits: the limits of the program.
+            packages: packages that can be imported besides the standard library.
+            seconds: limit on processor time; None: ``limits.seconds``.
 
         Raises:
-            WorkError: the sandbox itself does not start: no verdict on any program.
+            WorkError: the sandbox does not start.
         """
         values = {
             "RLIMIT_CPU": math.ceil(seconds or limits.seconds) + 1,
@@ -60,24 +67,28 @@ class Sandbox:
             "RLIMIT_CORE": 0,
         }
         user = 0
-        if self._way == "bubblewrap":
+        if self._isolation == "bubblewrap":
             values["RLIMIT_NPROC"] = limits.processes
             user = next(_USERS) if os.geteuid() == 0 else 0
-            program = _in_bubblewrap(limits, packages)
+            program = _start_in_bubblewrap(limits, packages)
         else:
-            program = Program(_driven([os.path.realpath(sys.executable)]), limits, tempfile.mkdtemp(prefix="progrpo-"))
+            program = Program(
+                _add_driver([os.path.realpath(sys.executable)]), limits, tempfile.mkdtemp(prefix="progrpo-")
+            )
         try:
-            program.deadline = time.monotonic() + _START
-            if self._way == "bubblewrap":
-                program.hold_sandbox()
+            program.deadline = time.monotonic() + _START_TIMEOUT
+            if self._isolation == "bubblewrap":
+                program.open_init()
             program.write({**task, "uid": user, "limits": values})
-            if (said := program.line()) != b"started":
-                reason = f": {said.decode('utf-8', 'replace')}" if said else ""
+            if (line := program.read_line()) != b"started":
+                reason = f": {line.decode('utf-8', 'replace')}" if line else ""
                 raise WorkError(f"the sandbox for code that a policy wrote does not start{reason}")
         except LimitReached as limit:
             program.__exit__()
-            out_of = f"the {_START:.0f} s" if limit.what == "time" else f"the {limits.memory >> 20} MiB of memory"
-            raise WorkError(f"the sandbox for code that a policy wrote did not start within {out_of} it has") from limit
+            bound = (
+                f"its {_START_TIMEOUT:.0f} s" if limit.kind == "time" else f"its {limits.memory >> 20} MiB of memory"
+            )
+            raise WorkError(f"the sandbox for code that a policy wrote did not start within {bound}") from limit
         except BaseException:
             program.__exit__()
             raise
@@ -85,19 +96,19 @@ class Sandbox:
         return program
 
 
-def _driven(command: list[str]) -> list[str]:
+def _add_driver(command: list[str]) -> list[str]:
     return [*command, "-I", "-S", "-c", DRIVER]
 
 
-def _in_bubblewrap(limits: Limits, packages: tuple[str, ...]) -> Program:
-    command, descriptors = bubblewrap.command_for(packages)
-    said, says = os.pipe()
+def _start_in_bubblewrap(limits: Limits, packages: tuple[str, ...]) -> Program:
+    command, descriptors = bubblewrap.sandbox_command(packages)
+    status_out, status_in = os.pipe()
     try:
-        at = [command[0], "--json-status-fd", str(says), *command[1:]]
-        return Program(_driven(at), limits, None, (*descriptors, says), said)
+        with_status = [command[0], "--json-status-fd", str(status_in), *command[1:]]
+        return Program(_add_driver(with_status), limits, None, (*descriptors, status_in), status_out)
     except BaseException:
-        os.close(said)
+        os.close(status_out)
         raise
     finally:
-        for descriptor in (*descriptors, says):
+        for descriptor in (*descriptors, status_in):
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Python programs by unit tests, each in a sandbox of its own."""
+"""Python programs, judged by unit tests. Each program runs in its own sandbox."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from progrpo_cli.console import log
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.tasks.base import Attempt, Problem, Split, Verdict
 from progrpo_cli.tasks.code.checking import CheckCode, Outputs, Tests, judge
-from progrpo_cli.tasks.code.extraction import code_in
+from progrpo_cli.tasks.code.extraction import extract_code
+from progrpo_cli.tasks.code.formats import read_tests
 from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
-from progrpo_cli.tasks.code.shapes import read_tests
 from progrpo_cli.tasks.config import CodeConfig
 from progrpo_cli.tasks.data import DatasetProblems, Row
 
@@ -25,10 +25,10 @@ class Code:
     canonical_forms = False
 
     def __init__(self, config: CodeConfig) -> None:
-        """Take the task, if there is a sandbox or the risk is accepted.
+        """Create the task.
 
         Raises:
-            RequestError: bubblewrap is missing or does not work.
+            RequestError: bubblewrap is missing or does not work, and the configuration does not do without it.
         """
         self._sandbox = Sandbox(config.sandbox, config.label)
         self._limits = Limits(
@@ -42,15 +42,15 @@ class Code:
         self._tests: dict[str, Tests] = {}
 
     def problems(self, split: Split) -> list[Problem]:
-        """The split's problems in the dataset's order.
+        """Return the split's problems in the dataset's order.
 
         Raises:
-            RequestError: a row lacks a field or has tests of an unknown form; names the row.
+            RequestError: a row lacks a field or has tests in an unknown format. The message names the row.
         """
         return self._data.problems(split)
 
     def _read(self, row: Row, identifier: str) -> str:
-        """The question of a row, with the code to start from; keeps its tests."""
+        """Return the question of a row, with its starter code; store its tests."""
         fields = self._config.fields
         question = row.text("question")
         if self._config.tests == "check":
@@ -62,21 +62,21 @@ class Code:
         return f"{question}\n\nStart from this code:\n```python\n{starter}\n```" if starter else question
 
     def _entry(self, row: Row) -> str | None:
-        """The function under test; LiveCodeBench has it in JSON: ``metadata`` with ``func_name``."""
+        """Return the function under test, if there is one. LiveCodeBench has it in JSON, under ``func_name``."""
         if self._config.fields.entry_point is None:
             return None
-        found = row.value("entry_point")
-        if isinstance(found, str) and found.lstrip().startswith("{"):
+        entry = row.value("entry_point")
+        if isinstance(entry, str) and entry.lstrip().startswith("{"):
             try:
-                found = json.loads(found)
+                entry = json.loads(entry)
             except ValueError as error:
                 raise RequestError(f"{row.place}: {self._config.fields.entry_point} is not JSON: {error}") from error
-        if isinstance(found, dict):
-            found = found.get("func_name")
-        return str(found) if found else None
+        if isinstance(entry, dict):
+            entry = entry.get("func_name")
+        return str(entry) if entry else None
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """By the last block of code; as many side by side as there are cores."""
+        """Judge the programs, one per core in parallel."""
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             return list(threads.map(self._verdict, attempts))
 
@@ -84,14 +84,14 @@ class Code:
         if not attempt.finished:
             return "truncated"
         tests = self._tests[attempt.problem.id]
-        source = code_in(attempt.text, entry=None if isinstance(tests, Outputs) else tests.entry)
+        source = extract_code(attempt.text, entry=None if isinstance(tests, Outputs) else tests.entry)
         if source is None:
             return "unparseable"
         try:
             return judge(self._sandbox, source, tests, self._limits)
-        except (WorkError, OSError, RecursionError) as error:  # ours: nothing is known of the program
+        except (WorkError, OSError, RecursionError) as error:  # our failure, not the program's
             log.warning(f"task {self.name}, problem {attempt.problem.id}: no verdict: {error}")
             return "error"
 
     def canonical(self, problem: Problem, text: str) -> None:
-        """None: programs have no canonical form."""
+        """Return None: programs have no canonical form."""

@@ -1,8 +1,8 @@
-"""Make the lab's base policy: ``python -m progrpo_cli.tasks.countdown.base_policy OUT --work DIR``: an hour.
+"""Make the lab's base policy: ``python -m progrpo_cli.tasks.countdown.base_policy OUT --work DIR``. Takes an hour.
 
-A small Llama, trained by teacher forcing on random problems of the ``base`` split. The learning rate is constant for
-``--steady`` batches and then falls to 0 in ``--decay`` batches, so that a policy can be cut off at any time while the
-steady training goes on. Stopped, it continues from the newest state in DIR.
+The policy is a small Llama, trained with teacher forcing on random problems of the ``base`` split. The learning rate is
+constant for ``--steady`` batches and then falls to 0 in ``--decay`` batches, so policies can be branched off at several
+points of one steady training. If it is stopped, the same command continues from the newest state in DIR.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from progrpo_cli.tasks.countdown.base_pairs import MAX_TRIES, PIECES, VOCABULARY, Batch, joined, rows
-from progrpo_cli.tasks.countdown.ways import STEPWISE, Way
+from progrpo_cli.tasks.countdown.base_pairs import MAX_TRIES, PIECES, VOCABULARY, Batch, join, make_rows
+from progrpo_cli.tasks.countdown.styles import STEPWISE, Style
 
 if TYPE_CHECKING:
     import torch
@@ -30,21 +30,21 @@ SEED = 0
 STEADY = 3000
 DECAY = 400
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
-"""Muon is for the matrices of the layers: after 200 batches the loss was 0.52 with it and 0.94 with AdamW alone."""
+"""Muon trains the matrices of the layers: after 200 batches the loss was 0.52 with it and 0.94 with AdamW alone."""
 WARMUP = 100
-ROWS: dict[int, dict[Way, int]] = {
+ROWS: dict[int, dict[Style, int]] = {
     0: {"direct": 80, "sum": 36, "product": 80},
     1000: {"direct": 32, "sum": 36, "product": 128},
 }
-"""Of a batch, from so many batches on: what is easy first. Half of those with steps are right at the second try."""
-SHARE = 0.04
-"""How often the policy chooses each of the other ways."""
+"""Rows of each style in a batch, by the first batch with these counts. Half of the rows with steps have two tries."""
+STYLE_SHARE = 0.04
+"""The probability with which the policy chooses each of the styles with steps."""
 SAVE_EVERY = 250
 KEEP_EVERY = 1000
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a number below 100, a sign or a way's name; a beginning-of-sequence token is put before every text."""
+    """Create the tokenizer: one token per number below 100, sign or style name, and a BOS token before each text."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -66,7 +66,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model() -> LlamaForCausalLM:
-    """An untrained policy of about 1.1 M parameters."""
+    """Create an untrained policy with about 1.1 M parameters."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -85,32 +85,32 @@ def make_model() -> LlamaForCausalLM:
     )
 
 
-def batch_of(rng: np.random.Generator, batch: int) -> list[Batch]:
-    """The parts of a batch. Rows of a part have about the same length, so that little work goes to padding."""
+def make_batch(rng: np.random.Generator, batch: int) -> list[Batch]:
+    """Make the parts of a batch. The rows of a part have similar lengths, so there is little padding."""
     counts = ROWS[max(first for first in ROWS if first <= batch)]
-    odds = SHARE / (1 - SHARE * len(STEPWISE))
-    choice = {way: odds * counts["direct"] / counts[way] for way in STEPWISE}
+    odds = STYLE_SHARE / (1 - STYLE_SHARE * len(STEPWISE))
+    weights = {style: odds * counts["direct"] / counts[style] for style in STEPWISE}
     stepwise = [
-        joined([rows(rng, way, counts[way] // MAX_TRIES, tries, choice[way]) for way in STEPWISE])
+        join([make_rows(rng, style, counts[style] // MAX_TRIES, tries, weights[style]) for style in STEPWISE])
         for tries in range(1, MAX_TRIES + 1)
     ]
-    return [rows(rng, "direct", counts["direct"]), *stepwise]
+    return [make_rows(rng, "direct", counts["direct"]), *stepwise]
 
 
-def rate_of(batch: int, steady: int, decay: int) -> float:
-    """The part of the learning rates with which a batch is learned, counted from 0."""
+def rate_factor(batch: int, steady: int, decay: int) -> float:
+    """Return the factor on the learning rates for a batch, counted from 0: warmup, steady training, decay."""
     return min(1.0, (batch + 1) / WARMUP) * min(1.0, 1 - (batch - steady) / (decay + 1))
 
 
 class Training:
-    """The policy in training, its optimiser, the stream of random numbers and the count of batches."""
+    """The state of a training: policy, optimisers, random numbers and count of batches."""
 
     def __init__(self) -> None:
         import torch
 
         torch.manual_seed(SEED)
         self.model = make_model()
-        _attend_in_single_precision(self.model)
+        _use_single_precision_attention(self.model)
         matrices = {
             name: parameter
             for name, parameter in self.model.named_parameters()
@@ -126,12 +126,12 @@ class Training:
         self.seconds = 0.0
         self.loss = float("nan")
 
-    def step(self, rate: float) -> None:
-        """Learn from one batch."""
+    def step(self, factor: float) -> None:
+        """Train on one batch, with the learning rates multiplied by ``factor``."""
         import torch
 
         started = time.monotonic()
-        parts = batch_of(self.rng, self.batch)
+        parts = make_batch(self.rng, self.batch)
         total = sum(float(part.weights[:, 1:].sum()) for part in parts)
         self.loss = 0.0
         for part in parts:
@@ -141,7 +141,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
-                group["lr"] = rate * LEARNING_RATES[name]
+                group["lr"] = factor * LEARNING_RATES[name]
             optimiser.step()
             optimiser.zero_grad()
         self.batch += 1
@@ -150,14 +150,14 @@ class Training:
     def _loss(self, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         import torch
 
-        with torch.autocast("cpu", torch.bfloat16):  # a third faster where the processor has bfloat16, else the same
+        with torch.autocast("cpu", torch.bfloat16):  # a third faster if the processor supports bfloat16, else as fast
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
-        counts = weights[:, 1:] > 0
-        each = torch.nn.functional.cross_entropy(logits[counts].float(), ids[:, 1:][counts], reduction="none")
-        return (each * weights[:, 1:][counts]).sum()
+        learned = weights[:, 1:] > 0
+        losses = torch.nn.functional.cross_entropy(logits[learned].float(), ids[:, 1:][learned], reduction="none")
+        return (losses * weights[:, 1:][learned]).sum()
 
     def save(self, path: Path) -> None:
-        """Write all of it; a reader never sees half a file."""
+        """Write the state to a file, atomically."""
         import torch
 
         state = {
@@ -168,12 +168,12 @@ class Training:
             "seconds": self.seconds,
             "loss": self.loss,
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, path)
+        partial = path.with_suffix(".part")
+        torch.save(state, partial)
+        os.replace(partial, path)
 
     def load(self, path: Path) -> None:
-        """Go on from a file that :meth:`save` wrote."""
+        """Load a state that :meth:`save` wrote."""
         import torch
 
         state = torch.load(path, weights_only=True)
@@ -184,37 +184,37 @@ class Training:
         self.batch, self.seconds, self.loss = state["batch"], state["seconds"], state["loss"]
 
 
-def _attend_in_single_precision(model: LlamaForCausalLM) -> None:
-    """The backward pass of attention in bfloat16 is slower on CPUs than all the rest together."""
+def _use_single_precision_attention(model: LlamaForCausalLM) -> None:
+    """Compute attention in float32: on CPUs its backward pass in bfloat16 takes longer than all else together."""
     import torch
     from transformers import AttentionInterface
 
     def attention(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any) -> Any:
         with torch.autocast("cpu", enabled=False):
-            mixed = torch.nn.functional.scaled_dot_product_attention(
+            output = torch.nn.functional.scaled_dot_product_attention(
                 query.float(), key.float(), value.float(), is_causal=True, scale=scaling
             )
-        return mixed.transpose(1, 2).contiguous(), None
+        return output.transpose(1, 2).contiguous(), None
 
     AttentionInterface.register("single_precision", attention)
     model.set_attn_implementation("single_precision")
 
 
 def train(work: Path, steady: int, decay: int) -> Training:
-    """Train until the last batch, from the newest state in ``work`` that is on the way to it."""
+    """Train to the last batch, from the newest usable state in ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     training = Training()
-    falling = work / f"decay-{steady}-{decay}.pt"
+    decaying = work / f"decay-{steady}-{decay}.pt"
     states = {int(path.stem.rpartition("-")[2]): path for path in work.glob("steady-*.pt")}
-    on_the_way = [batch for batch in states if batch <= steady]
-    if falling.exists():
-        training.load(falling)
-    elif on_the_way:
-        training.load(states[max(on_the_way)])
+    usable = [batch for batch in states if batch <= steady]
+    if decaying.exists():
+        training.load(decaying)
+    elif usable:
+        training.load(states[max(usable)])
     if training.batch:
-        print(f"going on from batch {training.batch}", file=sys.stderr, flush=True)
+        print(f"continuing from batch {training.batch}", file=sys.stderr, flush=True)
     while training.batch < steady + decay:
-        training.step(rate_of(training.batch, steady, decay))
+        training.step(rate_factor(training.batch, steady, decay))
         if training.batch % 50 == 0:
             speed = training.seconds / training.batch
             print(
@@ -224,19 +224,19 @@ def train(work: Path, steady: int, decay: int) -> Training:
             )
         if training.batch % SAVE_EVERY == 0 or training.batch == steady:
             if training.batch > steady:
-                training.save(falling)
+                training.save(decaying)
             else:
                 training.save(work / f"steady-{training.batch}.pt")
-                before = training.batch - SAVE_EVERY
-                if before % KEEP_EVERY:
-                    (work / f"steady-{before}.pt").unlink(missing_ok=True)
+                previous = training.batch - SAVE_EVERY
+                if previous % KEEP_EVERY:
+                    (work / f"steady-{previous}.pt").unlink(missing_ok=True)
     return training
 
 
 def make(out: Path, work: Path, steady: int = STEADY, decay: int = DECAY) -> dict[str, Any]:
-    """Train the base policy and write it to ``out`` with ``record.json``, the record of how it was made.
+    """Train the base policy and write it to ``out``, with a record of its training in ``record.json``.
 
-    Weights are stored in half precision; they are loaded in single precision.
+    Weights are stored in half precision and loaded in single precision.
     """
     import torch
     import transformers
@@ -268,8 +268,8 @@ def make(out: Path, work: Path, steady: int = STEADY, decay: int = DECAY) -> dic
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="where states are kept while it trains")
-    parser.add_argument("--steady", type=int, default=STEADY, help="batches at the constant learning rate")
-    parser.add_argument("--decay", type=int, default=DECAY, help="batches in which it falls to 0")
+    parser.add_argument("--work", type=Path, required=True, help="directory for the states of the training")
+    parser.add_argument("--steady", type=int, default=STEADY, help="batches with a constant learning rate")
+    parser.add_argument("--decay", type=int, default=DECAY, help="batches in which the learning rate falls to 0")
     arguments = parser.parse_args()
     print(json.dumps(make(arguments.out, arguments.work, arguments.steady, arguments.decay), indent=2))

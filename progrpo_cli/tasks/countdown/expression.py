@@ -1,4 +1,4 @@
-"""Arithmetic expressions over + - * and parentheses: value, numbers and canonical form in one pass. No ``eval``."""
+"""Parse arithmetic expressions over + - * and parentheses: value, numbers and canonical form. Does not use ``eval``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ MAX_CHARACTERS = 200
 MAX_DIGITS = 6
 MAX_DEPTH = 40
 _SYMBOL = re.compile(r"[0-9]+|[^ ]")
-_NO_SYMBOL = re.compile(r"[^0-9+\-*() ]")  # not \d: that takes digits of other scripts
-_NO_NUMBER = re.compile(rf"(?<![0-9])(?:[0-9]{{{MAX_DIGITS + 1},}}|0[0-9]+)")
+_NOT_A_SYMBOL = re.compile(r"[^0-9+\-*() ]")  # not \d, which matches digits of other scripts
+_NOT_A_NUMBER = re.compile(rf"(?<![0-9])(?:[0-9]{{{MAX_DIGITS + 1},}}|0[0-9]+)")
 _OPPOSITE = {"+": "-", "-": "+"}
 
 
@@ -19,48 +19,47 @@ class ParseError(ValueError):
     """The text is not an expression of the grammar."""
 
 
-class Reading(NamedTuple):
-    """What an expression says."""
+class Parsed(NamedTuple):
+    """A parsed expression."""
 
     value: int
-    """Exact."""
     numbers: tuple[int, ...]
-    """Those it uses, sorted, each as often as it occurs."""
+    """The numbers in the expression, sorted, with repetitions."""
     canonical: str
-    """One text for all expressions that differ only by commuting, re-associating or removing parentheses.
+    """The same text for all expressions that differ only by commuting, re-associating or removing parentheses.
 
     Sums are flattened into signed terms (so ``a-(b-c)`` is ``a-b+c``), products into factors; both are sorted.
-    Identities that need arithmetic (``x*1``, ``(a-b)*(c-d) = (b-a)*(d-c)``) are kept apart: they are other ideas.
+    Expressions that are equal only by arithmetic (``x*1``, ``(a-b)*(c-d) = (b-a)*(d-c)``) count as different ideas.
     """
 
 
-@lru_cache(maxsize=2**16)  # a verdict and then a canonical form, of samples that are often the same
-def read(text: str) -> Reading:
-    """Read ``sum := product (('+'|'-') product)*``, ``product := atom ('*' atom)*``, ``atom := digits | '(' sum ')'``.
+@lru_cache(maxsize=2**16)  # each sample is read for its verdict and its canonical form, and many samples are equal
+def parse(text: str) -> Parsed:
+    """Parse ``sum := product (('+'|'-') product)*``, ``product := atom ('*' atom)*``, ``atom := digits | '(' sum ')'``.
 
-    Spaces between symbols are allowed. There is no unary minus, no leading zero and no implicit product.
+    Spaces between symbols are allowed. Unary minus, leading zeros and implicit products are not.
 
     Raises:
-        ParseError: the text is no such expression, or exceeds the limits on length, digits or nesting.
+        ParseError: the text is not such an expression, or exceeds the limits on length, digits or nesting.
     """
     if len(text) > MAX_CHARACTERS:
         raise ParseError(f"longer than {MAX_CHARACTERS} characters")
-    if found := _NO_SYMBOL.search(text):
-        raise ParseError(f"unexpected character {found[0]!r}")
-    if found := _NO_NUMBER.search(text):
-        raise ParseError(f"not a number of this task: {found[0][:20]}")
-    reader = _Reader(_SYMBOL.findall(text))
-    whole = reader.sum(depth=0)
-    if reader.symbol:
-        raise ParseError(f"unexpected {reader.symbol!r}")
-    return Reading(whole[0], tuple(sorted(reader.numbers)), _canonical(whole))
+    if match := _NOT_A_SYMBOL.search(text):
+        raise ParseError(f"unexpected character {match[0]!r}")
+    if match := _NOT_A_NUMBER.search(text):
+        raise ParseError(f"not a number of this task: {match[0][:20]}")
+    parser = _Parser(_SYMBOL.findall(text))
+    whole = parser.sum(depth=0)
+    if parser.symbol:
+        raise ParseError(f"unexpected {parser.symbol!r}")
+    return Parsed(whole[0], tuple(sorted(parser.numbers)), _canonical(whole))
 
 
 _Part = tuple[int, list[tuple[str, str]] | None, list[str]]
-"""A part of an expression: its value; if it is a sum, its signed terms; else its factors. In canonical form each."""
+"""A part of an expression: its value, its signed terms if it is a sum, else its factors, all in canonical form."""
 
 
-class _Reader:
+class _Parser:
     """Recursive descent with one symbol of look-ahead; ``symbol`` is empty at the end of the text."""
 
     def __init__(self, symbols: list[str]) -> None:
@@ -94,7 +93,7 @@ class _Reader:
 
     def _atom(self, depth: int) -> _Part:
         if depth > MAX_DEPTH:
-            raise ParseError(f"nested deeper than {MAX_DEPTH}")
+            raise ParseError(f"more than {MAX_DEPTH} nested parentheses")
         symbol, self.symbol = self.symbol, next(self._symbols, "")
         if symbol.isdigit():
             number = int(symbol)
@@ -110,15 +109,15 @@ class _Reader:
 
 
 def _terms(part: _Part, sign: str) -> list[tuple[str, str]]:
-    """The part's terms where it is added or subtracted."""
+    """Return the signed terms of a part that is added or subtracted."""
     _, terms, factors = part
     if terms is None:
         return [(sign, "*".join(sorted(factors)))]
-    return terms if sign == "+" else [(_OPPOSITE[before], text) for before, text in terms]
+    return terms if sign == "+" else [(_OPPOSITE[inner], text) for inner, text in terms]
 
 
 def _factors(part: _Part) -> list[str]:
-    """The part's factors where it is multiplied."""
+    """Return the factors of a part that is multiplied."""
     _, terms, factors = part
     return factors if terms is None else [f"({_canonical(part)})"]
 

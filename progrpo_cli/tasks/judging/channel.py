@@ -1,4 +1,4 @@
-"""What goes between the pool and its workers, and what a worker has used."""
+"""Messages between the pool and its workers, and the processor time of a worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of processor time that a process has used, to 10 ms; infinite when it is gone."""
+    """Return the processor time of a process in seconds, to 10 ms; infinite if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -23,14 +23,14 @@ def cpu_seconds(pid: int) -> float:
 
 
 def send(channel: socket.socket, request: Mapping[str, Any]) -> None:
-    """Hand a request to a worker, with its length before it."""
+    """Send a request to a worker: its length, then JSON."""
     encoded = json.dumps(request).encode()
-    with suppress(OSError):  # a worker that died while it was idle: reading finds the end of file
+    with suppress(OSError):  # the worker died while it was idle: `receive` returns None
         channel.sendall(struct.pack("!I", len(encoded)) + encoded)
 
 
 def receive(channel: socket.socket) -> str | None:
-    """The answer, or None from a worker that died. Answers are short: one packet."""
+    """Return the worker's answer, or None if it died. Answers are short and arrive in one packet."""
     try:
         return channel.recv(4096).decode() or None
     except OSError:

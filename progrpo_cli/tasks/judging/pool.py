@@ -1,12 +1,12 @@
-"""Judging answers in processes that can be killed: a hard limit of time and memory on each, whatever the answer is.
+"""Judge answers in processes that can be killed, with a hard limit of time and memory for each answer.
 
-One process imports what judging needs and forks the workers, so that a killed worker is replaced in milliseconds.
-``signal.alarm`` would not do: it fails off the main thread, and a computation inside C code does not notice it.
+One parent process imports the judge and forks the workers, so a killed worker is replaced in milliseconds.
+``signal.alarm`` is not enough: it only works in the main thread, and it does not stop a computation in C code.
 
-An answer that is not judged within ``SOON`` is put aside: it goes on only while nobody else wants the core, another
-worker takes its place, and its limit counts from when the others are done. Where there is no room aside it starts again
-later, with a little more time first and the whole limit at the very end. So a few hostile answers take time from each
-other, hardly from the ordinary ones.
+An answer that takes longer than ``FIRST_BUDGET`` moves to the background: it runs only when the core is idle, another
+worker takes its place, and its limit starts when all other answers are judged. If the background is full, the answer is
+stopped and starts again later, first with a slightly larger budget and at the very end with the whole limit. So hostile
+answers delay each other, and hardly delay ordinary ones.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from progrpo_cli.console import log
 from progrpo_cli.errors import WorkError
 from progrpo_cli.tasks.judging.channel import cpu_seconds, receive, send
 
-SOON = 0.06
-"""Seconds of processor time after which an answer has to wait for the others: ordinary ones take 1 to 50 ms."""
-ASIDE = 2
-"""Answers put aside at once, for each worker; the next one starts again later."""
-SECOND = 0.15
-"""Seconds of processor time at the second attempt: enough for whatever is merely slow."""
+FIRST_BUDGET = 0.06
+"""Seconds of processor time for the first attempt. Ordinary answers take 1 to 50 ms."""
+BACKGROUND_PER_WORKER = 2
+"""Answers in the background at once, per worker."""
+SECOND_BUDGET = 0.15
+"""Seconds of processor time for the second attempt: enough for answers that are merely slow."""
 LIMIT = 3.0
-"""Seconds of processor time after which judging an answer is given up."""
-PATIENCE = 5
-"""By the clock it is given up after so many times the limit: it may have had to wait for a core."""
+"""Seconds of processor time for an answer in the background, and for the last attempt."""
+WALL_CLOCK_FACTOR = 5
+"""Limit on wall-clock time, in multiples of the limit on processor time: an answer may have to wait for a core."""
 MEMORY = 1 << 29
-"""Bytes of address space that one worker may use."""
-_START = 60.0  # seconds for the imports, on a loaded machine
-_RESTARTS = 3
+"""Bytes of address space of one worker."""
+_START_TIMEOUT = 60.0  # seconds for the imports, on a loaded machine
+_MAX_RESTARTS = 3
 
 
 class _ParentDied(Exception):
-    """The process that forks the workers is gone, and its workers with it."""
+    """The process that forks the workers has died, and so have its workers."""
 
 
 @dataclass
@@ -57,12 +57,10 @@ class _Worker:
     channel: socket.socket
 
 
-_Lane = Literal["first", "second", "aside", "last"]
-
-
-_BUDGET: dict[_Lane, float] = {"first": SOON, "second": SECOND}
-_AFTER: dict[_Lane, _Lane] = {"first": "second", "second": "last"}
-"""Where an answer goes that had to make room; perhaps the machine was busy."""
+_Lane = Literal["first", "second", "background", "last"]
+_BUDGET: dict[_Lane, float] = {"first": FIRST_BUDGET, "second": SECOND_BUDGET}
+_NEXT_LANE: dict[_Lane, _Lane] = {"first": "second", "second": "last"}
+"""The next lane of an answer that used up its budget."""
 
 
 @dataclass
@@ -76,16 +74,16 @@ class _Running:
 
 
 class JudgePool:
-    """Workers that judge by one module's ``judge``; started at first use, usable from any thread, one at a time."""
+    """Workers that call the ``judge`` of a module. They start at first use. Threads can share a pool and take turns."""
 
     def __init__(self, module: str, workers: int, *, limit: float = LIMIT, memory: int = MEMORY) -> None:
-        """Make a pool.
+        """Create a pool.
 
         Args:
-            module: a module with ``judge(request) -> str``, imported in the workers.
-            workers: how many answers are judged side by side.
+            module: a module with ``judge(request) -> str``. The workers import it.
+            workers: number of answers judged in parallel.
             limit: seconds of processor time for one answer.
-            memory: bytes of address space for one worker.
+            memory: bytes of address space of one worker.
         """
         self._module, self._size, self._limit, self._memory = module, workers, limit, memory
         self._parent: subprocess.Popen[bytes] | None = None
@@ -96,59 +94,60 @@ class JudgePool:
     def judge(
         self,
         requests: Sequence[Mapping[str, Any]],
-        done: Callable[[int, str], None] | None = None,
+        on_result: Callable[[int, str], None] | None = None,
         *,
         costly: Collection[int] = (),
     ) -> list[str]:
-        """What ``judge`` says of each request, in order; ``timeout`` or ``memory`` where it ran out of one.
+        """Return the result of ``judge`` for each request, in order.
 
-        ``error`` is where nobody can say: two workers died of it, or their parent keeps dying.
+        ``timeout`` or ``memory`` if it reached a limit. ``error`` if two workers died of the request, or if their
+        parent keeps dying.
 
         Args:
-            requests: what the module's ``judge`` takes.
-            costly: indices of those that look as if they took long: they are begun after all others.
-            done: told each index and answer as soon as it is known.
+            requests: arguments for the module's ``judge``.
+            costly: indices of requests that may take long. They start after all others.
+            on_result: called with the index and result of each request as soon as it is judged.
 
         Raises:
             WorkError: the workers cannot be started.
         """
-        answers: list[str | None] = [None] * len(requests)
+        results: list[str | None] = [None] * len(requests)
 
-        def known(index: int, answer: str) -> None:
-            answers[index] = answer
-            if done is not None:
-                done(index, answer)
+        def record(index: int, result: str) -> None:
+            results[index] = result
+            if on_result is not None:
+                on_result(index, result)
 
         with self._lock:
-            for attempt in range(_RESTARTS + 1):
-                missing = [index for index, answer in enumerate(answers) if answer is None]
-                soon = deque(index for index in missing if index not in costly)
-                last = deque(index for index in missing if index in costly)
+            for attempt in range(_MAX_RESTARTS + 1):
+                remaining = [index for index, result in enumerate(results) if result is None]
+                first = deque(index for index in remaining if index not in costly)
+                last = deque(index for index in remaining if index in costly)
                 try:
-                    self._judge_all(requests, {"first": soon, "second": deque(), "last": last}, known)
+                    self._judge_all(requests, {"first": first, "second": deque(), "last": last}, record)
                     break
                 except _ParentDied as error:
                     self._stop()
-                    if attempt == _RESTARTS:
+                    if attempt == _MAX_RESTARTS:
                         log.warning(f"the processes that judge answers ({self._module}) keep dying: {error}")
-                        for index in [index for index, answer in enumerate(answers) if answer is None]:
-                            known(index, "error")
-        return [answer for answer in answers if answer is not None]
+                        for index in [index for index, result in enumerate(results) if result is None]:
+                            record(index, "error")
+        return [result for result in results if result is not None]
 
     def close(self) -> None:
-        """End the processes; the next call of ``judge`` starts them again."""
+        """End the processes. The next call of ``judge`` starts them again."""
         with self._lock:
             self._stop()
 
     def pids(self) -> list[int]:
-        """The processes there are: the one that forks, and its idle workers."""
+        """Return the process ids of the parent and of its idle workers."""
         return [*([self._parent.pid] if self._parent else []), *(worker.pid for worker in self._idle)]
 
     def _judge_all(
         self,
         requests: Sequence[Mapping[str, Any]],
         waiting: Mapping[_Lane, deque[int]],
-        known: Callable[[int, str], None],
+        record: Callable[[int, str], None],
     ) -> None:
         running: dict[socket.socket, _Running] = {}
         died: set[int] = set()
@@ -159,31 +158,31 @@ class JudgePool:
                     running[run.worker.channel] = run
                     selector.register(run.worker.channel, selectors.EVENT_READ)
                     send(run.worker.channel, requests[run.index])
-                if all(run.lane == "aside" for run in running.values()):
-                    self._let_go_on(running.values())
+                if all(run.lane == "background" for run in running.values()):
+                    self._start_limits(running.values())
                 nearest = min(run.deadline for run in running.values())
                 wait = None if nearest == math.inf else max(0.0, nearest - time.monotonic())
                 ready = {key.fileobj for key, _ in selector.select(wait)}
                 for channel, run in list(running.items()):
-                    if channel not in ready and (time.monotonic() < run.deadline or self._has_time(run, running)):
+                    if channel not in ready and (time.monotonic() < run.deadline or self._may_continue(run, running)):
                         continue
-                    answer = receive(channel) if channel in ready else None
+                    result = receive(channel) if channel in ready else None
                     selector.unregister(channel)
                     del running[channel]
-                    if answer not in (None, "memory") and run.lane != "aside":
+                    if result not in (None, "memory") and run.lane != "background":
                         self._idle.append(run.worker)
                     else:
                         self._kill(run.worker)
-                    if run.lane in _AFTER and channel not in ready:
-                        waiting[_AFTER[run.lane]].append(run.index)
-                    elif channel in ready and answer is None and run.index not in died:
-                        died.add(run.index)  # perhaps somebody else killed the worker
+                    if run.lane in _NEXT_LANE and channel not in ready:
+                        waiting[_NEXT_LANE[run.lane]].append(run.index)
+                    elif channel in ready and result is None and run.index not in died:
+                        died.add(run.index)  # the worker may have been killed from outside
                         waiting["second"].append(run.index)
                     else:
-                        known(run.index, answer or ("error" if channel in ready else "timeout"))
+                        record(run.index, result or ("error" if channel in ready else "timeout"))
 
     def _has_room(self, running: Mapping[Any, _Running]) -> bool:
-        return sum(run.lane != "aside" for run in running.values()) < self._size
+        return sum(run.lane != "background" for run in running.values()) < self._size
 
     def _assign(self, index: int, lane: _Lane) -> _Running:
         worker = self._idle.pop() if self._idle else self._fork()
@@ -192,26 +191,33 @@ class JudgePool:
         return _Running(worker, index, lane, now, deadline, cpu_seconds(worker.pid))
 
     def _budget(self, lane: _Lane) -> float:
-        """Seconds of processor time that an answer has in a lane."""
+        """Return the seconds of processor time that an answer has in a lane."""
         return min(_BUDGET.get(lane, math.inf), self._limit)
 
-    def _has_time(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
-        """Whether an answer at its deadline may go on: it had to wait for a core, or there is room for it aside."""
-        if time.monotonic() - run.started >= PATIENCE * self._limit:
+    def _may_continue(self, run: _Running, running: Mapping[Any, _Running]) -> bool:
+        """Extend the deadline of an answer that had to wait for a core, or move the answer to the background.
+
+        Returns:
+            False if neither is possible: the answer has to stop.
+        """
+        if time.monotonic() - run.started >= WALL_CLOCK_FACTOR * self._limit:
             return False
-        missing = self._budget(run.lane) - (cpu_seconds(run.worker.pid) - run.cpu_before)
-        if missing > 0.01:  # a busy machine is no reason to give up: a verdict must not depend on it
-            run.deadline = time.monotonic() + missing
+        remaining = self._budget(run.lane) - (cpu_seconds(run.worker.pid) - run.cpu_before)
+        if remaining > 0.01:  # a verdict must not depend on how busy the machine is
+            run.deadline = time.monotonic() + remaining
             return True
-        if run.lane != "first" or sum(other.lane == "aside" for other in running.values()) >= ASIDE * self._size:
+        if (
+            run.lane != "first"
+            or sum(other.lane == "background" for other in running.values()) >= BACKGROUND_PER_WORKER * self._size
+        ):
             return False
         with suppress(ProcessLookupError):
             os.sched_setscheduler(run.worker.pid, os.SCHED_IDLE, os.sched_param(0))
-        run.lane, run.deadline = "aside", math.inf
+        run.lane, run.deadline = "background", math.inf
         return True
 
-    def _let_go_on(self, runs: Iterable[_Running]) -> None:
-        """All others are judged: what was put aside now has its limit."""
+    def _start_limits(self, runs: Iterable[_Running]) -> None:
+        """Start the limits of the answers in the background, when all others are judged."""
         for run in runs:
             if run.deadline == math.inf:
                 run.started, run.cpu_before = time.monotonic(), cpu_seconds(run.worker.pid)
@@ -227,32 +233,32 @@ class JudgePool:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is ours to handle: the workers end with us
+                start_new_session=True,  # Ctrl-C reaches only us; the workers end when we do
             )
-        ours.settimeout(_START)
+        ours.settimeout(_START_TIMEOUT)
         self._control = ours
-        if self._answer() != b"ready":
+        if self._receive_reply() != b"ready":
             self._stop()
             raise WorkError(f"the process that judges answers ({self._module}) does not start")
         return ours
 
-    def _answer(self) -> bytes:
+    def _receive_reply(self) -> bytes:
         assert self._control is not None
         try:
             return self._control.recv(64)
         except OSError:
             return b""
 
-    def _command(self, text: bytes, descriptors: list[int]) -> bytes:
+    def _command(self, command: bytes, descriptors: list[int]) -> bytes:
         control = self._control or self._start()
         try:
-            socket.send_fds(control, [text], descriptors)
+            socket.send_fds(control, [command], descriptors)
         except OSError as error:
             raise _ParentDied from error
-        answer = self._answer()
-        if not answer:
+        reply = self._receive_reply()
+        if not reply:
             raise _ParentDied
-        return answer
+        return reply
 
     def _fork(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -278,7 +284,7 @@ class JudgePool:
 
 
 def _next_lane(waiting: Mapping[_Lane, Collection[int]], running: Mapping[Any, _Running]) -> _Lane | None:
-    """The lane that the next answer comes from, None for none now: what is aside goes on before the last ones begin."""
+    """Return the lane of the next answer to start, or None. The last lane starts when all others are finished."""
     for lane in ("first", "second"):
         if waiting[lane]:
             return lane
@@ -287,7 +293,7 @@ def _next_lane(waiting: Mapping[_Lane, Collection[int]], running: Mapping[Any, _
 
 @cache
 def shared_pool(module: str) -> JudgePool:
-    """The pool of this process for a module, as wide as the cores that the process may use."""
+    """Return this process's pool for a module, with one worker for each core that the process may use."""
     pool = JudgePool(module, workers=len(os.sched_getaffinity(0)))
     atexit.register(pool.close)
     return pool

@@ -1,9 +1,9 @@
-"""The process that forks workers, and the workers. Started by :mod:`progrpo_cli.tasks.judging.pool`.
+"""The parent process of the workers, and the workers. Started by :mod:`progrpo_cli.tasks.judging.pool`.
 
     python -m progrpo_cli.tasks.judging.worker MODULE CONTROL_DESCRIPTOR BYTES_OF_MEMORY
 
-Graders of third parties evaluate parts of answers as Python expressions. Limits and an audit hook, which Python cannot
-take off again, keep a worker from writing files, starting processes and talking to the network.
+Third-party graders evaluate parts of answers as Python expressions. Resource limits and an audit hook, which cannot be
+removed, keep a worker from writing files, starting processes and using the network.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "signal.", "fcntl.", "sqlite3.", "urllib.")
-_ALLOWED = ("os.listdir", "os.scandir")  # what an import does
+_ALLOWED = ("os.listdir", "os.scandir")  # imports need them
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def main(module: str, control: socket.socket, memory: int) -> None:
-    """Fork and kill workers as told, until the other side is gone."""
+    """Fork and kill workers on command until the control socket is closed."""
     judge = importlib.import_module(module).judge
     gc.collect()
-    gc.freeze()  # collections in the workers do not copy what they share
+    gc.freeze()  # so that collections in the workers do not copy shared memory
     control.send(b"ready")
     while True:
         message, descriptors, *_ = socket.recv_fds(control, 64, 1)
         if not message:
-            os._exit(0)  # and the kernel ends the workers
+            os._exit(0)  # the kernel then ends the workers
         if message == b"fork":
             pid = os.fork()
             if pid == 0:
                 control.close()
                 try:
-                    _work(judge, socket.socket(fileno=descriptors[0]), memory)
+                    _serve(judge, socket.socket(fileno=descriptors[0]), memory)
                 finally:
                     os._exit(1)
             os.close(descriptors[0])
@@ -54,7 +54,7 @@ def main(module: str, control: socket.socket, memory: int) -> None:
             control.send(b"killed")
 
 
-def _work(judge: Callable[[Mapping[str, Any]], str], channel: socket.socket, memory: int) -> None:
+def _serve(judge: Callable[[Mapping[str, Any]], str], channel: socket.socket, memory: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:
         return
@@ -66,7 +66,7 @@ def _work(judge: Callable[[Mapping[str, Any]], str], channel: socket.socket, mem
     ):
         resource.setrlimit(limit, (value, value))
     receive, send = channel.recv, channel.sendall
-    sys.addaudithook(_refuse)
+    sys.addaudithook(_forbid)
     while header := receive(4, socket.MSG_WAITALL):
         (length,) = struct.unpack("!I", header)
         request = json.loads(receive(length, socket.MSG_WAITALL))
@@ -75,13 +75,13 @@ def _work(judge: Callable[[Mapping[str, Any]], str], channel: socket.socket, mem
         except MemoryError:
             request = None
             send(b"memory")
-            return  # a new worker has its memory back
-        except Exception:  # graders raise anything at odd answers
+            return  # the pool starts a new worker
+        except Exception:  # graders raise many types of errors on odd answers
             verdict = "unparseable"
         send(verdict.encode())
 
 
-def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
     writes = event == "open" and arguments[2] & _WRITING
     if writes or (event.startswith(_FORBIDDEN) and event not in _ALLOWED):
         raise PermissionError(f"not while judging: {event}")

@@ -1,6 +1,6 @@
-"""Whether a parser may see an answer. Linear in the length of the text.
+"""Caps on the answers that a parser may see.
 
-Everything here runs in our own process on whatever a policy wrote, so it searches and counts, and computes nothing.
+This runs in our own process on arbitrary output of a policy, so it takes linear time and evaluates nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MAX_DEPTH = 20
 MAX_POWERS = 12
 """Powers in one answer."""
 MAX_TOWER = 2
-"""Powers above one another: ``x^{y^z}`` is 2."""
+"""Nested powers: ``x^{y^z}`` has 2."""
 MAX_EXPONENT = 4
-"""Digits of an exponent; half as many where a power stands in a power."""
+"""Digits of an exponent; half as many if the exponent contains a power."""
 
 _OPEN, _CLOSE = "{[(", "}])"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -47,55 +47,55 @@ def may_be_parsed(answer: str) -> bool:
 
 
 def _nesting_is_shallow(answer: str) -> bool:
-    r"""Brackets at most ``MAX_DEPTH`` deep and powers at most ``MAX_TOWER`` high, whether or not they are balanced.
+    r"""Whether brackets are at most ``MAX_DEPTH`` deep and powers at most ``MAX_TOWER`` high. They may be unbalanced.
 
-    An exponent is one pair of brackets, the digits in a row, or one letter or command, whose arguments belong to it.
-    Only a power right after it stands above it: ``x^2y^2`` is a product of two, ``x^2^2`` a tower.
+    An exponent is one pair of brackets, a run of digits, a letter, or a command with its arguments. Only a power
+    directly after an exponent is nested in it: ``x^2y^2`` is a product, ``x^2^2`` a tower.
     """
     text = answer.replace("**", "^").replace("\\left", "").replace("\\right", "")
-    closes: list[tuple[int, bool]] = []  # of each open bracket: the exponent it is (or 0), whether it is a command's
-    inside = [0]  # how many powers the text in each of them, and outside of all, stands in
-    highest = [0]  # the highest power in it so far
-    awaited = ended = 0  # the height of the exponent that comes next, and of the one that has just ended
-    of_command = False  # whether a bracket that comes next still belongs to that one
+    open_brackets: list[tuple[int, bool]] = []  # (height of the exponent that it is, or 0; belongs to a command)
+    level = [0]  # the power level of the text inside each open bracket; first, outside of all
+    highest = [0]  # the highest power level inside each of them so far
+    expected = ended = 0  # the height of the exponent that comes next, and of the one that has just ended
+    after_command = False  # whether a bracket that comes next is an argument of the exponent that has just ended
     for token in _TOKEN.findall(text):
         if token == "^":
-            awaited = max(awaited, ended, inside[-1]) + 1
-            highest[-1] = max(highest[-1], awaited)
-            ended, of_command = 0, False
-            if awaited > MAX_TOWER:
+            expected = max(expected, ended, level[-1]) + 1
+            highest[-1] = max(highest[-1], expected)
+            ended, after_command = 0, False
+            if expected > MAX_TOWER:
                 return False
         elif token in _OPEN:
-            exponent = awaited or (ended if of_command else 0)
-            closes.append((exponent, of_command))
-            inside.append(exponent or inside[-1])
+            exponent = expected or (ended if after_command else 0)
+            open_brackets.append((exponent, after_command))
+            level.append(exponent or level[-1])
             highest.append(exponent)
-            awaited, ended, of_command = 0, 0, False
-            if len(closes) > MAX_DEPTH:
+            expected, ended, after_command = 0, 0, False
+            if len(open_brackets) > MAX_DEPTH:
                 return False
         elif token in _CLOSE:
-            exponent, of_command = closes.pop() if closes else (0, False)
+            exponent, after_command = open_brackets.pop() if open_brackets else (0, False)
             reached = highest[-1]
-            del inside[1 + len(closes) :], highest[1 + len(closes) :]
+            del level[1 + len(open_brackets) :], highest[1 + len(open_brackets) :]
             highest[-1] = max(highest[-1], reached)
-            awaited, ended = 0, reached if exponent else 0
+            expected, ended = 0, reached if exponent else 0
         elif token == "_":
-            awaited = awaited or ended  # a subscript parts a power from its exponent in nothing but looks
-        elif not (token in "+-" and awaited):  # a sign belongs to its exponent
-            ended, awaited, of_command = awaited, 0, bool(awaited) and token.startswith("\\")
+            expected = expected or ended  # `9^{9}_1^9` is as high as `9^{9}^9`
+        elif not (token in "+-" and expected):  # a sign belongs to its exponent
+            ended, expected, after_command = expected, 0, bool(expected) and token.startswith("\\")
     return True
 
 
 def _digits_of_exponents(powers: str) -> Iterator[int]:
-    """How many digits each exponent begins with."""
-    for inside, bare in _EXPONENT.findall(powers):
-        yield len("".join((inside or bare).split()))
+    """Yield the number of leading digits of each exponent."""
+    for in_braces, bare in _EXPONENT.findall(powers):
+        yield len("".join((in_braces or bare).split()))
 
 
 def looks_costly(answer: str) -> bool:
-    """Whether judging an answer may take long: a large exponent, factorial or binomial, many powers, or much text.
+    """Whether judging an answer may take long: a large exponent, factorial or binomial, many powers, or a long text.
 
-    It decides no verdict, only that ordinary answers need not wait for this one.
+    This does not change the verdict; costly answers are judged last.
     """
     powers = answer.replace("**", "^")
     if len(answer) > MAX_ANSWER // 4 or powers.count("^") > MAX_POWERS // 2:

@@ -1,6 +1,6 @@
-"""When two expressions are the same number: relatively, and exactly where both are exact.
+"""Whether two expressions are the same number: exactly if both are exact, else up to a relative difference.
 
-math-verify (0.9) rounds to six decimals and takes differences below 1e-15 for none: for it ``1.6e-19`` is ``9.1e-31``.
+math-verify (0.9) rounds to six decimals and ignores differences below 1e-15, so ``1.6e-19`` would equal ``9.1e-31``.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import sympy
 from sympy import Basic, Float, MatrixBase, MatrixExpr, Rational
 
-from progrpo_cli.tasks.maths.known import TOLERANCE, same_number
+from progrpo_cli.tasks.maths.text_comparison import TOLERANCE, same_number
 
 DIGITS = 60
-"""Two exact irrationals that agree so far, but for the last ten digits, are the same."""
+"""Exact irrational numbers are computed to this many digits and compared without the last ten."""
 
 tolerance: float = 0.0
-"""Relative, of numbers, for the answer that is being judged: the benchmark's own, if it has one."""
+"""The benchmark's relative tolerance for the answer that is being judged; 0 if it has none."""
 
 
-def exact(expression: Any) -> Any:
-    """The expression with its decimals as fractions."""
+def with_fractions(expression: Any) -> Any:
+    """Replace the decimals in an expression by fractions."""
     if not isinstance(expression, Basic | MatrixBase):
         return expression
     floats = {value: Rational(repr(float(value))) for value in expression.atoms(Float) if value.is_finite}
@@ -29,16 +29,16 @@ def exact(expression: Any) -> Any:
 
 
 def equal(gold: Any, answer: Any, *_: int) -> bool:
-    """Whether two expressions are the same number, or matrices of the same numbers; False: not known to be.
+    """Whether two expressions are the same number, or matrices of the same numbers. False if that is unknown.
 
-    Where a decimal stands against what has no finite decimal, a relative difference of 1e-6 is none. Only zero is zero.
+    A decimal may differ by a relative 1e-6 from a number that has no finite decimal. Only zero equals zero.
     """
     if isinstance(gold, MatrixBase | MatrixExpr) and isinstance(answer, MatrixBase | MatrixExpr):
         ours, theirs = gold.doit(), answer.doit()
         if not (isinstance(ours, MatrixBase) and isinstance(theirs, MatrixBase) and ours.shape == theirs.shape):
             return False
         return all(equal(one, other) for one, other in zip(ours.flat(), theirs.flat(), strict=True))
-    ours, theirs = exact(gold).doit(), exact(answer).doit()
+    ours, theirs = with_fractions(gold).doit(), with_fractions(answer).doit()
     if ours == theirs:
         return True
     if ours.free_symbols or theirs.free_symbols:
@@ -56,7 +56,7 @@ def _fraction(value: Rational) -> Fraction:
 
 
 def _close(gold: Any, answer: Any, allowed: float) -> bool:
-    """Two numbers of which one is irrational, by many digits; 0 is only 0."""
+    """Whether two numbers, at least one of them irrational, agree to ``DIGITS - 10`` digits or within ``allowed``."""
     values = [sympy.N(side, DIGITS) for side in (gold, answer)]
     if not all(value.is_number and value.is_finite for value in values):
         return False

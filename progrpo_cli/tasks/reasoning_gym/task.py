@@ -1,4 +1,4 @@
-"""Any of reasoning-gym's generators: problems made offline from a seed, judged by its own scoring."""
+"""Tasks from reasoning-gym's generators: problems made offline from a seed, judged by reasoning-gym's own scoring."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from progrpo_cli.tasks.splits import split_by_hash
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _JUDGE = "progrpo_cli.tasks.reasoning_gym.judge"
 _SHARES: dict[Split, int] = {"rl": 80, "validation": 10, "test": 10}
-_PATIENCE = 500  # entries without a new problem after which a generator, one of the small ones, has no more
+_MAX_REPEATS = 500  # entries without a new problem after which a generator counts as exhausted
 MAX_CHARACTERS = 4000
 
 
-def answer_in(text: str) -> str:
-    """What stands between the last ``<answer>`` and ``</answer>``; without them the whole text."""
-    tagged = _ANSWER.findall(text)
-    return (tagged[-1] if tagged else text).strip()
+def extract_answer(text: str) -> str:
+    """Return the content of the last ``<answer>...</answer>``, or the whole text if there is none."""
+    answers = _ANSWER.findall(text)
+    return (answers[-1] if answers else text).strip()
 
 
 class ReasoningGym:
-    """One generator. A question's hash decides its split, so that the splits are disjoint whatever their sizes."""
+    """The problems of one generator. A question's hash decides its split, so splits of any size are disjoint."""
 
     canonical_forms = False
 
     def __init__(self, config: ReasoningGymConfig) -> None:
-        """Take a generator; its extra has to be installed.
+        """Create the task.
 
         Raises:
-            RequestError: reasoning-gym is missing, or has no such generator.
+            RequestError: reasoning-gym is not installed, or has no such generator.
         """
         require("reasoning_gym", "reasoning-gym", config.label)
         from reasoning_gym.factory import DATASETS
@@ -53,49 +53,57 @@ class ReasoningGym:
             "validation": config.validation_problems,
             "test": config.test_problems,
         }
-        self._found: dict[Split, list[Problem]] = {}
+        self._problems: dict[Split, list[Problem]] = {}
         self._entries: dict[str, str] = {}
 
     def problems(self, split: Split) -> list[Problem]:
-        """The first so many different questions of the split in the generator's order; a small generator has fewer."""
-        if not self._found:
+        """Return the split's distinct questions in the generator's order, up to the configured number.
+
+        A small generator may have fewer.
+
+        Raises:
+            RequestError: the generator does not work without options of its own.
+        """
+        if not self._problems:
             self._generate()
-        return self._found[split]
+        return self._problems[split]
 
     def _generate(self) -> None:
-        from progrpo_cli.tasks.reasoning_gym.judge import SIZE, generator
+        from progrpo_cli.tasks.reasoning_gym.judge import DATASET_SIZE, generator
 
         config = self._config
         try:
             dataset = generator(config.generator, config.generator_seed)
         except (AssertionError, ValueError, TypeError) as error:
             raise RequestError(f"task.generator={config.generator} cannot be used as it is: {error}") from error
-        found: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
+        problems: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
         seen: set[str] = set()
         index = last_new = 0
-        while any(len(found[split]) < self._wanted[split] for split in SPLITS):
-            if index == SIZE or index - last_new == _PATIENCE:
+        while any(len(problems[split]) < self._wanted[split] for split in SPLITS):
+            if index == DATASET_SIZE or index - last_new == _MAX_REPEATS:
                 break
             entry = dataset[index]
             question = entry["question"]
             digest = hashlib.sha256(f"{config.generator}:{question}".encode()).hexdigest()[:16]
             split = split_by_hash(f"reasoning-gym:{digest}", _SHARES)
-            if digest not in seen and len(found[split]) < self._wanted[split]:
+            if digest not in seen and len(problems[split]) < self._wanted[split]:
                 seen.add(digest)
                 identifier = f"{config.generator}-{digest}"
                 self._entries[identifier] = base64.b64encode(pickle.dumps(entry)).decode()
                 prompt = config.template.replace("{question}", question)
                 answer = hashlib.sha256(str(entry["answer"]).encode()).hexdigest()[:16]
-                found[split].append(Problem(identifier, prompt, judged_by=answer))
+                problems[split].append(Problem(identifier, prompt, judged_by=answer))
                 last_new = index
             index += 1
-        self._found = found
+        self._problems = problems
 
     def verdicts(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """``correct`` for reasoning-gym's full score; what is empty or longer than 4,000 characters is unparseable."""
+        """``correct`` for the full score. Empty answers and those above ``MAX_CHARACTERS`` are ``unparseable``."""
         verdicts: list[Verdict] = ["truncated" if not attempt.finished else "unparseable" for attempt in attempts]
-        answers = [answer_in(attempt.text) for attempt in attempts]
-        judged = [i for i, attempt in enumerate(attempts) if attempt.finished and 0 < len(answers[i]) <= MAX_CHARACTERS]
+        answers = [extract_answer(attempt.text) for attempt in attempts]
+        indices = [
+            i for i, attempt in enumerate(attempts) if attempt.finished and 0 < len(answers[i]) <= MAX_CHARACTERS
+        ]
         requests = [
             {
                 "generator": self._config.generator,
@@ -103,11 +111,11 @@ class ReasoningGym:
                 "entry": self._entries[attempts[i].problem.id],
                 "answer": answers[i],
             }
-            for i in judged
+            for i in indices
         ]
-        for i, verdict in zip(judged, shared_pool(_JUDGE).judge(requests), strict=True):
+        for i, verdict in zip(indices, shared_pool(_JUDGE).judge(requests), strict=True):
             verdicts[i] = verdict  # type: ignore[call-overload]
         return verdicts
 
     def canonical(self, problem: Problem, text: str) -> None:
-        """None: the generators' answers have no common canonical form."""
+        """Return None: the generators' answers have no common canonical form."""

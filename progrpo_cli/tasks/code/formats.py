@@ -1,4 +1,4 @@
-"""The tests of LiveCodeBench and DeepCoder, in the several shapes that their rows hold them in."""
+"""Read the tests of LiveCodeBench and DeepCoder, whose rows store them in several formats."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from typing import Any
 from progrpo_cli.errors import RequestError
 from progrpo_cli.tasks.code.checking import Call, Calls, Outputs, Tests
 
-LARGEST = 256 << 20
-"""Bytes of a problem's hidden tests: LiveCodeBench's longest have 50 MB."""
+MAX_BYTES = 256 << 20
+"""Bytes of a problem's hidden tests when unpacked. LiveCodeBench's longest have 50 MB."""
 
 
-class _TextOnly(pickle.Unpickler):
-    """A pickle of text (LiveCodeBench packs its hidden tests so) and of nothing that has to be looked up."""
+class _TextUnpickler(pickle.Unpickler):
+    """Unpickles text, which is how LiveCodeBench packs its hidden tests, and refuses to import anything."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
 
 
-def unpacked(value: Any) -> Any:
-    """JSON in a text, or in LiveCodeBench's base64 of zlib of pickle of text; anything else as it is.
+def unpack(value: Any) -> Any:
+    """Parse text that is JSON, or LiveCodeBench's base64 of zlib of a pickled JSON text. Return other values unchanged.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if not isinstance(value, str):
         return value
     if value.lstrip()[:1] in ("[", "{"):
         return _loads(value)
     try:
-        return _loads(_TextOnly(io.BytesIO(_inflated(base64.b64decode(value)))).load())
-    except Exception as error:  # a pickle that lies about itself raises anything
-        raise ValueError(f"tests that can't be unpacked: {error}") from error
+        return _loads(_TextUnpickler(io.BytesIO(_decompress(base64.b64decode(value)))).load())
+    except Exception as error:  # an invalid pickle may raise anything
+        raise ValueError(f"the tests cannot be unpacked: {error}") from error
 
 
-def _inflated(packed: bytes) -> bytes:
-    """Decompressed, up to a bound: a megabyte may stand for a gigabyte and a half."""
+def _decompress(packed: bytes) -> bytes:
+    """Decompress up to a bound: a megabyte may contain a gigabyte and a half."""
     unpacker = zlib.decompressobj()
-    data = unpacker.decompress(packed, LARGEST)
+    data = unpacker.decompress(packed, MAX_BYTES)
     if unpacker.unconsumed_tail:
-        raise ValueError(f"more than {LARGEST >> 20} MiB")
+        raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
     return data
 
 
 def read_tests(place: str, *values: Any, entry: str | None) -> Tests:
-    """All tests of a row: ``{inputs, outputs, fn_name?}`` or a list of ``{input, output, ...}``, packed or not.
+    """Return all tests of a row: ``{inputs, outputs, fn_name?}`` or a list of ``{input, output, ...}``, packed or not.
 
     Args:
-        place: where the row stands, for errors.
-        values: the row's fields with tests.
-        entry: the function under test, where the row names it outside of the tests.
+        place: the place of the row, for errors.
+        values: the values of the row's fields with tests.
+        entry: the function under test, if the row names it outside of the tests.
 
     Raises:
-        RequestError: the tests have another form, or there are none.
+        RequestError: the tests have another format, or there are none.
     """
     try:
         cases: list[dict[str, Any]] = []
-        for value in map(unpacked, values):
+        for value in map(unpack, values):
             if isinstance(value, dict):
                 shared = {"fn_name": value.get("fn_name")}
                 pairs = zip(value["inputs"], value["outputs"], strict=True)
@@ -77,7 +77,7 @@ def read_tests(place: str, *values: Any, entry: str | None) -> Tests:
             return Outputs(tuple((_text(case["input"]), _text(case["output"])) for case in cases))
         return Calls(entry, tuple(_call(case) for case in cases))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{place}: tests of an unknown form ({type(error).__name__}: {error})") from error
+        raise RequestError(f"{place}: tests in an unknown format ({type(error).__name__}: {error})") from error
 
 
 def _entry(case: dict[str, Any]) -> str | None:
@@ -86,15 +86,16 @@ def _entry(case: dict[str, Any]) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """What a program reads or prints; a list holds lines, or lists of them."""
+    """Return the text of an input or output. A list contains lines, or lists of lines."""
     return "\n".join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
 def _call(case: dict[str, Any]) -> Call:
-    """LiveCodeBench: an argument in JSON a line and the value in JSON; else lists.
+    """Convert a test case to a call.
 
-    There the value may stand alone in a list or not, and the data do both: of a list of one, the list and what is in it
-    are right, as the graders of APPS and TACO have it.
+    LiveCodeBench stores one argument in JSON per line, and the value in JSON. Other datasets store lists; some wrap the
+    expected value in a list and some do not. For a list of one element, both the list and the element are right, as in
+    the graders of APPS and TACO.
     """
     given, expected = case["input"], case["output"]
     if isinstance(given, str):
@@ -104,12 +105,12 @@ def _call(case: dict[str, Any]) -> Call:
 
 
 def _loads(text: str) -> Any:
-    """JSON with integers of any length, which `int` alone does not take."""
+    """Parse JSON with integers of any length; ``int`` alone refuses more than 4,300 digits."""
     return json.loads(text, parse_int=lambda digits: int(Decimal(digits)) if len(digits) > 4000 else int(digits))
 
 
 def _with_integer_keys(value: Any) -> Any:
-    """JSON has texts for keys: where all of them are integers, APPS's grader makes them integers again."""
+    """Convert the keys of a dictionary to integers if all of them look like integers, as APPS's grader does."""
     if isinstance(value, dict) and value and all(re.fullmatch(r"-?\d{1,18}", str(key)) for key in value):
         return {int(key): part for key, part in value.items()}
     return value

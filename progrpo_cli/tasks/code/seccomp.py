@@ -1,9 +1,9 @@
-"""A seccomp filter for the sandbox: memory that belongs to no process, and doors into the kernel that no program needs.
+"""A seccomp filter for the sandbox. It refuses memory that belongs to no process, and system calls no program needs.
 
-Shared memory segments, memory files and what lies in a socket count for no process's limits, and programs could fill
-the machine with them. Of sockets there are connected pairs of streams inside the sandbox (asyncio and multiprocessing
-need them): each holds so much as it has for a buffer, which cannot be made larger, and the kernel lists each of them,
-so that they can be counted. A datagram stays although its sender is gone, and the kernel lists no sender then.
+Shared memory segments, memory files and data in sockets do not count towards the limits of a process, so programs could
+fill the machine's memory with them. Of sockets, only Unix streams are allowed, which asyncio and multiprocessing need:
+the size of their buffers is fixed, and the kernel lists each of them, so they can be counted. Datagrams are refused:
+they outlive their sender, which the kernel then no longer lists.
 
 The format is the kernel's (``linux/filter.h``, ``linux/seccomp.h``): classic BPF over ``struct seccomp_data``.
 """
@@ -43,25 +43,25 @@ _REFUSED = {
     "process_vm_writev": (311, 271),
 }
 _CLONE3 = (435, 435)
-"""Its flags lie in memory, where no filter can look: who is told that it is missing takes ``clone``."""
-_NAMESPACES = 0x7E020000  # CLONE_NEW*: in a namespace of its own a program may mount, and mounted memory is not counted
+"""Its flags are in memory, which a filter cannot read. Callers that see ENOSYS fall back to ``clone``."""
+_NAMESPACES = 0x7E020000  # CLONE_NEW*: in a new namespace a program could mount a tmpfs, whose memory is not counted
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A call that fails for some values of an argument."""
+    """A system call that fails for some values of an argument."""
 
     call: tuple[int, int]
     argument: int
     value: int
     mask: int = 0xFFFFFFFF
     unless: bool = False
-    """Whether it fails for every other value than this one."""
+    """Whether the call fails for all values except this one."""
 
 
 _SOCKET, _SOCKETPAIR, _SETSOCKOPT, _CLONE, _FCNTL = (41, 198), (53, 199), (54, 208), (56, 220), (72, 25)
 _BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF and their FORCE forms
-_BY_ARGUMENT = [
+_REFUSED_BY_ARGUMENT = [
     *(_Refusal(call, 0, 1, unless=True) for call in (_SOCKET, _SOCKETPAIR)),  # AF_UNIX
     *(_Refusal(call, 1, 1, 0xF, unless=True) for call in (_SOCKET, _SOCKETPAIR)),  # SOCK_STREAM
     *(_Refusal(_SETSOCKOPT, 2, size) for size in _BUFFER_SIZES),
@@ -73,11 +73,11 @@ _LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _ERROR, _MISSING = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
-_X32 = 0x40000000  # the third calling convention of x86_64 has other numbers
+_X32 = 0x40000000  # the x32 calling convention of x86_64 has other numbers
 
 
-def compiled() -> bytes | None:
-    """The filter as the kernel takes it: refused calls fail with EPERM; None where their numbers are not known."""
+def compile_filter() -> bytes | None:
+    """Return the filter in the kernel's format, or None for an unknown architecture. Refused calls fail with EPERM."""
     if platform.machine() not in _MACHINES:
         return None
     column, architecture = _MACHINES[platform.machine()]
@@ -88,19 +88,19 @@ def compiled() -> bytes | None:
     last = len(numbers) - 1
     program += [(_EQUAL, last - i, int(i == last), number) for i, number in enumerate(numbers)]
     program += [(_RETURN, 0, 0, _ERROR)]
-    for refusal in _BY_ARGUMENT:
-        program += _refuses(refusal, column)
+    for refusal in _REFUSED_BY_ARGUMENT:
+        program += _instructions(refusal, column)
     program += [(_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-def _refuses(refusal: _Refusal, column: int) -> list[tuple[int, int, int, int]]:
-    fails, goes_on = (1, 0) if refusal.unless else (0, 1)
+def _instructions(refusal: _Refusal, column: int) -> list[tuple[int, int, int, int]]:
+    if_equal, if_not = (1, 0) if refusal.unless else (0, 1)  # instructions to skip; the next one refuses the call
     return [
         (_LOAD, 0, 0, _NUMBER),
         (_EQUAL, 0, 4, refusal.call[column]),
         (_LOAD, 0, 0, _ARGUMENTS + 8 * refusal.argument),  # the lower half: both machines are little-endian
         (_AND, 0, 0, refusal.mask),
-        (_EQUAL, fails, goes_on, refusal.value),
+        (_EQUAL, if_equal, if_not, refusal.value),
         (_RETURN, 0, 0, _ERROR),
     ]

@@ -1,13 +1,12 @@
-"""Answers in one way of writing: punctuation, thousands, money, per cent, full-width characters. Linear in the text."""
+"""Normalise the notation of answers: punctuation, thousands, money, per cent, full-width characters. Linear time."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 
-from progrpo_cli.tasks.answers import answer_in, marked_answer
+from progrpo_cli.tasks.answers import extract_answer, marked_answer
 
-MAX_DIGITS = 60
 MAX_EXPONENT = 4  # digits of an exponent, as in the guard
 
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
@@ -38,14 +37,14 @@ _CHARACTERS = str.maketrans(
         **{"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "°": "^\\circ "},
     }
 )
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_RAISED = re.compile(r"[⁻⁰¹²³⁴-⁹]{1,9}")
+_SUPERSCRIPT_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT_RUN = re.compile(r"[⁻⁰¹²³⁴-⁹]{1,9}")
 _ROOT = re.compile(r"√\s?(?:(\d{1,60}(?:\.\d{1,60})?|[A-Za-z])|(?=[{(]))")
 _UPRIGHT = re.compile(r"\\(?:mathrm|operatorname|mathit)\s?\{\s?([A-Za-z])\s?\}|\{\\rm\s([A-Za-z])\}")
 _COLOUR = re.compile(r"\\(?:text)?color\s?\{[^{}]{0,40}\}")
 _ROOT_OF_BRACKETS = re.compile(r"√\s?\(([^()]{1,100})\)")
-_ENDS = (" ", "~", "$", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\\\", "\\quad", "\\displaystyle", "\\textstyle")
-_AFTER = (".", ",", ";", ":")
+_SPACING = (" ", "~", "$", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\\\", "\\quad", "\\displaystyle", "\\textstyle")
+_PUNCTUATION = (".", ",", ";", ":")
 _WRAPPERS = (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 _IN_A_COMMAND = re.compile(r"\\(text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s?\{([^{}]*)\}")
 _MONEY = re.compile(
@@ -77,74 +76,79 @@ _WORDS_OF_BASES = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
     "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
 }  # fmt: skip
-_WORD = re.compile(r"[A-Za-z]{4,}|\b(?:yes|no|odd|red|one|two|six|ten)\b", re.IGNORECASE)  # `xyz` is a product
+_WORD = re.compile(r"[A-Za-z]{4,}|\b(?:yes|no|odd|red|one|two|six|ten)\b", re.IGNORECASE)  # but `xyz` is a product
 _MATHEMATICS = re.compile(r"[=<>+*^_|]|\\(?!text|mbox|mathrm|textbf|textrm|mathbf|\s|,)[A-Za-z]+|\d\s*/\s*\d")
 _FUNCTIONS = frozenset(
     re.findall(
         r"\w+", "sin cos tan cot sec csc log exp sqrt max min gcd lcm det arcsin arccos arctan sinh cosh tanh mod"
     )
 )
-_NO_REFERENCE = frozenset(("n/a", "nan", "null", "none", "proof", "tbd", "unknown", "-", "?", ""))
+_NOT_REFERENCES = frozenset(("n/a", "nan", "null", "none", "proof", "tbd", "unknown", "-", "?", ""))
 MAX_WORDS = 4
-"""Words of a reference that is a text, such as ``no solution``; a longer one is prose."""
+"""Words of a reference that is a text, such as ``no solution``. A longer one is prose."""
 
 
-def normal(answer: str) -> str:
-    """The answer in one way of writing it; the same again for a text that is normal already."""
-    text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_SUPERSCRIPTS)}}}", answer.translate(_CHARACTERS))
+def normalise(answer: str) -> str:
+    """Return the answer in a uniform notation. Normalising twice changes nothing."""
+    text = _SUPERSCRIPT_RUN.sub(
+        lambda raised: f"^{{{raised[0].translate(_SUPERSCRIPT_DIGITS)}}}", answer.translate(_CHARACTERS)
+    )
     text = _UPRIGHT.sub(lambda letter: letter[1] or letter[2], text)
     text = _COLOUR.sub("", text)
     text = _ROOT_OF_BRACKETS.sub(r"\\sqrt{\1}", text)
     text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "\\sqrt", text)
-    text = bare(_MONEY.sub("", bare(text)).replace("\\$", "").replace("$", ""))
+    text = strip_wrapping(_MONEY.sub("", strip_wrapping(text)).replace("\\$", "").replace("$", ""))
     text = _THIN_COMMA.sub(",", text.replace("{,}", ","))
-    text = _THOUSANDS.sub(lambda number: number[1] + _SEPARATOR.sub("", number[2]) + (number[3] or ""), text)
+    text = _THOUSANDS.sub(lambda match: match[1] + _SEPARATOR.sub("", match[2]) + (match[3] or ""), text)
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     if scientific := _SCIENTIFIC.fullmatch(text):
         return f"{scientific[1]} \\times 10^{{{int(scientific[2])}}}" if len(scientific[2]) <= MAX_EXPONENT else text
     return text
 
 
-def bare(text: str) -> str:
-    """Without what stands around an answer and says nothing."""
+def strip_wrapping(text: str) -> str:
+    """Remove spaces, punctuation, delimiters and commands around an answer."""
     before = None
     while text != before:
         before = text
         text = text.strip()
-        for end in _ENDS:
+        for end in _SPACING:
             text = text.removeprefix(end).removesuffix(end if end != "$" or not text.endswith("\\$") else "\0")
-        for mark in _AFTER:
+        for mark in _PUNCTUATION:
             text = text.removesuffix(mark)
-        for opened, closed in _WRAPPERS:
-            if text.startswith(opened) and text.endswith(closed) and len(text) >= len(opened) + len(closed):
-                text = text[len(opened) : -len(closed)]
+        for opening, closing in _WRAPPERS:
+            if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
+                text = text[len(opening) : -len(closing)]
         if (command := _IN_A_COMMAND.fullmatch(text)) and (command[1].endswith("box") or re.search(r"\d", command[2])):
             text = command[2]
     return text
 
 
-def without_and(text: str) -> str:
-    """``3 and 5`` as the list that it is."""
+def and_to_comma(text: str) -> str:
+    """Replace "and" and "or" by a comma: ``3 and 5`` is a list."""
     return _AND.sub(", ", text)
 
 
 def has_per_cent(text: str) -> bool:
-    """Whether a per-cent sign or word stands in the answer."""
+    """Whether the answer contains a per-cent sign or the words "per cent"."""
     return _PER_CENT.search(text) is not None
 
 
-def as_unit(text: str) -> str:
-    """``10\\%`` as 10: what a question for a per cent asks for."""
+def remove_per_cent(text: str) -> str:
+    """Remove per-cent signs: ``10\\%`` becomes ``10``."""
     return _PER_CENT.sub("", text)
 
 
-def as_value(text: str) -> str:
-    """``10\\%`` as a tenth: what it is worth."""
+def expand_per_cent(text: str) -> str:
+    """Write per-cent signs out as a factor of 1/100."""
     return _PER_CENT.sub(" \\\\cdot \\\\frac{1}{100}", text)
 
 
-def number(text: str) -> Fraction | None:
-    """The exact value of a plain number: an integer, a decimal, a fraction of integers, or times a power of ten."""
+def parse_number(text: str) -> Fraction | None:
+    """Return the exact value of an integer, a decimal, a fraction of integers, or one of these times a power of ten.
+
+    None if the text is not such a number.
+    """
     if plain := _PLAIN.fullmatch(text):
         exponent = plain[2] or plain[3]
         return Fraction(plain[1]) * (Fraction(10) ** int(exponent) if exponent else 1)
@@ -156,17 +160,17 @@ def number(text: str) -> Fraction | None:
     return None
 
 
-def based(text: str) -> tuple[str, str] | None:
-    """The digits and the base of ``2516_8``."""
-    found = _BASE.fullmatch(text)
-    if found is None or not found[1][0].isdigit():
+def parse_base(text: str) -> tuple[str, str] | None:
+    """Return the digits and the base of a number such as ``2516_8``, or None."""
+    match = _BASE.fullmatch(text)
+    if match is None or not match[1][0].isdigit():
         return None
-    base = (found[2] or found[3]).lower()
-    return found[1].lower(), _WORDS_OF_BASES.get(base, base)
+    base = (match[2] or match[3]).lower()
+    return match[1].lower(), _WORDS_OF_BASES.get(base, base)
 
 
-def as_text(answer: str) -> str:
-    """An answer that is a word or a few: without commands, brackets around it, capitals and spaces at its ends."""
+def plain_words(answer: str) -> str:
+    """Return the words of an answer in lower case, without commands, surrounding brackets and punctuation."""
     before, text = None, answer
     while text != before:
         before, text = text, _IN_A_COMMAND.sub(r" \2 ", text)
@@ -175,29 +179,29 @@ def as_text(answer: str) -> str:
 
 
 def is_text(reference: str) -> bool:
-    """Whether a reference is a text (``east``, ``\\text{(C)}``, ``no solution``, ``June 20``) and no mathematics."""
+    """Whether a reference is a text (``east``, ``\\text{(C)}``, ``no solution``, ``June 20``), not mathematics."""
     if _MATHEMATICS.search(_IN_A_COMMAND.sub(" ", reference)):
         return False
     in_commands = "".join(command[2] for command in _IN_A_COMMAND.finditer(reference))
     outside = _IN_A_COMMAND.sub(" ", reference)
     if in_commands.strip() and not re.search(r"[A-Za-z0-9]", outside):
-        return re.search(r"[A-Za-z]", in_commands) is not None and number(in_commands.strip()) is None
+        return re.search(r"[A-Za-z]", in_commands) is not None and parse_number(in_commands.strip()) is None
     words = [word.lower() for word in _WORD.findall(outside)]
-    begins = re.match(r"[A-Za-z]", outside.strip()) is not None
-    return begins and any(word not in _FUNCTIONS for word in words) and not re.search(r"[:,(\[{]", outside)
+    starts_with_letter = re.match(r"[A-Za-z]", outside.strip()) is not None
+    return starts_with_letter and any(word not in _FUNCTIONS for word in words) and not re.search(r"[:,(\[{]", outside)
 
 
-def reference_in(field: str) -> str | None:
-    r"""The reference answer in a dataset's field: of GSM8K what follows ``####``, of a solution its last box.
+def extract_reference(field: str) -> str | None:
+    r"""Return the reference answer in a dataset's field: a solution's last box, or the text after GSM8K's ``####``.
 
-    None where the field is empty or prose that nothing equals.
+    None if the field is empty, or prose that no answer could equal.
     """
-    solution = marked_answer(field) or (answer_in(field) if "answer" in field.lower() else None)
-    gold = normal(solution or field)
-    if gold.lower() in _NO_REFERENCE or "#" in gold or gold.startswith(("['", '["')):
+    solution = marked_answer(field) or (extract_answer(field) if "answer" in field.lower() else None)
+    gold = normalise(solution or field)
+    if gold.lower() in _NOT_REFERENCES or "#" in gold or gold.startswith(("['", '["')):
         return None
     if is_text(gold):
-        words = as_text(gold).split()
+        words = plain_words(gold).split()
         return gold if len(words) <= MAX_WORDS and words[0] not in ("see", "proof", "prove") else None
     is_prose = len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}\s+[A-Za-z]{2,}", _IN_A_COMMAND.sub(" ", gold))) > 1
     return None if is_prose or re.search(r"(?<![\\A-Za-z])[A-Za-z]{4,}\s?:", gold) else gold

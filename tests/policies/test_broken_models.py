@@ -1,4 +1,4 @@
-"""Models that are not whole, or whose files are programs: one line, before anything is sampled."""
+"""Models with missing or broken files, or with hostile ones, are refused in one line."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ NAME = "model.layers.0.self_attn.q_proj.weight"
 LAB = paths.ASSETS / "lab-base"
 
 
-def changed(weights: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+def change(weights: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
     if kind == "missing":
         return {name: tensor for name, tensor in weights.items() if name != NAME}
     if kind == "another shape":
@@ -31,45 +31,45 @@ def model(tmp_path: Path) -> Path:
     return Path(shutil.copytree(LAB, tmp_path / "model"))
 
 
-def loaded(model: Path, *, chat: bool = False) -> object:
+def load(model: Path, *, chat: bool = False) -> object:
     return policy.load(policy.Source("the model", str(model)), "float32", "cpu", chat=chat)
 
 
-@pytest.mark.parametrize("kind", ["missing", "another shape", "another model", "whole"])
-def test_weights_that_are_not_all_there(model: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["missing", "another shape", "another model", "complete"])
+def test_incomplete_weights_are_refused(model: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     weights = load_file(model / "model.safetensors")
     assert NAME in weights
-    save_file(changed(weights, kind), model / "model.safetensors", metadata={"format": "pt"})
-    if kind == "whole":
-        loaded(model)
+    save_file(change(weights, kind), model / "model.safetensors", metadata={"format": "pt"})
+    if kind == "complete":
+        load(model)
         return
-    with pytest.raises(RequestError, match=kind) as refused:
-        loaded(model)
-    assert "not whole" in str(refused.value)
-    assert "\n" not in str(refused.value)
+    with pytest.raises(RequestError, match=kind) as error:
+        load(model)
+    assert "its weights are incomplete or do not fit" in str(error.value)
+    assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_head_that_is_the_embedding_is_not_missing(model: Path) -> None:
+def test_a_head_that_is_tied_to_the_embedding_is_not_missing(model: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    read = AutoModelForCausalLM.from_pretrained(model)
-    read.config.tie_word_embeddings = True
-    read.tie_weights()
-    read.save_pretrained(model)
+    tied = AutoModelForCausalLM.from_pretrained(model)
+    tied.config.tie_word_embeddings = True
+    tied.tie_weights()
+    tied.save_pretrained(model)
     assert "lm_head.weight" not in load_file(model / "model.safetensors")
-    loaded(model)
+    load(model)
 
 
-BREAKS = {
+BREAK = {
     "half of the weights": lambda model: (model / "model.safetensors").write_bytes(
         (model / "model.safetensors").read_bytes()[:1000]
     ),
-    "no numbers": lambda model: edit(model, hidden_size="many"),
+    "not a number": lambda model: edit(model, hidden_size="many"),
     "zero heads": lambda model: edit(model, num_attention_heads=0),
     "a list": lambda model: (model / "config.json").write_text("[1]"),
     "deep": lambda model: (model / "config.json").write_text("[" * 100_000),
-    "a tokenizer of nothing": lambda model: (model / "tokenizer.json").write_text("{}"),
+    "an empty tokenizer": lambda model: (model / "tokenizer.json").write_text("{}"),
 }
 
 
@@ -78,21 +78,21 @@ def edit(model: Path, **values: object) -> None:
     (model / "config.json").write_text(json.dumps({**config, **values}))
 
 
-@pytest.mark.parametrize("kind", BREAKS)
-def test_whatever_is_raised_is_one_line(model: Path, kind: str) -> None:
-    BREAKS[kind](model)
+@pytest.mark.parametrize("kind", BREAK)
+def test_broken_files_are_refused(model: Path, kind: str) -> None:
+    BREAK[kind](model)
     with pytest.raises(RequestError, match="cannot load the model"):
-        loaded(model)
+        load(model)
 
 
-def test_ten_million_layers_are_not_made(model: Path) -> None:
+def test_ten_million_layers_are_refused(model: Path) -> None:
     edit(model, num_hidden_layers=10**7)
     with pytest.raises(RequestError, match="num_hidden_layers=10000000, above"):
-        loaded(model)
+        load(model)
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "does not end"),
         ("{{ 'a' * 10**11 }}", "does not end"),
@@ -102,10 +102,10 @@ def test_ten_million_layers_are_not_made(model: Path) -> None:
     ],
 )
 def test_a_template_that_does_not_end_or_fails(
-    model: Path, template: str, said: str, monkeypatch: pytest.MonkeyPatch
+    model: Path, template: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "_TEMPLATE_SECONDS", 3.0)
     settings = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         policy.load_tokenizer(policy.Source("the model", str(model)), chat=True)

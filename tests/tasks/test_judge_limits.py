@@ -1,4 +1,4 @@
-"""What a program or an answer made is rebuilt and compared where it can be killed, and a judge that fails says so."""
+"""Values of programs and answers are compared within limits, and a failure of the judge is reported as such."""
 
 import resource
 import tracemalloc
@@ -15,8 +15,8 @@ from progrpo_cli.tasks.code.program import Limits
 from progrpo_cli.tasks.code.sandbox import Sandbox
 from progrpo_cli.tasks.code.task import Code
 from progrpo_cli.tasks.judge_errors import JudgeErrors
-from progrpo_cli.tasks.maths.known import verdict_without_parsing
-from progrpo_cli.tasks.maths.normal import normal
+from progrpo_cli.tasks.maths.normalisation import normalise
+from progrpo_cli.tasks.maths.text_comparison import compare
 
 CALLS = Calls("f", (Call([1], 42),))
 CHECK = CheckCode("", "def check(candidate):\n    assert candidate(1) == 42\n", "f")
@@ -27,10 +27,10 @@ REPLIES = {
     "an integer of 5,000 digits": r"""'9' * 5000""",
     "deep": r"""'[' * 100000""",
     "many values": r"""'["list"' + ', ["list"]' * 500000 + ']'""",
-    "no plain value": r"""'{"a": 1}'""",
+    "not a plain value": r"""'{"a": 1}'""",
     "nothing": r"""''""",
 }
-"""What a program puts where its value belongs, past the driver's own encoding."""
+"""Values that a program writes itself, bypassing the driver's encoding."""
 REPLY = r"""
 import os
 def f(x):
@@ -52,23 +52,23 @@ def sandbox() -> Sandbox:
 
 @pytest.mark.parametrize("tests", [CALLS, CHECK], ids=["calls", "check"])
 @pytest.mark.parametrize("name", REPLIES)
-def test_no_reply_costs_this_process_anything(sandbox: Sandbox, name: str, tests: Calls | CheckCode) -> None:
-    worked = resource.getrusage(resource.RUSAGE_SELF)
+def test_hostile_values_cost_this_process_no_time(sandbox: Sandbox, name: str, tests: Calls | CheckCode) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF)
     verdict = judge(sandbox, REPLY.replace("{reply}", REPLIES[name]), tests, LIMITS)
     assert verdict in ("wrong", "timeout", "memory")
     if name == "colliding hashes":
         assert verdict == "timeout"
-    now = resource.getrusage(resource.RUSAGE_SELF)
-    assert now.ru_utime - worked.ru_utime < 1.5
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 1.5
 
 
-def test_memory_is_a_verdict_of_its_own(sandbox: Sandbox) -> None:
+def test_running_out_of_memory_has_its_own_verdict(sandbox: Sandbox) -> None:
     for source in ("def f(x): return bytes(1 << 40)", "x = [bytes(1 << 20) for _ in range(1 << 20)]"):
         for tests in (CALLS, CHECK):
             assert judge(sandbox, source, tests, LIMITS) == "memory"
 
 
-def test_a_program_is_watched_while_its_answer_is_looked_at(sandbox: Sandbox) -> None:
+def test_a_program_has_limits_while_its_answer_is_compared(sandbox: Sandbox) -> None:
     source = (
         "import os, time\ndef f(x):\n    for _ in range(8):\n        if os.fork() == 0:\n            time.sleep(1)\n"
         "            held = b'x' * (100 << 20)\n            time.sleep(1000)\n    return 42"
@@ -80,7 +80,7 @@ def test_a_program_is_watched_while_its_answer_is_looked_at(sandbox: Sandbox) ->
 @pytest.mark.parametrize(
     ("printed", "expected"), [("\n" * 8_000_000 + "x", "1"), ("1 " * 4_000_000, "2"), ("1\n" * 4_000_000, "1\n2")]
 )
-def test_comparing_what_was_printed_needs_no_memory_for_its_parts(printed: str, expected: str) -> None:
+def test_comparing_output_does_not_copy_it(printed: str, expected: str) -> None:
     tracemalloc.start()
     try:
         assert not same_output(printed, expected)
@@ -106,35 +106,35 @@ def test_comparing_what_was_printed_needs_no_memory_for_its_parts(printed: str, 
         (".5", "0.5", True),
     ],
 )
-def test_numbers_and_lines_are_those_of_the_benchmarks(printed: str, expected: str, same: bool) -> None:
+def test_numbers_and_lines_are_read_as_in_the_benchmarks(printed: str, expected: str, same: bool) -> None:
     assert same_output(printed, expected) is same
 
 
-def test_integers_beyond_what_python_reads() -> None:
-    many = normal("9" * 5000)
-    assert not verdict_without_parsing(many, "9")
-    assert not verdict_without_parsing("9", many)
-    assert verdict_without_parsing(many, many) is True
+def test_integers_with_more_digits_than_python_reads() -> None:
+    long = normalise("9" * 5000)
+    assert not compare(long, "9")
+    assert not compare("9", long)
+    assert compare(long, long) is True
 
 
-def test_a_sandbox_that_fails_is_an_error_of_that_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def judged(sandbox: object, source: str, tests: object, limits: object) -> str:
+def test_a_sandbox_that_fails_is_an_error_for_that_answer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake_judge(sandbox: object, source: str, tests: object, limits: object) -> str:
         if "bad" in source:
             raise WorkError("the sandbox does not start")
         return "correct"
 
-    monkeypatch.setattr(code_task, "judge", judged)
+    monkeypatch.setattr(code_task, "judge", fake_judge)
     task = Code.__new__(Code)
     vars(task).update(name="test", _sandbox=None, _limits=None, _tests={"p": CALLS})
     attempts = [Attempt(Problem("p", ""), text, True) for text in ("good", "bad", "good")]
     assert task.verdicts(attempts) == ["correct", "error", "correct"]
 
 
-def test_above_one_in_a_hundred_the_work_has_to_end() -> None:
+def test_more_than_one_error_in_a_hundred_is_too_many() -> None:
     errors = JudgeErrors()
-    errors.look(["error", *["wrong"] * 99], "a rollout")
+    errors.count(["error", *["wrong"] * 99], "a rollout")
     assert errors.too_many is None
-    errors.look(["error", *["wrong"] * 98], "a rollout")
+    errors.count(["error", *["wrong"] * 98], "a rollout")
     assert errors.too_many is not None
     assert "1 of 99" in errors.too_many
 
@@ -145,13 +145,13 @@ def test_training_stops_at_the_next_boundary() -> None:
     errors = JudgeErrors()
     policy = CheckpointPolicy(100, 2, 0, lambda: bool(errors.too_many))
 
-    def after(step: int) -> SimpleNamespace:
+    def end_step(step: int) -> SimpleNamespace:
         control = SimpleNamespace(should_save=False, should_training_stop=False)
         policy.on_step_end(None, SimpleNamespace(global_step=step, max_steps=100), control)
         return control
 
-    assert not after(2).should_training_stop
-    errors.look(["error"], "a rollout")
-    assert not after(3).should_training_stop
-    assert after(4).should_training_stop
-    assert after(4).should_save
+    assert not end_step(2).should_training_stop
+    errors.count(["error"], "a rollout")
+    assert not end_step(3).should_training_stop
+    assert end_step(4).should_training_stop
+    assert end_step(4).should_save
