@@ -140,7 +140,7 @@ class DatasetConfig(TaskConfig):
 class MathsConfig(DatasetConfig):
     """Mathematics by exact answer. Needs the extra `tasks`."""
 
-    judge_version_of_code: ClassVar[int] = 2  # version 1 compared numbers absolutely and understood fewer notations
+    judge_version_of_code: ClassVar[int] = 3  # version 2 accepted `3=2` for 2, version 1 compared numbers absolutely
 
     kind: Literal["maths"]
     fields: AnswerFieldsConfig

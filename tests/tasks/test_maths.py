@@ -167,3 +167,48 @@ def test_a_truncated_answer_is_truncated(tmp_path: Path) -> None:
     problem = task.problems("test")[0]
     assert judge(task, problem, "\\boxed{401}", finished=False) == "truncated"
     assert judge(task, problem, "no box") == "unparseable"
+
+
+ODD = [
+    ("2", "3=2", "wrong"),
+    ("2", "x=3=2", "wrong"),
+    ("6", "2+3=6", "wrong"),
+    ("11", r"\binom{5}{2}=11", "wrong"),
+    ("5", "2+3=5", "correct"),
+    ("2", "x=2", "correct"),
+    ("0.33", r"\frac{1}{3}=0.33", "correct"),
+    ("(1,2)", "(x,y)=(1,2)", "correct"),
+    (r"\{1,2\}", "(1,2)", "wrong"),
+    (r"\{1,2\}", r"\left[1,2\right]", "wrong"),
+    ("(1,2)", r"\{1,2\}", "wrong"),
+    (r"\{1,2\}", r"\left\{2,1\right\}", "correct"),
+    ("1,2", "(1,2)", "correct"),
+    ("1,2", r"\{1,2\}", "correct"),
+    ("[0,1)", "(0,1)", "wrong"),
+    ("5", r"5\text{ not}", "wrong"),
+    ("5", r"5\text{ million}", "wrong"),
+    ("3", r"3\text{ mod }5", "wrong"),
+    ("5", r"5\text{ apples}", "correct"),
+    ("5", r"5 \text{ times}", "correct"),
+    ("2", "2_3", "wrong"),
+    ("25", "31_8", "wrong"),
+    ("2", "2_{10}", "correct"),
+    ("2516_8", "2516", "correct"),
+    ("2", r"\phantom{2}", "unparseable"),
+    ("2", r"2\hphantom{3}", "correct"),
+]
+
+
+def test_what_math_verify_accepts_without_reason_is_refused(tmp_path: Path) -> None:
+    rows = [
+        {"problem": f"Problem {i}", "solution": "", "answer": gold, "unique_id": str(i)}
+        for i, (gold, _, _) in enumerate(ODD)
+    ]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = task_of("math500", path)
+    problems = {problem.id: problem for problem in task.problems("test")}
+    attempts = [Attempt(problems[str(i)], f"So \\boxed{{{answer}}}.", True) for i, (_, answer, _) in enumerate(ODD)]
+    verdicts = task.verdicts(attempts)
+    given = [(gold, answer, verdict) for (gold, answer, _), verdict in zip(ODD, verdicts, strict=True)]
+    assert given == ODD

@@ -7,6 +7,7 @@ out as fractions before parsing, because its parser fails on them with the ANTLR
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Mapping
@@ -24,6 +25,12 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt|ne|neq)\b")
 _TWO_NUMBERS = re.compile(r"(?<![_^\d])\d+(?:\s|~|\\,|\\;|\\ )+\d")
 _DOTS = re.compile(r"\\(?:ldots|dots|cdots|dotsc)\b|\.\.\.|…")
 _SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s*\d\s*\d")
+_EQUALS = re.compile(r"(?<![<>!\\])=(?!=)")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_LETTER = re.compile(r"[A-Za-z]")
+_DECIMAL = re.compile(r"-?\d*\.\d+")
+_SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])")
+_ORDERED = re.compile(r"[(\[][^()\[\]{}]*[)\]]")
 _symbolically_equal, _solve_and_compare = grader.sympy_symbolic_eq, grader.sympy_solve_and_compare
 
 
@@ -52,6 +59,41 @@ def _parse(answer: str) -> list[Any]:
     return [_with_imaginary_unit(expression) for expression in expressions if not isinstance(expression, str)]
 
 
+def _is_false_equation(answer: str) -> bool:
+    """Whether two sides of an equation are different numbers, as in ``3=2``: math-verify looks at the last side only.
+
+    A decimal side may be the rounded value of the other one.
+    """
+    sides = [side.strip() for side in _EQUALS.split(answer)]
+    numeric = [side for side in sides if side and not _LETTER.search(_COMMAND.sub("", side))]
+    if len(sides) < 2 or len(numeric) < 2:
+        return False
+    values = [(side, parsed[0]) for side in numeric if (parsed := _parse(side))]
+    return any(not _are_same(one, other) for one, other in itertools.pairwise(values))
+
+
+def _are_same(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    """Whether two sides of an equation have the same value, up to the rounding of a decimal."""
+    if numbers.equal(one[1], other[1]):
+        return True
+    try:
+        difference = abs(float(one[1]) - float(other[1]))
+    except (TypeError, ValueError, OverflowError):  # not numbers: a set or a pair may be written in two ways
+        return True
+    places = [len(text.rpartition(".")[2]) for text, _ in (one, other) if _DECIMAL.fullmatch(text)]
+    return bool(places) and difference <= 0.5001 * 10.0 ** -min(places)
+
+
+def _kinds_of_brackets(text: str) -> str:
+    """Return ``set`` for ``\\{1,2\\}``, ``ordered`` for ``(1,2)`` and ``[1,2]``, else an empty string."""
+    bare = _SIZE.sub("", text).replace(" ", "")
+    if "," not in bare:
+        return ""
+    if bare.startswith("\\{") and bare.endswith("\\}"):
+        return "set"
+    return "ordered" if _ORDERED.fullmatch(bare) else ""
+
+
 def _with_imaginary_unit(expression: Any) -> Any:
     """Replace ``i`` by the imaginary unit if it is the only letter."""
     symbols = getattr(expression, "free_symbols", None) or ()
@@ -76,6 +118,11 @@ def judge(request: Mapping[str, Any]) -> str:
     answer = _parse(expand_per_cent(request["answer"]))
     if not answer:
         return "unparseable"
+    if _is_false_equation(request["answer"]) or {_kinds_of_brackets(gold), _kinds_of_brackets(request["answer"])} == {
+        "set",
+        "ordered",
+    }:
+        return "wrong"
     if verify(reference, answer, timeout_seconds=None):
         return "correct"
     if has_per_cent(gold) and not has_per_cent(request["answer"]):

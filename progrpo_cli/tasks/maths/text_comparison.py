@@ -30,6 +30,14 @@ _NOT_UNITS = frozenset(
         "if when sin cos tan log ln exp sqrt between except than over under less more about",
     )
 )
+_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mbox)\s?\{([^{}]*)\}")
+_CHANGES_MEANING = frozenset(
+    re.findall(
+        r"\w+",
+        "million billion trillion thousand hundred dozen mod plus minus not never neither nor cannot except without "
+        "wrong incorrect false undefined",
+    )
+)
 _UNIT_NAMES = {
     name: names.split()[0]
     for names in (
@@ -60,6 +68,8 @@ def compare(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
         return plain_words(gold) == plain_words(answer)
     if base := parse_base(gold):
         return answer.lower() == base[0] or parse_base(answer) == base
+    if _has_other_meaning(gold, answer):
+        return False
     if has_per_cent(gold) or has_per_cent(answer):
         return _compare_per_cents(gold, answer, tolerance)
     expected, gold_text = parse_number(gold), gold
@@ -73,6 +83,21 @@ def compare(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
     if expected is None or value is None:
         return None
     return same_number(expected, value, tolerance, is_decimal(gold_text) != is_decimal(answer_text))
+
+
+def _has_other_meaning(gold: str, answer: str) -> bool:
+    """Whether an answer has a part that math-verify drops, although it changes the meaning.
+
+    These are a base (``2_3`` for 2) and words (``5\\text{ not}`` or ``5\\text{ million}`` for 5).
+    """
+    base = parse_base(answer)
+    if base is not None and base[1] != "10" and parse_number(gold) is not None:
+        return True
+    return bool((_words_in_text(answer) - _words_in_text(gold)) & _CHANGES_MEANING)
+
+
+def _words_in_text(answer: str) -> set[str]:
+    return {word for text in _TEXT.findall(answer) for word in text.lower().split()}
 
 
 def same_number(gold: Fraction, answer: Fraction, tolerance: float = 0.0, one_is_decimal: bool = False) -> bool:
