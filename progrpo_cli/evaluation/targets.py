@@ -79,7 +79,7 @@ def evaluate_target(target: RunDirectory | policy.Source, request: Request) -> l
         PACKAGED_POLICIES.get(target.label, [f"model.path={json.dumps(target.location, ensure_ascii=False)}"])
     )
     run = RunDirectory(policy_directory(target))
-    with run.lock(), run.nothing_left_of_a_wrong_request():
+    with run.lock(), run.deleted_on_request_error():
         if not run.exists:
             identity = digest({"model": target.label, "fingerprint": target.fingerprint()})
             run.start(config, kind="model", model=target.label, study=None, config_hash=identity)
@@ -114,7 +114,9 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
     config, manifest = run.config(), run.manifest()
     is_run = manifest["kind"] == "run"
     source = policy.Source(run.name, str(run.policy)) if is_run else policy.resolve(manifest["model"])
-    configs = request.task_configs() or [versions.of_code(config).task]  # judged by today's code, not the run's version
+    configs = request.task_configs() or [
+        versions.with_code_versions(config).task
+    ]  # judged by today's code, not the run's version
     all_scores = []
 
     @cache  # load once for all temperatures
@@ -123,7 +125,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
         return policy.load(source, dtype, device, chat=chat, trust_remote_code=request.trust_remote_code)
 
     with heavy_imports():
-        from progrpo_cli.sampling.ends import end_tokens, texts_of
+        from progrpo_cli.sampling.ends import end_tokens, token_texts
     plain = policy.load_tokenizer(source, chat=False, trust_remote_code=request.trust_remote_code)
     generation = policy.load_generation_config(source, trust_remote_code=request.trust_remote_code)
     ends = end_tokens(plain, generation, config.model.stop_tokens)
@@ -147,7 +149,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             limit=request.limit,
             policy="" if is_run else source.fingerprint(),
             stop_tokens=tuple(config.model.stop_tokens),
-            other_ends=() if set(ends) == {plain.eos_token_id} else texts_of(plain, ends),
+            other_ends=() if set(ends) == {plain.eos_token_id} else token_texts(plain, ends),
         )
         root = run.evaluations
         if request.fresh and (root / settings.directory_name()).is_dir():
@@ -163,7 +165,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
                 "policy": "base" if source.label == paths.LAB_BASE else source.label,
                 "base": config.model.path if is_run else None,
                 "config_hash": manifest["config_hash"],
-                "end_tokens": list(texts_of(plain, ends)),
+                "end_tokens": list(token_texts(plain, ends)),
                 "eval_dir": str(root / settings.directory_name()),
             },
             title=f"{run.name} on {task.label} ({request.split})"
@@ -171,7 +173,7 @@ def evaluate_run(run: RunDirectory, request: Request, tracked: Tracker) -> list[
             trained_on=run.trained_on() if is_run else (),
         )
         samples = evaluation.samples if config.tracking.wandb.log_samples else None
-        tracked.scores(evaluation.directory.name, evaluation.scores.as_json(), samples)
+        tracked.log_scores(evaluation.directory.name, evaluation.scores.as_json(), samples)
         all_scores.append(evaluation.scores)
     return all_scores
 

@@ -89,7 +89,7 @@ def build_report(
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"unknown format {name!r}{nearest(name, FORMATS)} (valid: {', '.join(FORMATS)})")
-    with heavy.seldom_collected(), open_helper() as helper:
+    with heavy.rare_collections(), open_helper() as helper:
         loaded = sources.read(list(read_from), offline=offline, helper=helper)
         helper.start(len(loaded.runs))
         helper.prepare(*figures.MODULES)

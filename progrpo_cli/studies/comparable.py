@@ -1,4 +1,4 @@
-"""Whether results of the ledger may be set against each other, by the rule of ``evaluation/scores_file.py``."""
+"""Check whether results in the ledger are comparable, by the rule of ``evaluation/scores_file.py``."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ Result = Mapping[str, Any]
 
 
 def differences_between(one: Sequence[Result], other: Sequence[Result] = ()) -> str:
-    """In what some of the results were measured otherwise than the first, in words; empty: in nothing they say."""
+    """Describe why some result is not comparable with the first one; empty if all are comparable.
+
+    Results of earlier versions have no key and count as comparable.
+    """
     first, *rest = [*one, *other]
     for result in rest:
-        ours, theirs = _key(first), _key(result)
-        if ours is not None and theirs is not None:
-            said = describe_differences(theirs, ours, _problems(result), _problems(first))
-            if said:
-                return said
+        key, other_key = _key(first), _key(result)
+        if key is not None and other_key is not None:
+            description = describe_differences(other_key, key, _count_problems(result), _count_problems(first))
+            if description:
+                return description
     return ""
 
 
 def comparable_groups(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
-    """The trials (each with the results of its seeds) by what was measured alike."""
-    found: list[list[str]] = []
-    for name, of_trial in results.items():
-        same = next((group for group in found if not differences_between(results[group[0]], of_trial)), None)
-        if same is None:
-            found.append([name])
+    """Group trials whose results are comparable; ``results`` has the results of each trial's seeds, by config hash."""
+    groups: list[list[str]] = []
+    for name, trial_results in results.items():
+        group = next((group for group in groups if not differences_between(results[group[0]], trial_results)), None)
+        if group is None:
+            groups.append([name])
         else:
-            same.append(name)
-    return found
+            group.append(name)
+    return groups
 
 
 def _key(result: Result) -> ComparableKey | None:
-    """None: results of earlier versions do not say it."""
-    said = result.get("comparable_key")
-    return None if said is None else ComparableKey.model_validate(said)
+    key = result.get("comparable_key")
+    return None if key is None else ComparableKey.model_validate(key)
 
 
-def _problems(result: Result) -> int:
+def _count_problems(result: Result) -> int:
     return max((len(values) for values in result["per_problem"].values()), default=0)

@@ -1,4 +1,4 @@
-"""Where a study stands: ``trials.csv``, the table of trials at the end, and whether the best is the best."""
+"""Tables of a study: ``trials.csv``, the final table of trials, and the comparison of the two best trials."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from progrpo_cli.studies.optuna_trials import OptunaStudy
 
 
-def rows(plan: Plan, store: Store | None, optuna_study: OptunaStudy | None) -> list[dict[str, Any]]:
-    """One tidy row a (parameters, seed), as in ``trials.csv``; without a storage nothing is done yet.
+def run_rows(plan: Plan, store: Store | None, optuna_study: OptunaStudy | None) -> list[dict[str, Any]]:
+    """Return the rows of ``trials.csv``, one per run (parameters and seed). Without a storage, all are planned.
 
-    ``seconds`` are those of the updates made: what a run has cost, however long it lay interrupted.
+    ``seconds`` is the duration of the run's updates; interruptions are not included.
     """
     trials = _trials(plan, optuna_study)
     runs = [(trial, state, run) for trial, state in trials for run in plan.runs_of(trial)]
@@ -32,7 +32,7 @@ def rows(plan: Plan, store: Store | None, optuna_study: OptunaStudy | None) -> l
 
 
 def _trials(plan: Plan, optuna_study: OptunaStudy | None) -> list[tuple[Trial, str]]:
-    """Every trial once, with the state of its latest try."""
+    """Return each trial once, with its latest state."""
     known = {k.trial.config_hash: (k.trial, k.state.name) for k in optuna_study.trials()} if optuna_study else {}
     planned = {trial.config_hash: (trial, "WAITING") for trial in plan.grid}
     return list({**planned, **known}.values())
@@ -62,7 +62,7 @@ def _row(plan: Plan, trial: Trial, state: str, run: Run, entry: Entry) -> dict[s
 
 
 def status(entry: Entry, trial_state: str) -> str:
-    """``complete``, ``pruned``, ``running``, ``failed``, ``interrupted`` or ``planned``."""
+    """Return ``complete``, ``pruned``, ``running``, ``failed``, ``interrupted`` or ``planned``."""
     if entry.result is not None:
         return "complete"
     if entry.held:
@@ -74,20 +74,20 @@ def status(entry: Entry, trial_state: str) -> str:
     return "interrupted" if entry.attempts else "planned"
 
 
-def write_trials_csv(plan: Plan, found: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``trials.csv`` from its :func:`rows`."""
-    columns = [column for column in (found[0] if found else {}) if column != "worker"]
+def write_trials_csv(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``trials.csv`` from :func:`run_rows`."""
+    columns = [column for column in (rows[0] if rows else {}) if column != "worker"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([escape.csv(column) for column in columns])
-    for row in found:
+    for row in rows:
         cells = (row[column] for column in columns)
         writer.writerow([escape.csv(cell) if isinstance(cell, str) else cell for cell in cells])
     files.write_text(_trials_csv(plan), text.getvalue())
 
 
-def written_lately(plan: Plan, seconds: float = 10.0) -> bool:
-    """Whether somebody wrote ``trials.csv`` less than so many seconds ago; many workers need not do it at once."""
+def written_recently(plan: Plan, seconds: float = 10.0) -> bool:
+    """Whether any worker wrote ``trials.csv`` in the last ``seconds``, so that many workers do not write it at once."""
     path = _trials_csv(plan)
     return path.exists() and abs(time.time() - path.stat().st_mtime) < seconds
 
@@ -97,48 +97,49 @@ def _trials_csv(plan: Plan) -> Path:
 
 
 def trial_table(plan: Plan, store: Store, optuna_study: OptunaStudy) -> list[dict[str, Any]]:
-    """Each complete trial with every metric, mean over seeds with 95 % crossed interval; best first objective first.
+    """Return a row for each complete trial, sorted by the first objective, best first.
 
-    With several objectives ``front`` says whether no other trial is better in all of them.
+    Each metric has its mean over seeds and a 95 % interval from a crossed bootstrap. ``front`` is true for trials on
+    the Pareto front of the objectives, among trials that are comparable.
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
+    from progrpo_cli.metrics.bootstrap import metric_bounds, crossed_bootstrap
 
-    complete = {k.trial.config_hash: k for k in optuna_study.trials() if k.values is not None}
-    names = {each: [run.name for run in plan.runs_of(known.trial)] for each, known in complete.items()}
-    entries = store.ledger.entries([name for of_trial in names.values() for name in of_trial])
-    results = {each: [entries[name].result or {} for name in of_trial] for each, of_trial in names.items()}
+    complete = {known.trial.config_hash: known for known in optuna_study.trials() if known.values is not None}
+    names = {trial: [run.name for run in plan.runs_of(known.trial)] for trial, known in complete.items()}
+    entries = store.ledger.entries([name for run_names in names.values() for name in run_names])
+    results = {trial: [entries[name].result or {} for name in run_names] for trial, run_names in names.items()}
     if not complete:
         return []
     table: dict[str, dict[str, Any]] = {
-        each: {
-            "config_hash": each,
+        trial: {
+            "config_hash": trial,
             "parameters": known.trial.parameters,
             "seeds": len(plan.seeds),
             "objective": (known.values or (0.0,))[0],
             "objectives": {o.metric: value for o, value in zip(plan.space.objectives, known.values or (), strict=True)},
         }
-        for each, known in complete.items()
+        for trial, known in complete.items()
     }
-    alike = comparable_groups(results)
+    groups = comparable_groups(results)
     for metric in plan.metrics:
-        if not all(metric in result["per_problem"] for of_trial in results.values() for result in of_trial):
+        if not all(metric in result["per_problem"] for trial_results in results.values() for result in trial_results):
             continue
-        values = {each: np.array([r["per_problem"][metric] for r in of_trial]) for each, of_trial in results.items()}
+        values = {trial: np.array([r["per_problem"][metric] for r in results[trial]]) for trial in results}
         limits = metric_bounds(metric, plan.samples)
-        for group in alike:
-            for each, crossed_ in crossed_bootstrap({each: values[each] for each in group}, bounds=limits).items():
-                mean = crossed_.mean
-                table[each][metric] = {"value": mean.value, "low": mean.low, "high": mean.high}
+        for group in groups:
+            for trial, estimates in crossed_bootstrap({trial: values[trial] for trial in group}, bounds=limits).items():
+                mean = estimates.mean
+                table[trial][metric] = {"value": mean.value, "low": mean.low, "high": mean.high}
     signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in plan.space.objectives]
     costs = {
-        each: [sign * value for sign, value in zip(signs, known.values or (), strict=True)]
-        for each, known in complete.items()
+        trial: [sign * value for sign, value in zip(signs, known.values or (), strict=True)]
+        for trial, known in complete.items()
     }
-    for group in alike:
-        for each in group:
-            table[each]["front"] = not any(_dominates(costs[other], costs[each]) for other in group)
+    for group in groups:
+        for trial in group:
+            table[trial]["front"] = not any(_dominates(costs[other], costs[trial]) for other in group)
     return sorted(table.values(), key=lambda row: signs[0] * row["objective"])
 
 
@@ -147,15 +148,15 @@ def _dominates(left: Sequence[float], right: Sequence[float]) -> bool:
 
 
 def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str | None:
-    """Whether the best trial is better than the next one, or within noise of it; None with fewer than two trials.
+    """Describe whether the best trial is better than the second best; None with fewer than two trials.
 
-    With one seed a trial nothing is tested about settings: only the difference of the two policies is said.
+    With one seed per trial, the difference of the two policies is reported without a conclusion about the settings.
     """
     if len(table) < 2:
         return None
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
+    from progrpo_cli.metrics.bootstrap import metric_bounds, crossed_bootstrap
 
     metric = plan.space.objectives[0].metric
     results, values = {}, {}
@@ -164,15 +165,14 @@ def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str
         entries = store.ledger.entries(names)
         results[row["config_hash"]] = [entries[name].result or {} for name in names]
         values[row["config_hash"]] = np.array([r["per_problem"][metric] for r in results[row["config_hash"]]])
-    best, after = table[0]["config_hash"], table[1]["config_hash"]
-    if different := differences_between(results[after], results[best]):
-        return f"the best and the next were not measured alike and cannot be compared: {different}"
-    difference = crossed_bootstrap(values, bounds=metric_bounds(metric, plan.samples), baseline=after)[best].difference
+    best, second = table[0]["config_hash"], table[1]["config_hash"]
+    if description := differences_between(results[second], results[best]):
+        return f"the best trial and the next were measured differently and cannot be compared: {description}"
+    difference = crossed_bootstrap(values, bounds=metric_bounds(metric, plan.samples), baseline=second)[best].difference
     assert difference is not None
-    shown = f"{metric} {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    interval = f"{metric} {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] (95 %, paired)"
     if len(plan.seeds) == 1:
-        told = "one seed a trial, so nothing is tested about settings; the first policy less the next"
-        return f"{told}: {shown} (95 %, paired)"
+        return f"one seed per trial does not test the settings; the first policy minus the next: {interval}"
     if difference.low <= 0 <= difference.high:
-        return f"the best is within noise of the next: {shown} (95 %, paired)"
-    return f"the best is ahead of the next: {shown} (95 %, paired)"
+        return f"the best is within noise of the next: {interval}"
+    return f"the best is ahead of the next: {interval}"

@@ -43,7 +43,7 @@ def work(plan: Plan, store: Store, execute: Execute) -> None:
     worker = _Worker(plan, store, optuna_study, execute)
     try:
         with policy.cache_policies():
-            while worker.do_next() or optuna_study.propose():
+            while worker.execute_next() or optuna_study.propose():
                 pass
     finally:
         reconcile(plan, store, optuna_study)

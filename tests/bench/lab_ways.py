@@ -57,7 +57,7 @@ def _row(task: Countdown, problems: Sequence[Problem], sampler: HfSampler, begin
     tries = np.array([[len(split_tries(attempt.text)) for attempt in row] for row in attempts])
     groups = right.reshape(len(problems), -1, GROUP).mean(2)
     cells = [beginning or "what it likes"]
-    cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in correct.sum(1)]):.3f}" for k in KS]
+    cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in right.sum(1)]):.3f}" for k in KS]
     cells += [f"{((groups > 0) & (groups < 1)).mean():.2f}"]
     cells += [f"{np.mean([sample.tokens for drawn in samples for sample in drawn]):.1f}"]
     cells += [f"{np.mean([not sample.finished for drawn in samples for sample in drawn]):.3f}"]

@@ -30,8 +30,8 @@ def ordinary_answers(rng: random.Random) -> list[tuple[str, str]]:
             ]
         )
         if text_comparison.compare(*map(normalisation.normalise, pair)) is None:
-            found[pair] = None
-    return list(found)
+            answers[pair] = None
+    return list(answers)
 
 
 def hostile_answers() -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from progrpo_cli.config import versions
-from progrpo_cli.config.values import comparable, shown
+from progrpo_cli.config.values import comparison_text, format_value
 from progrpo_cli.evaluation.scores_file import ComparableKey
 from progrpo_cli.reporting.analysis import budgets
 from progrpo_cli.reporting.analysis.caption import caption
@@ -67,11 +67,11 @@ def _swept_rows(rows: Sequence[Row], key: str, others: Sequence[str]) -> list[tu
     """The rows of one method that differ from another row only in ``key``, each with its other settings as text."""
     groups: dict[tuple[str, ComparableKey], list[Row]] = {}
     for row in rows:
-        held = ", ".join(f"{other}={shown(row.run.settings.get(other))}" for other in others)
+        held = ", ".join(f"{other}={format_value(row.run.settings.get(other))}" for other in others)
         groups.setdefault((held, row.key), []).append(row)
     return [
         (row, held)
         for (held, _), group in sorted(groups.items(), key=lambda item: item[0][0])
-        if len({comparable(row.run.settings.get(key)) for row in group}) > 1
+        if len({comparison_text(row.run.settings.get(key)) for row in group}) > 1
         for row in group
     ]

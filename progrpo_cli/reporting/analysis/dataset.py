@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from progrpo_cli.config.values import shown
+from progrpo_cli.config.values import format_value
 from progrpo_cli.evaluation.scores_file import N_DEPENDENT_METRICS, ComparableKey
 from progrpo_cli.reporting.analysis.comparability import ComparableEvaluations, choose_evaluations
 from progrpo_cli.reporting.analysis.labels import BASE, row_labels
@@ -185,7 +185,7 @@ def _sort_key(row: Row) -> tuple[object, ...]:
     rank = 2 if not row.run.is_model else 1 if not row.is_base else 0
     # Numbers sort by size, before text; a setting may be a number in one run and text in another.
     settings = tuple(
-        (key, 0, float(value), "") if isinstance(value, int | float) else (key, 1, 0.0, shown(value))
+        (key, 0, float(value), "") if isinstance(value, int | float) else (key, 1, 0.0, format_value(value))
         for key, value in sorted(row.run.settings.items())
     )
     split = (SPLIT_ORDER.get(row.split, len(SPLIT_ORDER)), row.split)

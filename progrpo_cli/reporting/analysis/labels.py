@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from progrpo_cli.config.values import shown
+from progrpo_cli.config.values import format_value
 from progrpo_cli.reporting.reading.identity import ReportedRun, differing_settings
 
 BASE = "base"
@@ -28,7 +28,7 @@ def row_labels(runs: Sequence[ReportedRun]) -> dict[tuple[str, str], str]:
             is_base = run.identity.model in started_from
             labels[row] = name if not is_base else BASE if len(started_from) == 1 else f"{BASE} ({name})"
             continue
-        details = [f"{key}={shown(run.settings.get(key))}" for key in differing[run.method]]
+        details = [f"{key}={format_value(run.settings.get(key))}" for key in differing[run.method]]
         if len(by_method[run.method]) > 1 and not details:  # e.g. a key that an older version did not have
             details = [f"configuration {run.identity.config_hash}"]
         labels[row] = f"{run.method} ({', '.join(details)})" if details else run.method

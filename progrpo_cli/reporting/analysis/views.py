@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from progrpo_cli.config.values import shown
+from progrpo_cli.config.values import format_value
 from progrpo_cli.metrics.tail import MIN_P
 from progrpo_cli.reporting.analysis.budgets import COLUMNS as BUDGET
 from progrpo_cli.reporting.analysis.compare import DIFFERENCE_PARTS, PARTS
@@ -111,7 +111,7 @@ def cell_text(value: object) -> str:
     """Format a value that is not a metric; empty if it is missing."""
     if is_missing(value):
         return ""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else shown(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else format_value(value)
 
 
 def _field(value: object) -> Cell:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from progrpo_cli.config.hashing import is_hashed, with_defaults
-from progrpo_cli.config.values import comparable, flat
+from progrpo_cli.config.values import comparison_text, flat_items
 from progrpo_cli.evaluation.scores_file import short_error
 from progrpo_cli.methods.registry import label
 from progrpo_cli.records.identity import Identity
@@ -52,7 +52,7 @@ def identify(record: RunRecord, loaded: LoadedRuns) -> ReportedRun | None:
     try:
         identity = Identity.model_validate(record.config["progrpo"])
         configuration = {name: section for name, section in record.config.items() if name != "progrpo"}
-        settings = {key: value for key, value in flat(with_defaults(configuration)) if is_hashed(key)}
+        settings = {key: value for key, value in flat_items(with_defaults(configuration)) if is_hashed(key)}
         method_label = label(str(record.config["method"]["name"]), settings.get("method.arm.alpha"))
         _check_settings(settings)
     except (ValidationError, KeyError, TypeError, OverflowError) as error:
@@ -78,7 +78,7 @@ def differing_settings(runs: Iterable[ReportedRun]) -> list[str]:
     """The sorted configuration keys whose values differ between these runs."""
     configurations = list({run.row: run.settings for run in runs}.values())
     keys = sorted({key for settings in configurations for key in settings})
-    return [key for key in keys if len({comparable(settings.get(key)) for settings in configurations}) > 1]
+    return [key for key in keys if len({comparison_text(settings.get(key)) for settings in configurations}) > 1]
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ def spawn_pool(workers: int, activity: str) -> Iterator[ProcessPoolExecutor]:
 
 
 def _initialise_process() -> None:
-    gc.set_threshold(*heavy.SELDOM)
+    gc.set_threshold(*heavy.RARE_THRESHOLDS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one handles it
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from progrpo_cli.methods.registry import curves_of_earlier
+from progrpo_cli.methods.registry import default_curves
 from progrpo_cli.records.budget import Budget, budget_of
 from progrpo_cli.tracking.tracked_run import SCORES, STEPS_BELOW, TrackedRun
 
@@ -35,7 +35,7 @@ def curve_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     size = train.get("group_size") if isinstance(train, Mapping) else None
     declared = identity.get("curves") if isinstance(identity, Mapping) else None
     if declared is None and isinstance(method, Mapping):
-        declared = curves_of_earlier(method.get("name"), with_arm=isinstance(method.get("arm"), Mapping))
+        declared = default_curves(method.get("name"), with_arm=isinstance(method.get("arm"), Mapping))
     valid = [name for name in declared or () if isinstance(name, str) and _METHOD_CURVE.fullmatch(name)]
     whole_group = [f"pass@{size}"] if isinstance(size, int) and 1 < size < STEPS_BELOW else []
     return tuple(dict.fromkeys([*CURVES, *valid[:_MAX_METHOD_CURVES], *whole_group]))

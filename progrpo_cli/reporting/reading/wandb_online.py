@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from progrpo_cli.config.values import flat, shown
+from progrpo_cli.config.values import flat_items, format_value
 from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.tracking.tracked_run import TrackedRun
 from progrpo_cli.tracking.wandb_server import Query
@@ -49,5 +49,5 @@ def parse(source: str) -> Query:
 
 
 def _matches(run: TrackedRun, settings: Sequence[tuple[str, str]]) -> bool:
-    config = dict(flat(run.config))
-    return all(key in config and value in (shown(config[key]), str(config[key])) for key, value in settings)
+    config = dict(flat_items(run.config))
+    return all(key in config and value in (format_value(config[key]), str(config[key])) for key, value in settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progrpo_cli import escape
-from progrpo_cli.records.files import beside
+from progrpo_cli.records.files import partial_path
 from progrpo_cli.reporting.analysis.dataset import Row
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def figure(path: Path, *, panels: int, columns: int = 1, legend: int) -> Iterato
         canvas.set_layout_engine(None)  # keep this layout: computing it again takes as long as drawing
         pdf = path.with_suffix(".pdf")
         for target, metadata in ((path, {}), (pdf, {"CreationDate": None})):
-            partial = beside(target)
+            partial = partial_path(target)
             canvas.savefig(partial, format=target.suffix[1:], metadata=metadata)
             os.replace(partial, target)
 
