@@ -104,7 +104,7 @@ def trial_table(plan: Plan, store: Store, optuna_study: OptunaStudy) -> list[dic
     """
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import metric_bounds, crossed_bootstrap
+    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
 
     complete = {known.trial.config_hash: known for known in optuna_study.trials() if known.values is not None}
     names = {trial: [run.name for run in plan.runs_of(known.trial)] for trial, known in complete.items()}
@@ -156,7 +156,7 @@ def verdict(plan: Plan, store: Store, table: Sequence[Mapping[str, Any]]) -> str
         return None
     import numpy as np
 
-    from progrpo_cli.metrics.bootstrap import metric_bounds, crossed_bootstrap
+    from progrpo_cli.metrics.bootstrap import crossed_bootstrap, metric_bounds
 
     metric = plan.space.objectives[0].metric
     results, values = {}, {}

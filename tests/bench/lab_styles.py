@@ -1,6 +1,6 @@
-"""How often a policy of the lab uses each way of solving, and how often it is right: free, and with the way forced.
+"""How often a policy of the lab uses each style of answers, and how often it is right: free, and with the style forced.
 
-``python tests/bench/lab_ways.py [POLICY...]`` takes model directories such as ``runs/NAME/policy``; by default it uses
+``python tests/bench/lab_styles.py [POLICY...]`` takes model directories such as ``runs/NAME/policy``; by default it uses
 the shipped base.
 """
 
@@ -34,11 +34,11 @@ def main(policies: Sequence[str] = (LAB_BASE,)) -> None:
             print(f"\n{name}, temperature {temperature:g}; {PROBLEMS} test problems, n = {SAMPLES}\n")
             print("| begins with | pass@1 | " + " | ".join(f"pass@{k}" for k in KS[1:]), end=" | ")
             print(
-                f"mixed groups of {GROUP} | tokens | cut | " + " | ".join(f"{way}: share, right" for way in STYLES),
+                f"mixed groups of {GROUP} | tokens | cut | " + " | ".join(f"{style}: share, right" for style in STYLES),
                 end=" |\n",
             )
             print("|" + "---|" * (len(KS) + 4 + len(STYLES)))
-            for beginning in ("", *(f"{way}:" for way in STEPWISE)):
+            for beginning in ("", *(f"{style}:" for style in STEPWISE)):
                 print(_row(task, problems, sampler, beginning), flush=True)
 
 
@@ -56,15 +56,15 @@ def _row(task: Countdown, problems: Sequence[Problem], sampler: HfSampler, begin
     styles = np.array([[style_of(attempt.text) for attempt in row] for row in attempts])
     tries = np.array([[len(split_tries(attempt.text)) for attempt in row] for row in attempts])
     groups = right.reshape(len(problems), -1, GROUP).mean(2)
-    cells = [beginning or "what it likes"]
+    cells = [beginning or "free"]
     cells += [f"{np.mean([pass_at_k(SAMPLES, int(count), k) for count in right.sum(1)]):.3f}" for k in KS]
     cells += [f"{((groups > 0) & (groups < 1)).mean():.2f}"]
     cells += [f"{np.mean([sample.tokens for drawn in samples for sample in drawn]):.1f}"]
     cells += [f"{np.mean([not sample.finished for drawn in samples for sample in drawn]):.3f}"]
-    for way in STYLES:
-        here = styles == way
+    for style in STYLES:
+        here = styles == style
         shown = f"{here.mean():.3f}, {right[here].mean():.3f}" if here.any() else "-"
-        cells.append(shown + (f" ({tries[here].mean():.1f} tries)" if way != "direct" and here.any() else ""))
+        cells.append(shown + (f" ({tries[here].mean():.1f} tries)" if style != "direct" and here.any() else ""))
     return "| " + " | ".join(cells) + " |"
 
 
