@@ -38,10 +38,10 @@ def main(overrides: Sequence[str] = ()) -> None:
     print("| policy | temperature | pass@1 | pass@32 |\n|---|---|---|---|")
     for temperature in lab_bar.TEMPERATURES:
         print(f"| GRPO, seed {SEED} | {temperature:g} | {rates(str(TRAINED / 'policy'), temperature)} |", flush=True)
-    for way in STEPWISE:
+    for style in STEPWISE:
         for temperature in lab_bar.TEMPERATURES:
             print(
-                f"| base, `{way}:` forced | {temperature:g} | {rates(LAB_BASE, temperature, f'{way}:')} |", flush=True
+                f"| base, `{style}:` forced | {temperature:g} | {rates(LAB_BASE, temperature, f'{style}:')} |", flush=True
             )
     coins = lab_bar.RUNS / f"random-rewards-s{SEED}"
     lab_bar.train(coins, SEED, overrides, program=(str(Path(__file__).with_name("_random_rewards.py")),))
