@@ -40,9 +40,8 @@ def main(overrides: Sequence[str] = ()) -> None:
         print(f"| GRPO, seed {SEED} | {temperature:g} | {rates(str(TRAINED / 'policy'), temperature)} |", flush=True)
     for style in STEPWISE:
         for temperature in lab_bar.TEMPERATURES:
-            print(
-                f"| base, `{style}:` forced | {temperature:g} | {rates(LAB_BASE, temperature, f'{style}:')} |", flush=True
-            )
+            numbers = rates(LAB_BASE, temperature, f"{style}:")
+            print(f"| base, `{style}:` forced | {temperature:g} | {numbers} |", flush=True)
     coins = lab_bar.RUNS / f"random-rewards-s{SEED}"
     lab_bar.train(coins, SEED, overrides, program=(str(Path(__file__).with_name("_random_rewards.py")),))
     for temperature in (0.0, 0.3, 1.0):

@@ -1,7 +1,7 @@
-"""How often a policy of the lab uses each style of answers, and how often it is right: free, and with the style forced.
+"""How often a policy of the lab uses each style of answers and is right: free, and with the style forced.
 
-``python tests/bench/lab_styles.py [POLICY...]`` takes model directories such as ``runs/NAME/policy``; by default it uses
-the shipped base.
+``python tests/bench/lab_styles.py [POLICY...]`` takes model directories such as ``runs/NAME/policy``; by default it
+uses the shipped base.
 """
 
 import sys
