@@ -15,7 +15,9 @@ from progrpo_cli.policies import policy
 from progrpo_cli.records import files
 from progrpo_cli.records.find import find_runs
 from progrpo_cli.records.rundir import RunDirectory
+from progrpo_cli.studies.storage import open_store, read_store
 from progrpo_cli.tasks.data import json_lines
+from progrpo_cli.tracking import wandb_server
 from progrpo_cli.untrusted import NotAFile, count_lines, open_lock, read_text
 
 SECONDS = 60
@@ -89,6 +91,8 @@ READERS = {
     "problems.jsonl": lambda run: list(json_lines(run.path / "problems.jsonl")),
     "counted": lambda run: count_lines(run.path / "counted"),
     "space.yaml": lambda run: plain_yaml.read(run.path / "space.yaml"),
+    "optuna.journal": lambda run: open_store(run.path, None),
+    ".study.lock": lambda run: open_store(run.path, None).exclusive().__enter__(),
 }
 
 
@@ -151,3 +155,27 @@ def test_a_model_with_something_that_is_not_a_file(tmp_path: Path, make: Callabl
     make(tmp_path / "tokenizer.json")
     with pytest.raises(RequestError, match="not a regular file"):
         policy.load_tokenizer(policy.Source("x", str(tmp_path)), chat=False)
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_study_whose_journal_is_not_a_file_cannot_be_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "optuna.journal")
+    with pytest.raises(RequestError, match="optuna.journal"):
+        read_store(tmp_path, None)
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_cache_of_wandb_runs_that_is_not_files_counts_as_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    query = wandb_server.Query("me", "project", {})
+    query.listing_path.parent.mkdir(parents=True)
+    make(query.listing_path)
+    with pytest.raises(RequestError, match="never fetched"):
+        wandb_server.read_cache(query)
+    query.listing_path.rmdir() if query.listing_path.is_dir() else query.listing_path.unlink()
+    query.listing_path.write_text('["abc"]')
+    make(query.run_path("abc"))
+    with pytest.raises(RequestError, match="not in the cache"):
+        wandb_server.read_cache(query)

@@ -20,11 +20,13 @@ from progrpo_cli.errors import RequestError, nearest
 from progrpo_cli.records import files
 from progrpo_cli.studies.ledger import FileLedger, Ledger, SqlLedger
 from progrpo_cli.studies.patience import retry_until_available
+from progrpo_cli.untrusted import METRICS, open_regular, read_text
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
+JOURNAL = "optuna.journal"
 SECRETS = ("password", "passwd", "secret", "scram", "conninfo")
 """Words in the names of libpq's settings that hold a secret or a connection string."""
 _CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
@@ -112,6 +114,7 @@ def open_store(directory: Path, url: str | None) -> Store:
         url: the storage; None: a journal file in the directory.
 
     Raises:
+        RequestError: the journal is not a regular file.
         WorkError: the database cannot be reached.
     """
     runs = directory / "trials"
@@ -119,16 +122,13 @@ def open_store(directory: Path, url: str | None) -> Store:
     study_lock = partial(_file_lock, directory / ".study.lock")
     if url is not None and _scheme(url) == POSTGRESQL:
         return _open_postgresql(directory, runs, url)
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages import RDBStorage
 
     ledger = FileLedger(directory / "ledger", runs)
     if url is not None:
         with study_lock():
             return Store(RDBStorage(url), ledger, study_lock)
-    journal_lock = _journal_lock(directory / ".journal.lock")
-    journal = JournalFileBackend(str(directory / "optuna.journal"), lock_obj=journal_lock)
-    return Store(JournalStorage(journal), ledger, study_lock)
+    return Store(_open_journal(directory), ledger, study_lock)
 
 
 def read_store(directory: Path, url: str | None) -> Store | None:
@@ -138,18 +138,12 @@ def read_store(directory: Path, url: str | None) -> Store | None:
         The storage; None if it does not exist yet.
 
     Raises:
+        RequestError: the journal is not a regular file.
         WorkError: the database cannot be reached.
     """
     ledger: Ledger = FileLedger(directory / "ledger", directory / "trials")
     if url is None:
-        journal = directory / "optuna.journal"
-        if not journal.is_file():
-            return None
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        backend = JournalFileBackend(str(journal), lock_obj=_journal_lock(directory / ".journal.lock"))
-        return Store(JournalStorage(backend), ledger, _no_lock)
+        return Store(_open_journal(directory), ledger, _no_lock) if (directory / JOURNAL).exists() else None
     import sqlalchemy
     from optuna.storages import RDBStorage
 
@@ -220,7 +214,7 @@ def _open_postgresql(directory: Path, runs: Path, url: str) -> Store:
         place = directory / ".place"
         if not place.exists():
             files.write_text(place, f"{time.time_ns():x}-{zlib.crc32(str(place.resolve()).encode()):x}")
-    ledger = SqlLedger(engine, directory.name, runs, place.read_text(encoding="utf-8"))
+    ledger = SqlLedger(engine, directory.name, runs, read_text(place))
     # One process at a time creates the tables: several that start on an empty database at once would fail.
     with advisory_lock("progrpo tables"):
         trials = retry_until_available(lambda: RDBStorage(url, engine_kwargs=options))
@@ -233,6 +227,20 @@ def _file_lock(path: Path) -> Iterator[Callable[[], None]]:
     """Lock a file; the check does nothing, since the kernel does not lose locks."""
     with files.locked(path):
         yield lambda: None
+
+
+def _open_journal(directory: Path) -> BaseStorage:
+    """Open Optuna's journal file. Optuna itself would wait for ever for a named pipe in its place."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = directory / JOURNAL
+    if path.exists():
+        try:
+            open_regular(path, METRICS).close()
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_journal_lock(directory / ".journal.lock")))
 
 
 def _journal_lock(path: Path) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from progrpo_cli.errors import RequestError, WorkError
 from progrpo_cli.records import files
 from progrpo_cli.tracking.tracked_run import TrackedRun
+from progrpo_cli.untrusted import METRICS, read_text
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run, Runs
@@ -99,7 +100,7 @@ def read_cache(query: Query) -> list[TrackedRun]:
     """
     source = f"wandb:{query.entity}/{query.project}"
     try:
-        ids = json.loads(query.listing_path.read_text(encoding="utf-8"))
+        ids = json.loads(read_text(query.listing_path))
     except (OSError, ValueError):
         raise RequestError(f"{source} was never fetched with these filters: leave out --offline once") from None
     runs = [cached[0] for run_id in ids if (cached := _read(query.run_path(run_id))) is not None]
@@ -160,7 +161,7 @@ def _with_history(query: Query, run: Run, tracked: TrackedRun, stamp: list[Any])
 def _read(path: Path) -> tuple[TrackedRun, list[Any]] | None:
     """Return a cached run and its stamp; None if there is none that this version can read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, METRICS))
         return TrackedRun(**{**content["run"], "tags": tuple(content["run"]["tags"])}), content["stamp"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
