@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -53,7 +54,8 @@ def open_regular(path: Path, largest: int) -> BinaryIO:
             raise NotAFile(path, f"has {status.st_size >> 20} MiB, more than the limit of {largest >> 20} MiB")
         return os.fdopen(descriptor, "rb")
     except BaseException:
-        os.close(descriptor)
+        with suppress(OSError):  # an interrupt after `fdopen`: the file object has closed it
+            os.close(descriptor)
         raise
 
 
