@@ -90,7 +90,7 @@ def write_run(
         for number, document in enumerate(scores or []):
             name = f"{document['task']}-{document['split']}{number}"
             files.write_json(run.path / "eval" / name / "scores.json", document)
-            tracked.scores(name, document, None)
+            tracked.log_scores(name, document, None)
     if wandb != "disabled":
         finished_run(run.path / "wandb")
     run.update(status=status)

@@ -61,9 +61,9 @@ def test_offline_reads_the_cache(stub):
     with pytest.raises(RequestError, match="was never fetched with these filters: leave out --offline once"):
         read([SOURCE], offline=True)
     fetched = read([SOURCE])
-    requests = len(stub.asked)
+    requests = len(stub.requests)
     again = read([SOURCE], offline=True)
-    assert len(stub.asked) == requests
+    assert len(stub.requests) == requests
     assert [run.id for run in again.runs] == [run.id for run in fetched.runs]
     assert list(map(_curves, again.runs)) == list(map(_curves, fetched.runs))
     assert set(again.origin.values()) == {f"{SOURCE} (W&B, from the cache)"}
@@ -83,7 +83,7 @@ def test_filters(stub, filters, names):
     assert {run.name for run in read([f"{SOURCE}?{filters}"]).runs} == names
 
 
-def test_server_errors_are_retried(stub):
+def test_server_errors_are_retry(stub):
     stub.failures = [500, 429]
     assert len(read([SOURCE]).runs) == 7
     assert stub.failures == []
@@ -108,12 +108,12 @@ def test_an_outage_longer_than_the_clients_retries_is_waited_out(monkeypatch, ca
 
         return action
 
-    assert wandb_server._retried(failing(503, 500, 429)) == "answer"
+    assert wandb_server._retry(failing(503, 500, 429)) == "answer"
     assert pauses == [1, 2, 4]
     with pytest.raises(WorkError, match="--offline reads what was fetched before"):
-        wandb_server._retried(failing(500, 500, 500, 500))
+        wandb_server._retry(failing(500, 500, 500, 500))
     with pytest.raises(RequestError, match="W&B: no"):
-        wandb_server._retried(failing(403))
+        wandb_server._retry(failing(403))
 
 
 def test_a_page_that_fails_beyond_the_clients_retries_loses_no_run(stub, monkeypatch):
