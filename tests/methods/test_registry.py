@@ -57,7 +57,7 @@ def test_docs_methods_lists_every_method_and_every_option() -> None:
         (["method=grpo", "method.fraction=0.1"], "it belongs to method=clip_cov and method=kl_cov"),
         (["method=passk", "train.group_size=2"], "method.k=4 needs groups of more than k samples"),
         (["method=passk", "train.group_size=4"], "train.group_size is 4"),
-        (["method=dapo", "method.arm.alpha=1"], "these take it: dr_grpo, gspo, progrpo"),
+        (["method=dapo", "method.arm.alpha=1"], "these methods do: dr_grpo, gspo, progrpo"),
         (["method=flowrl", "method.ratio=token"], "valid: length_normalised, sequence"),
         (["method=flowrl", "method.beta=0"], "method.beta=0: Input should be greater than 0"),
         (["method=dapo", "method.max_refills=-1"], "method.max_refills=-1"),

@@ -173,5 +173,5 @@ def test_weights_that_are_not_finite_are_refused(name: str, value: float, tokeni
         next(model.parameters())[0, 0] = value
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(RequestError, match=r"cannot load .* holds values that are not finite"):
+    with pytest.raises(RequestError, match=r"cannot load .* has values that are not finite"):
         policy.load(policy.resolve(str(tmp_path)), "float32", "cpu", chat=False)
