@@ -8,7 +8,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 DEMO := runs/demo
 BENCH := arm_lab arm_smollm2 sampling
 
-.PHONY: demo test test-long test-oldest run-oldest check lint types rooms format sweep-smoke report bench lab-base lock clean
+.PHONY: demo test test-long test-oldest run-oldest check lint types rooms format sweep-smoke report bench fuzz lab-base lock clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -110,6 +110,10 @@ report: $(VENV)/.installed
 # What docs/benchmarks.md says; make bench BENCH="arm_lab" measures one of them, `python tests/bench` lists all.
 bench: $(VENV)/.installed-bench
 	$(RUN) python tests/bench $(BENCH)
+
+# Damaged files for every command that reads them and odd answers for the judges, ten minutes; findings go to runs/fuzz.
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(RUN) python tests/fuzz --minutes 10 --seed 0
 
 # The lab's base policy again (seeded; an hour on one core; stopped, it goes on from the state in runs/lab-base).
 lab-base: $(VENV)/.installed

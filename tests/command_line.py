@@ -56,7 +56,9 @@ class CommandLine:
         return json.loads(done.stdout)
 
     def written(self) -> list[str]:
-        return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
+        """Everything in the directory, except the user's state (the key that signs configurations)."""
+        paths = [path.relative_to(self.directory) for path in self.directory.rglob("*")]
+        return sorted(str(path) for path in paths if path.parts[0] != ".state")
 
 
 def read_metrics(run: Path) -> list[dict]:

@@ -102,7 +102,7 @@ def test_initial_workers_start_at_once_and_are_stopped_on_errors(
 def test_a_sweep_on_slurm_has_the_same_numbers_as_a_local_one(progrpo: CommandLine, cluster: SlurmCluster) -> None:
     """One job is cancelled, and others end by their time limit; trials.csv is the same as without these events."""
     space = f"""
-overrides: [{", ".join(SHORT)}, train.steps=300]
+overrides: [{", ".join(SHORT)}, train.steps=200]
 parameters: {{method.arm.alpha: [0.5, 1.0]}}
 seeds: [0, 1]
 objectives: [{{metric: pass@32}}]

@@ -11,7 +11,7 @@ from command_line import TIMES, TINY, CommandLine, kill, read_metrics, wait_for
 from progrpo_cli.tracking.wandb_offline import read_wandb_dir
 
 KILLS = 10
-STEPS = 200
+STEPS = 100
 RUN = [
     *TINY,
     f"train.steps={STEPS}",

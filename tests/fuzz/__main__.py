@@ -1,0 +1,5 @@
+"""``python tests/fuzz``; see ``fuzzer.py``."""
+
+from fuzzer import main
+
+main()
