@@ -100,7 +100,7 @@ def test_workers_begin_before_the_block_and_none_outlives_it(tmp_path: Path, mon
 def test_a_sweep_on_slurm_ends_like_the_local_one(progrpo: CommandLine, cluster: SlurmCluster) -> None:
     """One job is cancelled, another ends by its time limit; trials.csv has the same numbers as without all that."""
     space = f"""
-overrides: [{", ".join(SHORT)}, train.steps=300]
+overrides: [{", ".join(SHORT)}, train.steps=200]
 parameters: {{method.arm.alpha: [0.5, 1.0]}}
 seeds: [0, 1]
 objectives: [{{metric: pass@32}}]
