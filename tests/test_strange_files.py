@@ -160,7 +160,7 @@ def test_a_model_with_something_that_is_not_a_file(tmp_path: Path, make: Callabl
 @pytest.mark.parametrize("make", KINDS)
 def test_a_study_whose_journal_is_not_a_file_cannot_be_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "optuna.journal")
-    with pytest.raises(RequestError, match="optuna.journal"):
+    with pytest.raises(RequestError, match=r"optuna\.journal"):
         read_store(tmp_path, None)
 
 
