@@ -96,7 +96,7 @@ def comparison_table(scores: Scores, base: Scores | None) -> Table:
 
     name = f"{scores.method} ({scores.policy})" if scores.method else scores.policy
     title = f"{scores.task} ({scores.split}): {len(scores.counts)} problems, n = {scores.n}"
-    caption = f"95 % intervals over problems, {scores.interval}"
+    caption = f"Intervals: {scores.interval}"
     same_n = base is not None and base.n == scores.n
     if base is not None and (missing_fields := describe_missing_fields([scores.key.measure, base.key.measure])):
         caption += f"; assumed to be equal because a file does not state it: {missing_fields}"
@@ -128,7 +128,7 @@ def temperature_table(pairs: Sequence[tuple[Scores, Scores | None]]) -> Table:
     policy_name = f"{first.method} ({first.policy})" if first.method else first.policy
     counts = " or ".join(map(str, sorted({scores.n for scores, _ in pairs})))
     title = f"{first.task} ({first.split}): {len(first.counts)} problems, n = {counts}"
-    caption = f"95 % intervals over problems, {first.interval}"
+    caption = f"Intervals: {first.interval}"
     if any(scores.temperature == 0 for scores, _ in pairs):
         caption += "; temperature 0 is greedy: one sample per problem, only Pass@1"
     names = dict.fromkeys(metric for scores, _ in pairs for metric in scores.metrics())
