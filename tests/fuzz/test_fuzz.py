@@ -1,8 +1,11 @@
 """The fuzzer notices what it looks for. ``make fuzz`` runs it for minutes."""
 
 import json
+import logging
 import random
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import fuzzer
@@ -11,6 +14,19 @@ from fuzz_mutations import mutated
 from fuzz_targets import Target, judge
 
 from progrpo_cli.tasks.countdown.task import Countdown
+
+
+@pytest.fixture(autouse=True)
+def logging_and_signals_as_before() -> Iterator[None]:
+    """Commands that run in this process set up its logging and its signals; other tests need their own."""
+    logger = logging.getLogger("progrpo")
+    handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagates
+    logger.setLevel(level)
+    for number, handler in signals.items():
+        signal.signal(number, handler)
 
 
 def ends(monkeypatch: pytest.MonkeyPatch, action: object) -> None:

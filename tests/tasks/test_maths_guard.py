@@ -209,3 +209,8 @@ def test_thousands_separators_are_removed(answer: str, normalised: str) -> None:
 )
 def test_comparing_without_a_parser(gold: str, answer: str, verdict: bool | None) -> None:
     assert text_comparison.compare(gold, answer) is verdict
+
+
+def test_a_bracket_after_a_constant_begins_another_factor() -> None:
+    assert guard.may_be_parsed("x^\\pi (x+1)^\\pi (x+1)^0")
+    assert not guard.may_be_parsed("9^\\sqrt{9^{9^9}}")

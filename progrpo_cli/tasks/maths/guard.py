@@ -28,6 +28,10 @@ _EXPONENT = re.compile(r"\^\s*(?:\{\s*[-+]?\s*(\d[\d\s]*)|[-+]?\s*(\d+))")
 _POWER_IN_POWER = re.compile(r"\^\{[^{}]*\^")
 _FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!")
 _COMBINATORIAL = re.compile(r"!|binom|choose|sum|prod|int|gamma", re.IGNORECASE)
+_CONSTANTS = frozenset(
+    f"\\{name}" for name in ["pi", "infty", "alpha", "beta", "gamma", "theta", "lambda", "mu", "phi", "varphi", "omega"]
+)
+"""Commands without an argument: a bracket after one of them begins another factor."""
 _TOKEN = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|\S")
 
 
@@ -82,7 +86,8 @@ def _nesting_is_shallow(answer: str) -> bool:
         elif token == "_":
             expected = expected or ended  # `9^{9}_1^9` is as high as `9^{9}^9`
         elif not (token in "+-" and expected):  # a sign belongs to its exponent
-            ended, expected, after_command = expected, 0, bool(expected) and token.startswith("\\")
+            takes_argument = token.startswith("\\") and token not in _CONSTANTS
+            ended, expected, after_command = expected, 0, bool(expected) and takes_argument
     return True
 
 
