@@ -29,7 +29,7 @@ _POWER_IN_POWER = re.compile(r"\^\{[^{}]*\^")
 _FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!")
 _COMBINATORIAL = re.compile(r"!|binom|choose|sum|prod|int|gamma", re.IGNORECASE)
 _CONSTANTS = frozenset(
-    f"\\{name}" for name in ["pi", "infty", "alpha", "beta", "gamma", "theta", "lambda", "mu", "phi", "varphi", "omega"]
+    re.findall(r"\\[a-z]+", r"\pi \infty \alpha \beta \gamma \theta \lambda \mu \phi \varphi \omega")
 )
 """Commands without an argument: a bracket after one of them begins another factor."""
 _TOKEN = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|\S")
