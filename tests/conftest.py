@@ -1,5 +1,7 @@
 """Fixtures that run the real command line."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, dict
         result = command.json("train", f"method={method}", *TINY)
         runs[method] = command.directory / result["run_dir"]
     return command, runs
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """Restore our log after a test that sets it up as a command does."""
+    log = logging.getLogger("progrpo")
+    handlers, propagate, level = log.handlers, log.propagate, log.level
+    yield
+    log.handlers, log.propagate = handlers, propagate
+    log.setLevel(level)
+    logging.raiseExceptions = True

@@ -1,7 +1,6 @@
 """Untrusted names, parameters and tags are escaped on the terminal and in tables."""
 
 import csv
-import logging
 from pathlib import Path
 
 import pytest
@@ -30,17 +29,11 @@ def test_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert_escaped(capsys.readouterr().out)
 
 
-def test_the_log_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    before = log.handlers, log.propagate, log.level
-    try:
-        set_up_logging(0)
-        log.info(f"first {EVIL}\nsecond")
-        with progress(1, EVIL) as bar:
-            bar.update(1, EVIL)
-    finally:
-        log.handlers, log.propagate = before[0], before[1]
-        log.setLevel(before[2])
-        logging.raiseExceptions = True
+def test_the_log_keeps_its_lines(capsys: pytest.CaptureFixture[str], log_as_before: None) -> None:
+    set_up_logging(0)
+    log.info(f"first {EVIL}\nsecond")
+    with progress(1, EVIL) as bar:
+        bar.update(1, EVIL)
     text = capsys.readouterr().err
     assert_escaped(text)
     assert text.startswith("first [red]")

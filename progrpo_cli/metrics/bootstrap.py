@@ -5,8 +5,8 @@ differences are paired on each problem, and seeds are drawn separately. Resampli
 one hard problem many times; its measured coverage was 74 to 80 %.
 
 Plain percentile intervals are too narrow when there are few seeds that differ, and when a few problems carry the mean.
-Problems are therefore drawn as described in :mod:`progrpo_cli.metrics.resampling`, and seeds from Student's t
-distribution (see :func:`crossed_bootstrap`). docs/statistics.md reports the measured coverage.
+Problems are therefore drawn by :mod:`progrpo_cli.metrics.resampling`, and seeds from Student's t distribution (see
+:func:`crossed_bootstrap`). docs/statistics.md reports the measured coverage.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_both_methods_take_turns_on_the_same_rollouts() -> None:
         assert 200 < at_start <= peak < 4000
 
 
-def test_an_unknown_benchmark_is_refused_with_a_list_of_all() -> None:
+def test_the_message_for_an_unknown_benchmark_lists_the_known_ones() -> None:
     done = subprocess.run(
         [sys.executable, Path(__file__).parent, "arm_lob"], capture_output=True, text=True, check=False
     )

@@ -25,12 +25,12 @@ VALUES: list[Any] = [
 
 
 def mutated(content: bytes, name: str, rng: random.Random) -> bytes:
-    """Another version of a file's content.
+    """Return a damaged version of a file's content.
 
     Args:
-        content: of a valid file.
-        name: of the file; its ending says what is in it.
-        rng: decides.
+        content: the content of a valid file.
+        name: the file's name; its ending tells the format.
+        rng: the random numbers that choose the damage.
     """
     structured: Callable[[bytes, random.Random], bytes] | None = None
     if name.endswith((".yaml", ".yml")):
@@ -94,7 +94,7 @@ def _json_lines(content: bytes, rng: random.Random) -> bytes:
 
 
 def _changed(value: Any, rng: random.Random) -> Any:
-    """The same document with one place of it replaced, removed, renamed or repeated."""
+    """Return the document with one value replaced, removed, renamed or repeated."""
     places: list[tuple[Any, Any]] = []
     _collect(value, places)
     if not places:

@@ -1,4 +1,4 @@
-"""What is fuzzed: every file that a command reads, with the commands that read it; and what judges answers."""
+"""The files that commands read, each with the commands that read it, and odd answers for the judges."""
 
 import os
 import random
@@ -18,13 +18,11 @@ parameters:
   method.arm.alpha: [0.0, 1.0]
   train.learning_rate: {type: log-float, low: 1.0e-5, high: 1.0e-3}
 seeds: [0, 1]
-objectives: [{metric: pass@4, direction: maximize}]
+objectives: [{metric: pass@1, direction: maximize}]
 sampler: {name: random}
 budget: {trials: 2}
 """
-OWN = (
-    '{"question": "1+1", "answer": "2", "id": "a"}\n{"question": "Wie viel?", "answer": "\\\\frac{1}{2}", "id": "b"}\n'
-)
+OWN = "".join(f'{{"prompt": "{number} + 1", "answer": "{number + 1}", "id": "{number}"}}\n' for number in range(20))
 
 
 @dataclass(frozen=True)
@@ -57,19 +55,8 @@ def make_workspace() -> list[Target]:
     resume = ("train", "--run-dir", "runs/one", *TINY)
     status = ("sweep", "--status", "--study", "study")
     dry = ("sweep", "--space", "space.yaml", "--study", "new", "--dry-run")
-    own = (
-        "eval",
-        "progrpo/lab-base",
-        "--tasks",
-        "own",
-        "--set",
-        "task.dataset=own.jsonl",
-        "--n",
-        "2",
-        "--k",
-        "1",
-        "--fresh",
-    )
+    own_task = ("--tasks", "own", "--set", "task.dataset=own.jsonl", "--set", "task.chat=false")
+    own = ("eval", "progrpo/lab-base", *own_task, "--n", "2", "--k", "1", "--fresh")
     targets = [
         Target(path, (report, ("list", "runs"), evaluate, resume)) for path in _files("runs/one", ("*.json", "*.yaml"))
     ]
@@ -91,7 +78,7 @@ def make_workspace() -> list[Target]:
 
 
 def _files(root: str, patterns: Sequence[str]) -> list[Path]:
-    """Regular files below ``root``, without those that are not read by these commands (policies' own are)."""
+    """Return the files below ``root`` that match a pattern, without those of W&B."""
     paths = {
         path
         for pattern in patterns
@@ -116,7 +103,7 @@ PIECES = [
 
 
 def answer(rng: random.Random) -> str:
-    """What a model might write: a usual answer with pieces of others and of notation put in."""
+    """Return a usual answer with pieces of other answers and of notation inserted."""
     text = rng.choice(ANSWERS)
     for _ in range(rng.randrange(6)):
         place = rng.randrange(len(text) + 1)
@@ -126,7 +113,7 @@ def answer(rng: random.Random) -> str:
 
 
 def judge(tasks: Sequence[Task], rng: random.Random) -> str:
-    """Judge a batch of answers; what is wrong with the verdicts, or nothing."""
+    """Judge a batch of answers. Return what is wrong with the verdicts, or an empty string."""
     task = rng.choice(tasks)
     problem = rng.choice(task.problems("test"))
     texts = [answer(rng) for _ in range(8)]
@@ -139,7 +126,7 @@ def judge(tasks: Sequence[Task], rng: random.Random) -> str:
 
 
 def remove(path: Path) -> None:
-    """Whatever is there now."""
+    """Delete a file, a link, a pipe or a directory."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

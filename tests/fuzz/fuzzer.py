@@ -1,8 +1,8 @@
 """Damaged files for the commands that read them, and odd answers for the judges: ``python tests/fuzz [--minutes 10]``.
 
-The commands run in this process, as their entry point runs them. A finding is an exception that nobody foresaw (the
-command's crash file), an exit code outside of the contract, an ``error`` of a judge, or more than a minute of one
-command. Each is kept in ``runs/fuzz/`` with the file and the command line; the exit code is then 1.
+The commands run in this process, through their entry point. A finding is an unexpected exception (the command writes a
+crash file), an exit code outside the contract, the verdict ``error``, or a command that takes more than a minute. Each
+finding is saved in ``runs/fuzz/`` with the damaged file and the command line, and the exit code is 1.
 """
 
 import argparse
@@ -51,11 +51,11 @@ def time_limit() -> Iterator[None]:
 
 
 def outcome(command: Sequence[str], state: Path) -> str:
-    """Run a command here; what is wrong with how it ended, or nothing.
+    """Run a command in this process. Return what is wrong with how it ended, or an empty string.
 
     Args:
         command: the arguments of ``progrpo``.
-        state: where its crash files go.
+        state: the directory of its crash files.
     """
     from progrpo_cli.main import run
 
@@ -83,7 +83,7 @@ def outcome(command: Sequence[str], state: Path) -> str:
 
 
 def judged(tasks: Sequence[Task], rng: random.Random) -> str:
-    """Judge a batch of odd answers; what is wrong with it, or nothing."""
+    """Judge a batch of odd answers within the time limit. Return what is wrong, or an empty string."""
     try:
         with time_limit():
             return fuzzed.judge(tasks, rng)
@@ -97,7 +97,7 @@ def turn(target: Target, state: Path, rng: random.Random) -> tuple[Sequence[str]
     """Put a damaged file in a target's place, run one of its commands, and put the file back.
 
     Returns:
-        The command, what was put there, and what is wrong; nothing where all is well.
+        The command, the damaged content or the name of the replacement, and what is wrong (empty if nothing is).
     """
     original = target.path.read_bytes()
     command = rng.choice(target.commands)
@@ -119,12 +119,12 @@ def turn(target: Target, state: Path, rng: random.Random) -> tuple[Sequence[str]
 
 
 def fuzz(seconds: float, seed: int, kept: Path) -> int:
-    """Take turns until the time is over.
+    """Take turns until the time is up.
 
     Args:
-        seconds: of taking turns; making the valid files comes before.
-        seed: of everything that is drawn.
-        kept: findings go here, one directory each.
+        seconds: how long, without the time to make the valid files.
+        seed: the seed of all random numbers.
+        kept: the directory for findings, one subdirectory each.
 
     Returns:
         How many findings there were.

@@ -1,7 +1,6 @@
 """The fuzzer notices what it looks for. ``make fuzz`` runs it for minutes."""
 
 import json
-import logging
 import random
 import signal
 import time
@@ -17,14 +16,10 @@ from progrpo_cli.tasks.countdown.task import Countdown
 
 
 @pytest.fixture(autouse=True)
-def logging_and_signals_as_before() -> Iterator[None]:
-    """Commands that run in this process set up its logging and its signals; other tests need their own."""
-    logger = logging.getLogger("progrpo")
-    handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
+def process_as_before(log_as_before: None) -> Iterator[None]:
+    """Commands that run in this process change its log and its signal handlers; other tests need the earlier ones."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
     yield
-    logger.handlers[:], logger.propagate = handlers, propagates
-    logger.setLevel(level)
     for number, handler in signals.items():
         signal.signal(number, handler)
 

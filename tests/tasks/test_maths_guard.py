@@ -58,7 +58,7 @@ def pool():
     pool.close()
 
 
-def test_there_are_more_than_300_distinct_answers() -> None:
+def test_the_corpus_has_more_than_300_distinct_answers() -> None:
     assert len({answer for _, answer in HOSTILE}) == len(HOSTILE) > 300
 
 

@@ -84,7 +84,7 @@ def _are_same(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     return bool(places) and difference <= 0.5001 * 10.0 ** -min(places)
 
 
-def _kinds_of_brackets(text: str) -> str:
+def _bracket_kind(text: str) -> str:
     """Return ``set`` for ``\\{1,2\\}``, ``ordered`` for ``(1,2)`` and ``[1,2]``, else an empty string."""
     bare = _SIZE.sub("", text).replace(" ", "")
     if "," not in bare:
@@ -118,10 +118,8 @@ def judge(request: Mapping[str, Any]) -> str:
     answer = _parse(expand_per_cent(request["answer"]))
     if not answer:
         return "unparseable"
-    if _is_false_equation(request["answer"]) or {_kinds_of_brackets(gold), _kinds_of_brackets(request["answer"])} == {
-        "set",
-        "ordered",
-    }:
+    kinds = {_bracket_kind(gold), _bracket_kind(request["answer"])}
+    if kinds == {"set", "ordered"} or _is_false_equation(request["answer"]):
         return "wrong"
     if verify(reference, answer, timeout_seconds=None):
         return "correct"
