@@ -52,15 +52,19 @@ def test_sigterm_ends_reading(tmp_path: Path, make: Callable[[Path], Path], comm
     RunDirectory(tmp_path / "runs" / "a").start(compose(), model="progrpo/lab-base", study=None)
     path = make(tmp_path).resolve()
     process = CommandLine(tmp_path).start(*command)
-    descriptors = Path(f"/proc/{process.pid}/fd")
+    directory = Path(f"/proc/{process.pid}")
 
-    def is_open() -> bool:
+    def is_reading() -> bool:
+        """Whether the file is open, or has been read into memory (it is open only for an instant then)."""
         try:
-            return any(os.path.realpath(entry) == str(path) for entry in descriptors.iterdir())
+            read = int((directory / "io").read_text().split()[1])
+            return read >= path.stat().st_size or any(
+                os.path.realpath(entry) == str(path) for entry in (directory / "fd").iterdir()
+            )
         except FileNotFoundError:
             return False
 
-    wait_for(is_open, process)
+    wait_for(is_reading, process)
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     _, err = process.communicate(timeout=300)
